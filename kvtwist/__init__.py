@@ -1,0 +1,3 @@
+"""kvtwist: a durable key-value server on Twisted that speaks five HTTP dialects over one store."""
+
+__version__ = "0.1.0"

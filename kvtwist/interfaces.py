@@ -1,0 +1,52 @@
+"""The boundaries between rooms: what a dialect may ask of a store, and what the web room may ask of a dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from klein import Klein
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from kvtwist.model import Condition, Operation, Outcome, Record, Slice, Usage
+
+
+class IStore(Interface):
+    """
+    Ordered keyspaces with atomic, conditional, expiring transactions.
+
+    Nobody sees what a crash could take back: every Deferred here fires only when all that its answer rests on is as
+    durable as the store was told to make it. Every one may fail with `StoreUnavailable`.
+    Cancelling a read gives it up; a transaction that was accepted runs to its end, cancelled or not.
+    """
+
+    def get(keyspace: str, key: bytes) -> Deferred[Record | None]:
+        """The record under a key, or None when there is none or it has expired."""
+
+    def scan(
+        keyspace: str, start: bytes = b"", stop: bytes | None = None, limit: int = 1000, reverse: bool = False
+    ) -> Deferred[Slice]:
+        """
+        Records with start <= key < stop (None: to the end), ascending, or descending from the end of the range.
+
+        A slice holds at most `limit` records and, so that large values do not pile up, about a mebibyte.
+        It is one moment's view; what changes between two slices may be seen or not.
+        """
+
+    def transact(conditions: Sequence[Condition], operations: Sequence[Operation]) -> Deferred[Outcome]:
+        """
+        If all conditions hold, do all operations, in order, at one instant; else do nothing.
+
+        Fails with `NoRoom` when the disk is full, and then nothing was done.
+        """
+
+    def usage(keyspace: str) -> Usage:
+        """How much a keyspace holds right now."""
+
+
+class IProfile(Interface):
+    """One HTTP dialect: Klein routes over an `IStore`."""
+
+    app: Klein = Attribute("The routes. Handlers return `klein.Response`; path variables arrive percent-encoded.")
+    name: str = Attribute("What `--profile` calls it.")
+    max_body: int = Attribute("The largest request body, in bytes, that any of its routes takes.")

@@ -1,0 +1,191 @@
+"""
+The nouns that every room shares: records, operations, conditions, outcomes and the errors a store may answer with.
+
+A store is a set of *keyspaces*; a keyspace is an ordered map from key (bytes) to `Record`. Everything that changes a
+store is one transaction: a list of conditions, and a list of operations that happen together, or not at all.
+Keys order by their bytes. Times are milliseconds since the Unix epoch, on the store's own timeline, which never
+runs backwards. A *revision* is the number of the transaction that wrote a record: 1 for the first of a store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import field, frozen
+
+DATA: Final = "data"
+"""What clients have written: every dialect reads and writes here."""
+STAGED: Final = "staged"
+"""Changes of the `transactional` dialect that wait for `POST /commit`, by the key that they change."""
+HISTORY: Final = "history"
+"""Write events of the `history` dialect, in the order in which they happened, by key."""
+
+JSON: Final = "application/json"
+TEXT: Final = "text/plain"
+OCTETS: Final = "application/octet-stream"
+
+
+@frozen
+class Record:
+    """
+    One value as the store holds it.
+
+    :ivar value: the bytes that were written, unchanged.
+    :ivar media_type: what the writer said that they are (`JSON`, `TEXT`, `OCTETS`, or a profile's own).
+    :ivar revision: the transaction that wrote it.
+    :ivar modified_ms: when that was.
+    :ivar expires_ms: from when on the record does not exist, or None for never.
+    """
+
+    value: bytes
+    media_type: str
+    revision: int
+    modified_ms: int
+    expires_ms: int | None = None
+
+
+@frozen
+class Slice:
+    """
+    A bounded piece of a scan.
+
+    :ivar items: (key, record) in key order, or in descending order for a reverse scan.
+    :ivar more: whether the range may hold more beyond the last item. The scan goes on from that item's key.
+    """
+
+    items: Sequence[tuple[bytes, Record]]
+    more: bool
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Get:
+    """Read a record as it stands just before the operations behind this one. Its result is the `Record`, or None."""
+
+    keyspace: str
+    key: bytes
+
+
+@frozen
+class Put:
+    """
+    Write a record.
+
+    :ivar ttl_ms: for how long it exists, counted from the transaction's time; None for ever.
+    """
+
+    keyspace: str
+    key: bytes
+    value: bytes
+    media_type: str
+    ttl_ms: int | None = None
+
+
+@frozen
+class Append:
+    """
+    Write a record under `prefix` followed by the transaction's time and revision, 8 big-endian bytes each: later
+    transactions sort behind earlier ones. (FoundationDB calls such keys versionstamped.)
+    """
+
+    keyspace: str
+    prefix: bytes
+    value: bytes
+    media_type: str
+    ttl_ms: int | None = None
+
+
+@frozen
+class Delete:
+    """Remove a record; removing one that is not there changes nothing."""
+
+    keyspace: str
+    key: bytes
+
+
+@frozen
+class Clear:
+    """Remove every record of a keyspace."""
+
+    keyspace: str
+
+
+Operation = Get | Put | Append | Delete | Clear
+
+
+# --- conditions -------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Exists:
+    """Holds when there is a record under the key."""
+
+    keyspace: str
+    key: bytes
+
+
+@frozen
+class Unchanged:
+    """Holds when the record under the key is still the one of that revision; 0 means that there was none."""
+
+    keyspace: str
+    key: bytes
+    revision: int
+
+
+Condition = Exists | Unchanged
+
+
+@frozen
+class Outcome:
+    """
+    What became of a transaction.
+
+    :ivar committed: False when a condition did not hold, and so nothing was done.
+    :ivar results: one for each operation: what `Get` found, None for the others. Empty when not committed.
+    """
+
+    committed: bool
+    results: Sequence[Record | None] = field(default=())
+
+
+@frozen
+class Usage:
+    """
+    How much a keyspace holds.
+
+    Both figures are exact for what was read before it was changed, as staged changes are. A write that did not look
+    at what was there before counts as a new record until the next checkpoint has seen both.
+
+    :ivar records: number of records, those included that have expired and were not swept yet.
+    :ivar size: bytes of their keys and values.
+    """
+
+    records: int
+    size: int
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+class StoreError(Exception):
+    """What a store cannot do, in one line that an operator can act on."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot write now (read-only after a failed sync, or closing). A client may try again later."""
+
+
+class NoRoom(StoreError):
+    """There is no room for what was to be written; nothing of it was kept."""
+
+
+class StoreDamaged(StoreError):
+    """What is on disk is not what was written there. The message names the file and the place in it."""
+
+
+class StoreInUse(StoreError):
+    """Another process has the directory open."""
