@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import field, frozen
+from msgspec import Struct
 
 DATA: Final = "data"
 """What clients have written: every dialect reads and writes here."""
@@ -26,8 +26,7 @@ TEXT: Final = "text/plain"
 OCTETS: Final = "application/octet-stream"
 
 
-@frozen
-class Record:
+class Record(Struct, frozen=True, array_like=True, gc=False):
     """
     One value as the store holds it.
 
@@ -45,32 +44,30 @@ class Record:
     expires_ms: int | None = None
 
 
-@frozen
-class Slice:
+class Slice(Struct, frozen=True):
     """
     A bounded piece of a scan.
 
-    :ivar items: (key, record) in key order, or in descending order for a reverse scan.
-    :ivar more: whether the range may hold more beyond the last item. The scan goes on from that item's key.
+    :ivar items: (key, record) in key order, or in descending order for a reverse scan. There may be none although the
+        range holds more: a slice also ends after looking at so many removed records.
+    :ivar resume: where the scan goes on: the next slice's `start`, or its `stop` for a reverse scan; None at the end.
     """
 
     items: Sequence[tuple[bytes, Record]]
-    more: bool
+    resume: bytes | None = None
 
 
 # --- operations -------------------------------------------------------------------------------------------------------
 
 
-@frozen
-class Get:
+class Get(Struct, frozen=True):
     """Read a record as it stands just before the operations behind this one. Its result is the `Record`, or None."""
 
     keyspace: str
     key: bytes
 
 
-@frozen
-class Put:
+class Put(Struct, frozen=True):
     """
     Write a record.
 
@@ -84,8 +81,7 @@ class Put:
     ttl_ms: int | None = None
 
 
-@frozen
-class Append:
+class Append(Struct, frozen=True):
     """
     Write a record under `prefix` followed by the transaction's time and revision, 8 big-endian bytes each: later
     transactions sort behind earlier ones. (FoundationDB calls such keys versionstamped.)
@@ -98,16 +94,14 @@ class Append:
     ttl_ms: int | None = None
 
 
-@frozen
-class Delete:
+class Delete(Struct, frozen=True):
     """Remove a record; removing one that is not there changes nothing."""
 
     keyspace: str
     key: bytes
 
 
-@frozen
-class Clear:
+class Clear(Struct, frozen=True):
     """Remove every record of a keyspace."""
 
     keyspace: str
@@ -119,16 +113,14 @@ Operation = Get | Put | Append | Delete | Clear
 # --- conditions -------------------------------------------------------------------------------------------------------
 
 
-@frozen
-class Exists:
+class Exists(Struct, frozen=True):
     """Holds when there is a record under the key."""
 
     keyspace: str
     key: bytes
 
 
-@frozen
-class Unchanged:
+class Unchanged(Struct, frozen=True):
     """Holds when the record under the key is still the one of that revision; 0 means that there was none."""
 
     keyspace: str
@@ -139,8 +131,7 @@ class Unchanged:
 Condition = Exists | Unchanged
 
 
-@frozen
-class Outcome:
+class Outcome(Struct, frozen=True):
     """
     What became of a transaction.
 
@@ -149,11 +140,10 @@ class Outcome:
     """
 
     committed: bool
-    results: Sequence[Record | None] = field(default=())
+    results: Sequence[Record | None] = ()
 
 
-@frozen
-class Usage:
+class Usage(Struct, frozen=True):
     """
     How much a keyspace holds.
 

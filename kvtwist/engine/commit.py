@@ -1,0 +1,183 @@
+"""
+Group commit: many transactions, one sync.
+
+At most one batch is on its way to the disk; what arrives meanwhile is the next one. All who wait for a batch, those who
+wrote and those who read what it wrote, hear of it together. When a batch fails, so does the one that gathers behind it,
+which was built on what the first one showed: everything that is not on disk is taken back, newest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import Factory, define
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from kvtwist.engine.journal import JournalWriter, Transaction
+from kvtwist.engine.worker import Worker
+from kvtwist.model import StoreError, StoreUnavailable
+
+Undo = Callable[[], object]
+
+
+@define(eq=False)
+class _Batch:
+    transactions: list[Transaction] = Factory(list)
+    undo: list[Undo] = Factory(list)
+    writers: list[Deferred[None]] = Factory(list)
+    readers: list[Deferred[int]] = Factory(list)
+
+
+@define
+class CommitCounters:
+    """What has happened since the start, for metrics."""
+
+    batches: int = 0
+    transactions: int = 0
+    bytes_written: int = 0
+    write_seconds: float = 0.0
+    failures: int = 0
+
+
+class GroupCommit:
+    """
+    :param revision: of the last transaction that is on disk already.
+    :param clock: seconds from anywhere, to time the writes.
+    """
+
+    def __init__(self, writer: JournalWriter, worker: Worker, revision: int, clock: Callable[[], float]) -> None:
+        self.counters = CommitCounters()
+        self.journal_bytes = 0
+        """Bytes written since the last rotation."""
+        self.broken: StoreError | None = None
+        """Why nothing can be written any more, once that is so."""
+        self.assigned = revision
+        """The last revision that was given out."""
+        self.durable = revision
+        """The last revision that is as durable as it was asked to be."""
+        self._writer = writer
+        self._worker = worker
+        self._clock = clock
+        self._gathering = _Batch()
+        self._flying: _Batch | None = None
+
+    def submit(self, transaction: Transaction, undo: list[Undo]) -> Deferred[None]:
+        """
+        Make a transaction durable. Its revision is the one behind `assigned`.
+
+        Fails with `StoreError`, after `undo` was called in reverse order.
+        """
+        done: Deferred[None] = Deferred()
+        self.assigned = transaction.revision
+        batch = self._gathering
+        batch.transactions.append(transaction)
+        batch.undo.extend(undo)
+        batch.writers.append(done)
+        if self._flying is None:
+            self._fly()
+        return done
+
+    def settled(self, revision: int) -> Deferred[int]:
+        """
+        Fires once a revision is durable or was taken back, with the last durable revision of that moment: a smaller
+        one means that it was taken back. It does not fail.
+        """
+        if revision <= self.durable:
+            return succeed(self.durable)
+        flying = self._flying
+        batch = flying if flying is not None and revision <= flying.transactions[-1].revision else self._gathering
+        settled: Deferred[int] = Deferred()
+        batch.readers.append(settled)
+        return settled
+
+    def rotate(self) -> Deferred[None]:
+        """
+        Go on in a new segment, behind the batch that is on its way.
+
+        What was accepted before a checkpoint began may still go to the old segment, or what came after it. That does
+        no harm: a segment is kept until a checkpoint has all of it.
+        Fails with `OSError` when there cannot be a new segment; the old one is used on.
+        """
+        return self._worker.run(self._writer.rotate).addCallback(self._rotated)
+
+    def _rotated(self, _: None) -> None:
+        self.journal_bytes = 0
+
+    def drop(self, revision: int) -> Deferred[None]:
+        """Remove the segments that a checkpoint at that revision has made superfluous."""
+        return self._worker.run(self._writer.drop, revision)
+
+    def close(self) -> Deferred[None]:
+        """End the journal once all that was submitted is settled."""
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        await self.settled(self.assigned)
+        await self._worker.run(self._writer.close)
+
+    def _fly(self) -> None:
+        batch = self._flying = self._gathering
+        self._gathering = _Batch()
+        started = self._clock()
+        flight = self._worker.run(self._writer.append, batch.transactions)
+        flight.addCallbacks(self._landed, self._crashed, callbackArgs=(batch, started))
+
+    def _landed(self, size: int, batch: _Batch, started: float) -> None:
+        counters = self.counters
+        counters.batches += 1
+        counters.transactions += len(batch.transactions)
+        counters.bytes_written += size
+        counters.write_seconds += self._clock() - started
+        self.journal_bytes += size
+        revision = self.durable = batch.transactions[-1].revision
+        # The next batch leaves before anybody hears of this one: the disk does not wait for the reactor's work.
+        self._flying = None
+        if self._gathering.transactions:
+            self._fly()
+        for writer in batch.writers:
+            writer.callback(None)
+        for reader in batch.readers:
+            reader.callback(revision)
+
+    def _crashed(self, failure: Failure) -> None:
+        self.counters.failures += 1
+        error = failure.value
+        if not isinstance(error, StoreError):
+            error = StoreUnavailable(f"the journal cannot be written ({error})")
+        if isinstance(error, StoreUnavailable):
+            self.broken = error
+        assert self._flying is not None
+        lost = [self._flying, self._gathering]
+        self._flying = None
+        self._gathering = _Batch()
+        for batch in reversed(lost):
+            for undo in reversed(batch.undo):
+                undo()
+        revision = self.assigned = self.durable
+        for batch in lost:
+            for reader in batch.readers:
+                reader.callback(revision)
+            for writer in batch.writers:
+                writer.errback(error)
+
+
+class MemoryCommit:
+    """In place of a `GroupCommit` where there is no disk: what is applied is as durable as it will ever be."""
+
+    journal_bytes = 0
+    broken: StoreError | None = None
+
+    def __init__(self) -> None:
+        self.counters = CommitCounters()
+        self.assigned = self.durable = 0
+
+    def submit(self, transaction: Transaction, undo: list[Undo]) -> Deferred[None]:
+        """See `GroupCommit.submit`."""
+        self.assigned = self.durable = transaction.revision
+        self.counters.transactions += 1
+        return succeed(None)
+
+    def settled(self, revision: int) -> Deferred[int]:
+        """See `GroupCommit.settled`."""
+        return succeed(self.durable)

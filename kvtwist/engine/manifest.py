@@ -1,0 +1,85 @@
+"""
+The manifest: which pages make up the store at one revision. It is the whole of what a start has to read beside the journal.
+
+`manifest-<revision>` is written under another name, synced, and renamed: there is the old one or the new one, each whole.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+
+import msgspec
+
+from kvtwist.engine.disk import Disk
+from kvtwist.engine.pages import PageRef
+from kvtwist.model import StoreDamaged
+
+MANIFEST_HEADER = b"kvtmani1"
+_CHECKSUM = struct.Struct("<I")
+
+
+class Manifest(msgspec.Struct, frozen=True, array_like=True):
+    """
+    :ivar revision: the last transaction that the pages hold.
+    :ivar time_ms: the store's time when it was written.
+    :ivar next_page: the number of the next page to write.
+    :ivar keyspaces: the pages of each keyspace, in key order.
+    """
+
+    revision: int = 0
+    time_ms: int = 0
+    next_page: int = 1
+    keyspaces: dict[str, list[PageRef]] = {}
+
+    def pages(self) -> set[int]:
+        """The numbers of all pages it names."""
+        return {ref.number for refs in self.keyspaces.values() for ref in refs}
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Manifest).decode
+
+
+def _path(directory: str, revision: int) -> str:
+    return os.path.join(directory, f"manifest-{revision:020d}")
+
+
+def _names(disk: Disk, directory: str) -> list[str]:
+    return [name for name in disk.names(directory) if name.startswith("manifest-")]
+
+
+def load(disk: Disk, directory: str) -> Manifest:
+    """
+    The newest manifest of a directory; an empty one where there is none yet.
+
+    :raises StoreDamaged: when it is not what was written.
+    """
+    whole = [name for name in _names(disk, directory) if not name.endswith(".new")]
+    if not whole:
+        return Manifest()
+    path = os.path.join(directory, whole[-1])
+    content = disk.read(path)
+    start = len(MANIFEST_HEADER) + _CHECKSUM.size
+    payload = content[start:]
+    if content[:start] != MANIFEST_HEADER + _CHECKSUM.pack(zlib.crc32(payload)):
+        raise StoreDamaged(f"{path}: the manifest is damaged")
+    return _decode(payload)
+
+
+def save(disk: Disk, directory: str, manifest: Manifest) -> None:
+    """Make a manifest the newest, on the disk itself."""
+    payload = _encode(manifest)
+    path = _path(directory, manifest.revision)
+    disk.save(path + ".new", MANIFEST_HEADER + _CHECKSUM.pack(zlib.crc32(payload)) + payload)
+    disk.rename(path + ".new", path)
+    disk.sync_directory(directory)
+
+
+def remove_others(disk: Disk, directory: str, manifest: Manifest) -> None:
+    """Remove all manifests but this one, and what a crash left of one that was not finished."""
+    for name in _names(disk, directory):
+        path = os.path.join(directory, name)
+        if path != _path(directory, manifest.revision):
+            disk.remove(path)

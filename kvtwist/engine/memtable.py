@@ -1,0 +1,72 @@
+"""What changed since the last checkpoint, in key order: one table for each keyspace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+from sortedcontainers import SortedDict, SortedList
+
+from kvtwist.model import Record
+
+
+class Tombstone(Struct, frozen=True, gc=False):
+    """In place of a record that was removed, so that an older one in a page does not show."""
+
+    revision: int
+
+
+Entry = Record | Tombstone
+
+
+class Memtable:
+    """
+    Newest entry by key.
+
+    :ivar records: by how many records the keyspace has grown (or shrunk) through this table.
+    :ivar size: by how many bytes of keys and values it has.
+    """
+
+    def __init__(self) -> None:
+        self._entries: SortedDict[bytes, Entry] = SortedDict()
+        self._expiries: SortedList[tuple[int, bytes]] = SortedList()
+        self.records = 0
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: bytes) -> Entry | None:
+        """The entry of a key, if this table has one."""
+        return self._entries.get(key)
+
+    def set(self, key: bytes, entry: Entry | None) -> Entry | None:
+        """Replace the entry of a key (None: have none for it); returns the one before."""
+        before = self._entries.get(key)
+        if isinstance(before, Record) and before.expires_ms is not None:
+            self._expiries.remove((before.expires_ms, key))
+        if entry is None:
+            if before is not None:
+                del self._entries[key]
+            return before
+        self._entries[key] = entry
+        if isinstance(entry, Record) and entry.expires_ms is not None:
+            self._expiries.add((entry.expires_ms, key))
+        return before
+
+    def range(
+        self, start: bytes, stop: bytes | None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, Entry]]:
+        """(key, entry) with start <= key < stop, in order. The table must not change meanwhile."""
+        entries = self._entries
+        for key in entries.irange(start, stop, inclusive=(True, False), reverse=reverse):
+            yield key, entries[key]
+
+    def expired(self, now_ms: int, limit: int) -> list[bytes]:
+        """Keys of records that have expired, the earliest first."""
+        keys = []
+        for expires_ms, key in self._expiries[:limit]:
+            if expires_ms > now_ms:
+                break
+            keys.append(key)
+        return keys

@@ -1,0 +1,100 @@
+"""
+A directory with a store in it:
+
+    lock                     one process at a time
+    manifest-<revision>      which pages make up the store at that revision
+    pages/                   a DirDBM of pages
+    journal-<revision>.log   what happened since
+
+Opening it blocks, and happens before the reactor runs: there is nothing to serve yet.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from kvtwist.engine import manifest as manifests
+from kvtwist.engine.commit import GroupCommit
+from kvtwist.engine.disk import Disk
+from kvtwist.engine.journal import JournalWriter, Recovery, Transaction, replay
+from kvtwist.engine.lock import DirectoryLock
+from kvtwist.engine.manifest import Manifest
+from kvtwist.engine.pages import PageDirectory
+from kvtwist.engine.worker import Worker
+from kvtwist.model import StoreError
+
+
+class Storage:
+    """
+    :param journal_worker: the one thread that writes the journal.
+    :param page_worker: the one thread that reads and writes pages and manifests.
+    :param sync: whether a transaction is acknowledged after fdatasync, or already after the write.
+    """
+
+    pages: PageDirectory
+    manifest: Manifest
+    commit: GroupCommit
+
+    def __init__(self, path: str, disk: Disk, journal_worker: Worker, page_worker: Worker, sync: bool = True) -> None:
+        self.path = os.path.abspath(path)
+        self.disk = disk
+        self.page_worker = page_worker
+        self._journal_worker = journal_worker
+        self._sync = sync
+        self._lock: DirectoryLock | None = None
+
+    def open(self) -> Manifest:
+        """
+        Take the directory, making it if there is none, and read its manifest.
+
+        :raises StoreInUse: another process has it.
+        :raises StoreDamaged: what is there is not what was written.
+        :raises StoreError: it cannot be used at all.
+        """
+        try:
+            self.disk.make_directory(self.path)
+            self._lock = DirectoryLock(self.path)
+            self.manifest = manifests.load(self.disk, self.path)
+            self.pages = PageDirectory(self.disk, os.path.join(self.path, "pages"))
+            self._remove_leftovers()
+        except OSError as error:
+            self.release()
+            raise StoreError(f"cannot use {self.path}: {error.strerror}") from error
+        except StoreError:
+            self.release()
+            raise
+        return self.manifest
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a checkpoint wrote that did not come to its end."""
+        self.pages.remove(self.pages.numbers() - self.manifest.pages())
+        manifests.remove_others(self.disk, self.path, self.manifest)
+
+    def replay(self, recovery: Recovery) -> Iterator[Transaction]:
+        """All transactions behind the manifest's revision. See `kvtwist.engine.journal.replay`."""
+        return replay(self.disk, self.path, self.manifest.revision, recovery)
+
+    def begin(self, revision: int) -> None:
+        """Start the threads, and the journal behind the last revision that was found."""
+        try:
+            writer = JournalWriter(self.disk, self.path, revision + 1, self._sync)
+        except OSError as error:
+            raise StoreError(f"cannot write in {self.path}: {error.strerror}") from error
+        self.commit = GroupCommit(writer, self._journal_worker, revision, time.monotonic)
+        self._journal_worker.start()
+        self.page_worker.start()
+
+    async def close(self) -> None:
+        """Settle what was accepted, end the threads, and let the next process in."""
+        await self.commit.close()
+        self._journal_worker.stop()
+        self.page_worker.stop()
+        self.release()
+
+    def release(self) -> None:
+        """Let the next process in."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None

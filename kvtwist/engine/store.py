@@ -1,0 +1,336 @@
+"""
+The store: `IStore` over memtables and pages.
+
+A transaction is checked and applied to memory in one go, in the reactor thread, and so all are in one order, that of their
+revisions. It is answered when it is durable; who reads what is not durable yet waits with it. Where an answer is in a page
+that is not in memory, everything starts over once the page is there.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from attrs import frozen
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
+from kvtwist.engine.housekeeping import Housekeeping
+from kvtwist.engine.journal import Change, Recovery, Transaction
+from kvtwist.engine.keyspace import Keyspace, PageLookup, PageNeeded
+from kvtwist.engine.memtable import Entry, Tombstone
+from kvtwist.engine.pages import Page, PageCache, PageRef
+from kvtwist.engine.storage import Storage
+from kvtwist.engine.timeline import Timeline
+from kvtwist.interfaces import IStore
+from kvtwist.model import (
+    Append,
+    Clear,
+    Condition,
+    Delete,
+    Exists,
+    Get,
+    Operation,
+    Outcome,
+    Put,
+    Record,
+    Slice,
+    StoreError,
+    StoreUnavailable,
+    Unchanged,
+    Usage,
+)
+
+
+T = TypeVar("T")
+
+
+@frozen
+class Limits:
+    """
+    :ivar checkpoint_bytes: how large the journal may grow before a checkpoint begins.
+    :ivar cache_bytes: how many bytes of pages are kept in memory.
+    :ivar slice_bytes: how many bytes of values one slice of a scan holds, more or less.
+    :ivar slice_steps: how many entries one slice looks at.
+    """
+
+    checkpoint_bytes: int = 64 * 2**20
+    cache_bytes: int = 128 * 2**20
+    slice_bytes: int = 2**20
+    slice_steps: int = 4000
+
+
+@implementer(IStore)
+class Store:
+    """
+    It can be used between `open` and `close`.
+
+    :param clock: when its housekeeping is due; `timeline` is what its records are stamped with.
+    :param storage: the directory that it lives in; None keeps it in memory alone.
+    """
+
+    housekeeping: Housekeeping
+
+    def __init__(
+        self, clock: IReactorTime, timeline: Timeline, storage: Storage | None = None, limits: Limits | None = None
+    ) -> None:
+        self.limits = limits or Limits()
+        self._clock = clock
+        self._timeline = timeline
+        self._storage = storage
+        self._commit: GroupCommit | MemoryCommit = MemoryCommit()
+        self._keyspaces: dict[str, Keyspace] = defaultdict(Keyspace)
+        self._cache = PageCache(self.limits.cache_bytes)
+        self._loading: dict[int, list[Deferred[Page]]] = {}
+        self._closed = False
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    def open(self) -> Recovery:
+        """
+        Read back what is on disk. Blocks: call it before the reactor runs.
+
+        :raises StoreError: with one line that says why it cannot be used.
+        """
+        recovery = Recovery()
+        if self._storage is not None:
+            self._commit = self._recover(self._storage, recovery)
+        self.housekeeping = Housekeeping(
+            self._keyspaces,
+            self._cache,
+            self._storage,
+            self._commit,
+            self._timeline,
+            self._clock,
+            self.limits.checkpoint_bytes,
+        )
+        self.housekeeping.start(replayed=recovery.transactions > 0)
+        return recovery
+
+    def _recover(self, storage: Storage, recovery: Recovery) -> GroupCommit:
+        manifest = storage.open()
+        try:
+            for name, refs in manifest.keyspaces.items():
+                self._keyspaces[name].tables.install(refs)
+            self._timeline.not_before(manifest.time_ms)
+            revision = manifest.revision
+            for transaction in storage.replay(recovery):
+                for change in transaction.changes:
+                    self._set(change, transaction.revision, transaction.time_ms, self._cached)
+                self._timeline.not_before(transaction.time_ms)
+                revision = transaction.revision
+            storage.begin(revision)
+        except StoreError:
+            storage.release()
+            raise
+        storage.commit.journal_bytes = recovery.size
+        return storage.commit
+
+    async def close(self) -> None:
+        """End; what was accepted is settled first. Who writes from now on hears `StoreUnavailable`."""
+        self._closed = True
+        await self.housekeeping.stop()
+        if self._storage is not None:
+            await self._storage.close()
+
+    # --- what IStore says -----------------------------------------------------------------------------------------
+
+    def get(self, keyspace: str, key: bytes) -> Deferred[Record | None]:
+        """See `IStore.get`."""
+        space = self._keyspaces[keyspace]
+        try:
+            entry = space.tables.find(key, self._cached)
+        except PageNeeded:
+            return Deferred.fromCoroutine(self._get_when_known(keyspace, key))
+        revision = space.cleared if entry is None else entry.revision
+        if revision <= self._commit.durable:
+            return succeed(self._alive(entry))
+        return Deferred.fromCoroutine(self._get_when_known(keyspace, key))
+
+    async def _get_when_known(self, keyspace: str, key: bytes) -> Record | None:
+        def look() -> tuple[Entry | None, int]:
+            space = self._keyspaces[keyspace]
+            entry = space.tables.find(key, pinned)
+            return entry, space.cleared if entry is None else entry.revision
+
+        pinned = _Pinned(self._cached)
+        while True:
+            entry, revision = await self._with_pages(look, pinned)
+            record = self._alive(entry)
+            if await self._commit.settled(revision) >= revision:
+                return record
+
+    def scan(
+        self, keyspace: str, start: bytes = b"", stop: bytes | None = None, limit: int = 1000, reverse: bool = False
+    ) -> Deferred[Slice]:
+        """See `IStore.scan`."""
+        return Deferred.fromCoroutine(self._scan(keyspace, start, stop, limit, reverse))
+
+    async def _scan(self, keyspace: str, start: bytes, stop: bytes | None, limit: int, reverse: bool) -> Slice:
+        pinned = _Pinned(self._cached)
+        while True:
+            found = await self._with_pages(lambda: self._slice(keyspace, start, stop, limit, reverse, pinned), pinned)
+            revision = self._commit.assigned
+            if await self._commit.settled(revision) >= revision:
+                return found
+
+    def _slice(
+        self, keyspace: str, start: bytes, stop: bytes | None, limit: int, reverse: bool, lookup: _Pinned
+    ) -> Slice:
+        items: list[tuple[bytes, Record]] = []
+        size = steps = 0
+        now_ms = self._timeline.now_ms()
+        for key, entry in self._keyspaces[keyspace].tables.merged(start, stop, reverse, lookup):
+            if len(items) >= limit or size >= self.limits.slice_bytes or steps >= self.limits.slice_steps:
+                return Slice(items, previous if reverse else previous + b"\0")
+            steps += 1
+            previous = key
+            if isinstance(entry, Record) and (entry.expires_ms is None or entry.expires_ms > now_ms):
+                items.append((key, entry))
+                size += len(key) + len(entry.value)
+        return Slice(items)
+
+    def transact(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Deferred[Outcome]:
+        """See `IStore.transact`."""
+        if self._closed:
+            return fail(StoreUnavailable("the server is stopping"))
+        try:
+            return self._transact_now(conditions, operations, self._cached)
+        except PageNeeded:
+            return Deferred.fromCoroutine(self._transact_when_known(conditions, operations))
+
+    async def _transact_when_known(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
+        def look() -> None:
+            for asked in (*conditions, *operations):
+                if isinstance(asked, Exists | Unchanged | Get):
+                    self._keyspaces[asked.keyspace].tables.find(asked.key, pinned)
+
+        pinned = _Pinned(self._cached)
+        await self._with_pages(look, pinned)
+        return await self._transact_now(conditions, operations, pinned)
+
+    def _transact_now(
+        self, conditions: Sequence[Condition], operations: Sequence[Operation], lookup: PageLookup
+    ) -> Deferred[Outcome]:
+        """:raises PageNeeded: before anything was changed."""
+        for operation in operations:
+            if isinstance(operation, Get):
+                self._keyspaces[operation.keyspace].tables.find(operation.key, lookup)
+        for condition in conditions:
+            record = self._alive(self._keyspaces[condition.keyspace].tables.find(condition.key, lookup))
+            if not _holds(condition, record):
+                return self._when_settled(Outcome(False))
+        if self._commit.broken is not None and not all(isinstance(o, Get) for o in operations):
+            return fail(self._commit.broken)
+
+        revision = self._commit.assigned + 1
+        now_ms = self._timeline.now_ms()
+        results: list[Record | None] = []
+        changes: list[Change] = []
+        undo: list[Undo] = []
+        for operation in operations:
+            if isinstance(operation, Get):
+                entry = self._keyspaces[operation.keyspace].tables.find(operation.key, lookup)
+                results.append(self._alive(entry))
+            else:
+                change = _change(operation, revision, now_ms)
+                changes.append(change)
+                undo.append(self._set(change, revision, now_ms, lookup))
+                results.append(None)
+        outcome = Outcome(True, results)
+        if not changes:
+            return self._when_settled(outcome)
+        done = self._commit.submit(Transaction(revision, now_ms, changes), undo)
+        self.housekeeping.journal_grew()
+        return done.addCallback(lambda _: outcome)
+
+    def usage(self, keyspace: str) -> Usage:
+        """See `IStore.usage`."""
+        return self._keyspaces[keyspace].tables.usage()
+
+    # --- how it does that -----------------------------------------------------------------------------------------
+
+    def _cached(self, ref: PageRef) -> Page | None:
+        return self._cache.get(ref.number)
+
+    def _alive(self, entry: Entry | None) -> Record | None:
+        if not isinstance(entry, Record):
+            return None
+        if entry.expires_ms is not None and entry.expires_ms <= self._timeline.now_ms():
+            return None
+        return entry
+
+    def _when_settled(self, outcome: Outcome) -> Deferred[Outcome]:
+        """An outcome that changed nothing, told once all that it may rest on is settled."""
+        return self._commit.settled(self._commit.assigned).addCallback(lambda _: outcome)
+
+    def _set(self, change: Change, revision: int, time_ms: int, lookup: PageLookup) -> Undo:
+        space = self._keyspaces[change.keyspace]
+        if change.key is None:
+            return space.clear(revision)
+        entry: Entry
+        if change.value is None:
+            entry = Tombstone(revision)
+        else:
+            entry = Record(change.value, change.media_type, revision, time_ms, change.expires_ms)
+        return space.tables.set(change.key, entry, lookup)
+
+    async def _with_pages(self, look: Callable[[], T], pinned: _Pinned) -> T:
+        """What `look` returns once it finds all pages that it needs."""
+        while True:
+            try:
+                return look()
+            except PageNeeded as needed:
+                pinned.pages[needed.ref.number] = await self._load(needed.ref)
+
+    def _load(self, ref: PageRef) -> Deferred[Page]:
+        loaded: Deferred[Page] = Deferred()
+        waiting = self._loading.get(ref.number)
+        if waiting is not None:
+            waiting.append(loaded)
+            return loaded
+        self._loading[ref.number] = [loaded]
+        assert self._storage is not None
+        read = self._storage.page_worker.run(self._storage.pages.read, ref.number)
+        read.addBoth(self._loaded, ref)
+        return loaded
+
+    def _loaded(self, result: Page | Failure, ref: PageRef) -> None:
+        if isinstance(result, Page):
+            self._cache.put(ref, result)
+        for waiting in self._loading.pop(ref.number):
+            waiting.callback(result)
+
+
+class _Pinned:
+    """A page lookup that holds on to the pages that one request has loaded, whatever the cache does with them."""
+
+    def __init__(self, cached: PageLookup) -> None:
+        self.pages: dict[int, Page] = {}
+        self._cached = cached
+
+    def __call__(self, ref: PageRef) -> Page | None:
+        return self.pages.get(ref.number) or self._cached(ref)
+
+
+def _holds(condition: Condition, record: Record | None) -> bool:
+    if isinstance(condition, Exists):
+        return record is not None
+    return condition.revision == (0 if record is None else record.revision)
+
+
+def _change(operation: Put | Append | Delete | Clear, revision: int, now_ms: int) -> Change:
+    """What the journal says of an operation: the same, with everything settled that depends on the moment."""
+    if isinstance(operation, Clear):
+        return Change(operation.keyspace, None)
+    if isinstance(operation, Delete):
+        return Change(operation.keyspace, operation.key)
+    key = operation.key if isinstance(operation, Put) else operation.prefix + struct.pack(">QQ", now_ms, revision)
+    expires_ms = None if operation.ttl_ms is None else now_ms + operation.ttl_ms
+    return Change(operation.keyspace, key, operation.value, operation.media_type, expires_ms)
