@@ -8,7 +8,7 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from kvtwist.model import Condition, Operation, Outcome, Record, Slice, Usage
+from kvtwist.model import Condition, Figures, Operation, Outcome, Record, Slice, Usage
 
 
 class IStore(Interface):
@@ -42,6 +42,9 @@ class IStore(Interface):
 
     def usage(keyspace: str) -> Usage:
         """How much a keyspace holds right now."""
+
+    def figures() -> Figures:
+        """What an operator wants to know about it."""
 
 
 class IProfile(Interface):

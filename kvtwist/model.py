@@ -158,11 +158,65 @@ class Usage(Struct, frozen=True):
     size: int
 
 
+class Figures(Struct, frozen=True):
+    """
+    What a store tells its operator. Counts and seconds are since the start.
+
+    :ivar keyspaces: usage by keyspace.
+    :ivar journal_bytes: written since the last checkpoint began; what a start after a crash would have to replay.
+    :ivar sync_seconds: spent on writing batches of the journal, each until it was durable.
+    :ivar failed_batches: batches that could not be written.
+    :ivar checkpointed_ms: when the last checkpoint ended; None before the first.
+    :ivar read_only: whether the store writes no more until it is started anew.
+    """
+
+    keyspaces: dict[str, Usage]
+    journal_bytes: int
+    batches: int
+    transactions: int
+    sync_seconds: float
+    failed_batches: int
+    checkpoints: int
+    failed_checkpoints: int
+    checkpoint_seconds: float
+    checkpointed_ms: int | None
+    read_only: bool
+
+
+# --- what happened over HTTP -------------------------------------------------------------------------------------------
+
+
+class Exchange(Struct, frozen=True):
+    """
+    One request and its response, for whoever logs and counts.
+
+    :ivar route: the route as the dialect wrote it, empty where none matched.
+    :ivar target: the request target as it was sent.
+    :ivar status: 0 when the client left before there was one.
+    :ivar seconds: from the end of the request to the end of the response.
+    :ivar size: bytes of the response's body.
+    """
+
+    profile: str
+    route: str
+    client: str
+    method: str
+    target: str
+    version: str
+    status: int
+    seconds: float
+    size: int
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-class StoreError(Exception):
-    """What a store cannot do, in one line that an operator can act on."""
+class OperatorError(Exception):
+    """Something that an operator can put right; the message says in one line what it is."""
+
+
+class StoreError(OperatorError):
+    """What a store cannot do."""
 
 
 class StoreUnavailable(StoreError):

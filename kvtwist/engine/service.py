@@ -40,6 +40,11 @@ class StoreService(Service):
                 torn=recovery.torn_bytes,
             )
 
+    def startService(self) -> None:
+        """Start the threads: only now, when nothing can keep the server from starting any more."""
+        super().startService()
+        self.store.start()
+
     def stopService(self) -> Deferred[None]:
         """Close the store; fires when that is done."""
         super().stopService()

@@ -77,12 +77,15 @@ class Storage:
         return replay(self.disk, self.path, self.manifest.revision, recovery)
 
     def begin(self, revision: int) -> None:
-        """Start the threads, and the journal behind the last revision that was found."""
+        """Begin the journal behind the last revision that was found."""
         try:
             writer = JournalWriter(self.disk, self.path, revision + 1, self._sync)
         except OSError as error:
             raise StoreError(f"cannot write in {self.path}: {error.strerror}") from error
         self.commit = GroupCommit(writer, self._journal_worker, revision, time.monotonic)
+
+    def start(self) -> None:
+        """Start the threads."""
         self._journal_worker.start()
         self.page_worker.start()
 

@@ -35,6 +35,7 @@ from kvtwist.model import (
     Condition,
     Delete,
     Exists,
+    Figures,
     Get,
     Operation,
     Outcome,
@@ -69,7 +70,7 @@ class Limits:
 @implementer(IStore)
 class Store:
     """
-    It can be used between `open` and `close`.
+    It can be used between `open` and `close`; what needs the disk is done from `start` on.
 
     :param clock: when its housekeeping is due; `timeline` is what its records are stamped with.
     :param storage: the directory that it lives in; None keeps it in memory alone.
@@ -110,8 +111,14 @@ class Store:
             self._clock,
             self.limits.checkpoint_bytes,
         )
-        self.housekeeping.start(replayed=recovery.transactions > 0)
+        self._recovery = recovery
         return recovery
+
+    def start(self) -> None:
+        """Begin to work: the threads, and the housekeeping."""
+        if self._storage is not None:
+            self._storage.start()
+        self.housekeeping.start(replayed=self._recovery.transactions > 0)
 
     def _recover(self, storage: Storage, recovery: Recovery) -> GroupCommit:
         manifest = storage.open()
@@ -253,6 +260,23 @@ class Store:
     def usage(self, keyspace: str) -> Usage:
         """See `IStore.usage`."""
         return self._keyspaces[keyspace].tables.usage()
+
+    def figures(self) -> Figures:
+        """See `IStore.figures`."""
+        commit, checkpoints = self._commit, self.housekeeping.counters
+        return Figures(
+            keyspaces={name: keyspace.tables.usage() for name, keyspace in self._keyspaces.items()},
+            journal_bytes=commit.journal_bytes,
+            batches=commit.counters.batches,
+            transactions=commit.counters.transactions,
+            sync_seconds=commit.counters.write_seconds,
+            failed_batches=commit.counters.failures,
+            checkpoints=checkpoints.finished,
+            failed_checkpoints=checkpoints.failed,
+            checkpoint_seconds=checkpoints.seconds,
+            checkpointed_ms=checkpoints.last_ms,
+            read_only=commit.broken is not None,
+        )
 
     # --- how it does that -----------------------------------------------------------------------------------------
 

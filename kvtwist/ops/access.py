@@ -1,0 +1,43 @@
+"""The access log: one line an exchange, in the Common Log Format or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from kvtwist.model import Exchange
+from kvtwist.ops.logs import ACCESS
+
+log = Logger(namespace=ACCESS)
+
+
+class AccessLog:
+    """:param line: what is written of an exchange that ended at a time (seconds since the epoch)."""
+
+    def __init__(self, line: Callable[[Exchange, float], str], clock: IReactorTime) -> None:
+        self._line = line
+        self._clock = clock
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Write a line."""
+        log.info("{line}", line=self._line(exchange, self._clock.seconds()))
+
+
+def common(exchange: Exchange, now: float) -> str:
+    """NCSA Common Log Format; `499` is nginx's status for a client that left."""
+    time = datetime.fromtimestamp(now, timezone.utc).strftime("%d/%b/%Y:%H:%M:%S +0000")
+    request = f"{exchange.method} {exchange.target} {exchange.version}"
+    quoted = request.encode("unicode_escape").decode().replace('"', '\\"')
+    return f'{exchange.client} - - [{time}] "{quoted}" {exchange.status or 499} {exchange.size}'
+
+
+def json(exchange: Exchange, now: float) -> str:
+    """An object with everything that is known; `time` is in seconds since the epoch."""
+    return msgspec.json.encode({"time": round(now, 3), **msgspec.structs.asdict(exchange)}).decode()
+
+
+FORMATS = {"common": common, "json": json}

@@ -1,0 +1,23 @@
+"""What the process asks of the system it runs on."""
+
+from __future__ import annotations
+
+import resource
+
+from twisted.logger import Logger
+
+log = Logger(namespace="kvtwist")
+
+WANTED_FILES = 65_536
+
+
+def raise_file_limit() -> None:
+    """Allow as many open files, which is connections, as the system lets us; say so if that is not many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, WANTED_FILES), max(hard, WANTED_FILES)))
+    except (ValueError, OSError):  # only root may go beyond the hard limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < WANTED_FILES:
+        log.info("at most {limit} open files, and so somewhat fewer connections (ulimit -n)", limit=limit)

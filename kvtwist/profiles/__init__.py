@@ -1,0 +1,19 @@
+"""
+One module to a dialect: Klein routes that turn each request into a transaction on an `IStore`. No I/O, no engine.
+
+Begin with `lsfr`, the smallest. Modules with an underscore hold what several dialects need.
+"""
+
+from __future__ import annotations
+
+from kvtwist.profiles._settings import Settings
+from kvtwist.profiles.clstr import Clstr
+from kvtwist.profiles.history import History
+from kvtwist.profiles.keys import Keys
+from kvtwist.profiles.lsfr import Lsfr
+from kvtwist.profiles.transactional import Transactional
+
+PROFILES = {profile.name: profile for profile in (Transactional, History, Lsfr, Clstr, Keys)}
+"""Every dialect, by what `--profile` calls it."""
+
+__all__ = ["PROFILES", "Settings"]

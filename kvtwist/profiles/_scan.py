@@ -1,0 +1,68 @@
+"""Going through a keyspace that may be larger than memory, and sending what may be larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from kvtwist.interfaces import IStore
+from kvtwist.model import Record
+
+
+async def scan(
+    store: IStore, keyspace: str, start: bytes = b"", stop: bytes | None = None, reverse: bool = False
+) -> AsyncIterator[tuple[bytes, Record]]:
+    """Every (key, record) of a range, a slice at a time. See `IStore.scan`."""
+    while True:
+        found = await store.scan(keyspace, start, stop, reverse=reverse)
+        for item in found.items:
+            yield item
+        if found.resume is None:
+            return
+        await deferLater(reactor, 0)  # others get their turn between two slices
+        if reverse:
+            stop = found.resume
+        else:
+            start = found.resume
+
+
+@implementer(IPushProducer)
+class _Valve:
+    """Open while the connection takes more."""
+
+    def __init__(self) -> None:
+        self._closed: Deferred[None] | None = None
+
+    def pauseProducing(self) -> None:
+        if self._closed is None:
+            self._closed = Deferred()
+
+    def resumeProducing(self) -> None:
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            closed.callback(None)
+
+    def stopProducing(self) -> None:
+        """The connection is gone; who waits is cancelled by whoever called the handler."""
+
+    async def opened(self) -> None:
+        if self._closed is not None:
+            await self._closed
+
+
+async def send(request: Any, chunks: AsyncIterator[bytes]) -> None:
+    """Write a body piece by piece, as fast as the client takes it; status and headers must be set before."""
+    valve = _Valve()
+    request.registerProducer(valve, True)
+    try:
+        async for chunk in chunks:
+            request.write(chunk)
+            await valve.opened()
+    finally:
+        request.unregisterProducer()

@@ -1,0 +1,22 @@
+"""What an operator may set, as far as dialects care."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+
+@frozen
+class Settings:
+    """
+    :ivar max_value: largest value, in bytes.
+    :ivar max_key: largest key, in bytes of UTF-8, where the spec itself sets no limit.
+    :ivar max_staged: how many bytes of keys and values may wait for a commit.
+    :ivar scrape: what `GET /metrics` answers.
+    """
+
+    max_value: int = 8 * 2**20
+    max_key: int = 4096
+    max_staged: int = 64 * 2**20
+    scrape: Callable[[], bytes] = bytes

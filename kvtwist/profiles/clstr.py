@@ -1,0 +1,44 @@
+"""
+`clstr`: what `lsfr` is, with `GET /health`, and a log that tells what happened to each key.
+
+    GET    /health      200 once the server can serve, which is from when it listens
+
+Spec 004.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from klein import Response
+from twisted.logger import Logger
+
+from kvtwist.profiles._app import extended
+from kvtwist.profiles.lsfr import OK, Lsfr
+
+log = Logger(namespace="kvtwist.clstr")
+
+_SHOWN = 64
+
+
+class Clstr(Lsfr):
+    """The routes of spec 004."""
+
+    name = "clstr"
+    default_port = 8080
+    app = extended(Lsfr.app)
+
+    @app.route("/health", methods=["GET"])
+    def health(self, request: Any) -> Response:
+        """The store is open before the server listens, so whoever can ask can be served."""
+        return OK
+
+    def note(self, event: str, key: bytes = b"", value: bytes = b"") -> None:
+        """Log what became of a request, in the words of the spec's example."""
+        log.info(event, key=key.decode(), value=_shown(value))
+
+
+def _shown(value: bytes) -> str:
+    """A value on one line, which is not all of a long one."""
+    text = value[:_SHOWN].decode(errors="ignore")
+    return (text if text.isprintable() else ascii(text)) + ("..." if len(value) > _SHOWN else "")

@@ -1,0 +1,225 @@
+"""
+`keys`: JSON values under /keys, which may expire, and metrics.
+
+    GET    /keys                 200 {"key":value, ...} in key order; ?filter=wo$d  ?limit=100  ?after=key
+    PUT    /keys                 201 a key is new, 200 none is; the body is {"id":"key","value":value}, or a map
+                                 {"key":value, ...} that is set all at once; ?expire_in=60
+    DELETE /keys                 204; every key is gone
+    GET    /keys/<key>           200 with the value      404 when there is no such key
+    HEAD   /keys/<key>           200                     404
+    PUT    /keys/<key>           as above; the body is the value
+    DELETE /keys/<key>           204                     404
+    GET    /metrics              200, for Prometheus
+
+A key is 1 to 255 bytes of UTF-8 without control characters. In a filter, `$` matches any number of characters. Spec 003.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from klein import Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
+
+from kvtwist.interfaces import IStore
+from kvtwist.model import DATA, JSON, Clear, Delete, Exists, Get, Operation, Put, Record
+from kvtwist.profiles import _json
+from kvtwist.profiles._app import answer_errors, decoded, new_app, query
+from kvtwist.profiles._glob import Glob
+from kvtwist.profiles._json import NotJSON, parsed
+from kvtwist.profiles._reply import JSON_HEADERS, as_json, json_error, json_reply
+from kvtwist.profiles._scan import scan, send
+from kvtwist.profiles._settings import Settings
+
+MAX_KEY = 255
+MAX_EXPIRE_IN = 315_360_000  # ten years, in seconds
+MAX_LIMIT = 1_000_000
+
+_has_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_is_number = re.compile(r"[0-9]{1,18}").fullmatch
+_CHUNK = 64 * 1024
+
+Pairs = Sequence[tuple[str, bytes]]
+
+
+class Keys:
+    """The routes of spec 003."""
+
+    name = "keys"
+    default_port = 8000
+    default_store = "dir"
+    app = new_app()
+
+    def __init__(self, store: IStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self.max_body = settings.max_value + 6 * MAX_KEY + 1024
+
+    @app.route("/keys", methods=["GET"])
+    async def get_all(self, request: Any) -> Response | None:
+        """All keys and their values, or those that a filter lets through."""
+        pattern, limit_text, after = query(request, "filter", "limit", "after")
+        glob = Glob("$" if pattern is None else pattern)
+        limit = None if limit_text is None else _number("limit", limit_text, MAX_LIMIT)
+        start, stop = glob.range()
+        if after is not None:
+            start = max(start, after.encode() + b"\0")
+        if limit is not None:
+            last, more = await self._page(glob, start, stop, limit)
+            stop = last
+            if more:
+                request.setHeader("Link", _next_link(pattern, limit, last[:-1].decode()))
+        request.setHeader("Content-Type", JSON)
+        if request.method == b"HEAD":
+            return None
+        await send(request, _as_object(self._matching(glob, start, stop), limit))
+        return None
+
+    @app.route("/keys", methods=["PUT"])
+    async def put(self, request: Any) -> Response:
+        """Set one key, or several at once."""
+        ttl_ms = _ttl_ms(request)
+        try:
+            found = await parsed(_json.members, request.content.read())
+        except NotJSON as error:
+            raise BadRequest(str(error)) from None
+        return await self._put(_pairs(found), ttl_ms)
+
+    @app.route("/keys", methods=["DELETE"])
+    async def delete_all(self, request: Any) -> Response:
+        """Delete all keys."""
+        await self._store.transact([], [Clear(DATA)])
+        return Response(204)
+
+    @app.route("/keys/<key>", methods=["GET", "HEAD"])
+    async def get(self, request: Any, key: str) -> Response:
+        """The value of a key."""
+        record = await self._store.get(DATA, _checked(decoded(key)))
+        if record is None:
+            raise NotFound("key not found")
+        return json_reply(200, as_json(record))
+
+    @app.route("/keys/<key>", methods=["PUT"])
+    async def put_one(self, request: Any, key: str) -> Response:
+        """Set the value of a key."""
+        name = decoded(key)
+        _checked(name)
+        ttl_ms = _ttl_ms(request)
+        try:
+            value = await parsed(_json.value, request.content.read())
+        except NotJSON as error:
+            raise BadRequest(str(error)) from None
+        return await self._put([(name, value)], ttl_ms)
+
+    @app.route("/keys/<key>", methods=["DELETE"])
+    async def delete(self, request: Any, key: str) -> Response:
+        """Delete a key."""
+        name = _checked(decoded(key))
+        outcome = await self._store.transact([Exists(DATA, name)], [Delete(DATA, name)])
+        if not outcome.committed:
+            raise NotFound("key not found")
+        return Response(204)
+
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: Any) -> Response:
+        """What the server tells Prometheus."""
+        return Response(200, {"Content-Type": CONTENT_TYPE_LATEST}, self._settings.scrape())
+
+    async def _put(self, pairs: Pairs, ttl_ms: int | None) -> Response:
+        reads: list[Operation] = []
+        writes: list[Operation] = []
+        for name, value in pairs:
+            if len(value) > self._settings.max_value:
+                raise RequestEntityTooLarge
+            key = _checked(name)
+            reads.append(Get(DATA, key))
+            writes.append(Put(DATA, key, value, JSON, ttl_ms))
+        outcome = await self._store.transact([], reads + writes)
+        known = all(record is not None for record in outcome.results[: len(reads)])
+        body = b",".join(_json.quote(name) + b":" + value for name, value in pairs)
+        return json_reply(200 if known else 201, b"{" + body + b"}")
+
+    async def _matching(
+        self, glob: Glob, start: bytes, stop: bytes | None
+    ) -> AsyncIterator[tuple[str, Record]]:
+        async for key, record in scan(self._store, DATA, start, stop):
+            name = key.decode()
+            if glob.matches(name):
+                yield name, record
+
+    async def _page(self, glob: Glob, start: bytes, stop: bytes | None, limit: int) -> tuple[bytes, bool]:
+        """Where a page of so many keys ends, and whether there are more; a `Link` has to be sent before the page is."""
+        count = 0
+        end = start
+        async for name, _ in self._matching(glob, start, stop):
+            if count == limit:
+                return end, True
+            count += 1
+            end = name.encode() + b"\0"
+        return end, False
+
+
+def _checked(name: str) -> bytes:
+    try:
+        key = name.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise BadRequest("the key is not Unicode") from None
+    if not 1 <= len(key) <= MAX_KEY:
+        raise BadRequest(f"a key is 1 to {MAX_KEY} bytes long")
+    if _has_control(name):
+        raise BadRequest("a key holds no control characters")
+    return key
+
+
+def _pairs(found: Pairs) -> Pairs:
+    """What a body sets: the one key of the form {"id": ..., "value": ...}, or all keys of a map."""
+    names = dict(found)
+    if len(names) != len(found):
+        raise BadRequest("a key is given twice")
+    if not found:
+        raise BadRequest("no key is given")
+    name = names.get("id") or names.get("key")
+    if len(found) == 2 and "value" in names and name is not None and name.startswith(b'"'):
+        return [(_json.string(name), names["value"])]
+    return found
+
+
+def _number(name: str, text: str, largest: int) -> int:
+    if not _is_number(text) or not 1 <= int(text) <= largest:
+        raise BadRequest(f"{name} is a whole number from 1 to {largest}")
+    return int(text)
+
+
+def _ttl_ms(request: Any) -> int | None:
+    [text] = query(request, "expire_in")
+    return None if text is None else _number("expire_in", text, MAX_EXPIRE_IN) * 1000
+
+
+def _next_link(pattern: str | None, limit: int, after: str) -> str:
+    parameters = {"limit": str(limit), "after": after}
+    if pattern is not None:
+        parameters["filter"] = pattern
+    return f'</keys?{urlencode(parameters)}>; rel="next"'
+
+
+async def _as_object(items: AsyncIterator[tuple[str, Record]], limit: int | None) -> AsyncIterator[bytes]:
+    """A JSON object, in pieces of some size."""
+    text = bytearray(b"{")
+    count = 0
+    async for name, record in items:
+        if count == limit:
+            break
+        text += b"," if count else b""
+        text += _json.quote(name) + b":" + as_json(record)
+        count += 1
+        if len(text) >= _CHUNK:
+            yield bytes(text)
+            text.clear()
+    yield bytes(text) + b"}"
+
+
+answer_errors(Keys.app, JSON, json_error)

@@ -1,0 +1,112 @@
+"""
+`lsfr`: plain text values under /kv.
+
+    PUT    /kv/<key>    200; the value is the body, UTF-8, not empty
+    GET    /kv/<key>    200 with the value        404 key not found
+    DELETE /kv/<key>    200, be the key there or not
+    DELETE /clear       200; every key is gone
+
+A key is letters, digits and `:`, `_`, `.`, `-`. Every body is text/plain; errors are one line. Spec 002.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from klein import Response
+from werkzeug.exceptions import BadRequest
+
+from kvtwist.interfaces import IStore
+from kvtwist.model import DATA, TEXT, Clear, Delete, Put
+from kvtwist.profiles._app import answer_errors, decoded, new_app
+from kvtwist.profiles._settings import Settings
+
+CONTENT_TYPE = "text/plain; charset=utf-8"
+HEADERS = {"Content-Type": CONTENT_TYPE}
+OK = Response(200, HEADERS)
+KEY_NOT_FOUND = Response(404, HEADERS, b"key not found\n")
+
+_is_key = re.compile(r"[A-Za-z0-9:_.\-]*").fullmatch
+
+
+class Lsfr:
+    """The routes of spec 002."""
+
+    name = "lsfr"
+    default_port = 4000
+    default_store = "dir"
+    app = new_app()
+
+    def __init__(self, store: IStore, settings: Settings) -> None:
+        self._store = store
+        self._max_key = settings.max_key
+        self.max_body = settings.max_value
+
+    @app.route("/kv/<key>", methods=["PUT"])
+    async def put(self, request: Any, key: str) -> Response:
+        """Add a key, or give it another value."""
+        name = self._checked(key)
+        value = request.content.read()
+        if not value:
+            raise BadRequest("value cannot be empty")
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            raise BadRequest("value must be valid UTF-8") from None
+        await self._store.transact([], [Put(DATA, name, value, TEXT)])
+        self.note("PUT /kv/{key} accepted, value={value}", name, value)
+        return OK
+
+    @app.route("/kv/<key>", methods=["GET"])
+    async def get(self, request: Any, key: str) -> Response:
+        """The value of a key, byte for byte."""
+        name = self._checked(key)
+        record = await self._store.get(DATA, name)
+        if record is None:
+            self.note("GET /kv/{key} returning 404", name)
+            return KEY_NOT_FOUND
+        self.note("GET /kv/{key} returning 200", name)
+        return Response(200, HEADERS, record.value)
+
+    @app.route("/kv/<key>", methods=["DELETE"])
+    async def delete(self, request: Any, key: str) -> Response:
+        """Remove a key."""
+        name = self._checked(key)
+        await self._store.transact([], [Delete(DATA, name)])
+        self.note("DELETE /kv/{key} accepted", name)
+        return OK
+
+    @app.route("/clear", methods=["DELETE"])
+    async def clear(self, request: Any) -> Response:
+        """Remove every key."""
+        await self._store.transact([], [Clear(DATA)])
+        self.note("DELETE /clear accepted")
+        return OK
+
+    @app.route("/kv", methods=["PUT", "GET", "DELETE"])
+    @app.route("/kv/", methods=["PUT", "GET", "DELETE"])
+    def no_key(self, request: Any) -> Response:
+        """The key is missing."""
+        raise BadRequest("key cannot be empty")
+
+    def note(self, event: str, key: bytes = b"", value: bytes = b"") -> None:
+        """Called with what became of a request. Spec 002 asks for no such log."""
+
+    def _checked(self, key: str) -> bytes:
+        try:
+            name = decoded(key)
+        except BadRequest:
+            raise BadRequest("key contains invalid characters") from None
+        if not _is_key(name):
+            raise BadRequest("key contains invalid characters")
+        if len(name) > self._max_key:
+            raise BadRequest("key too long")
+        return name.encode()
+
+
+def _line(message: str) -> bytes:
+    return message.encode() + b"\n"
+
+
+answer_errors(Lsfr.app, CONTENT_TYPE, _line)

@@ -1,0 +1,158 @@
+"""
+`transactional`: changes are staged with POST and DELETE /set, and POST /commit makes them happen all at once.
+
+    GET    /<key>     200 {"key":value}                 404 when there is no such key
+    POST   /set       201 new key, 200 known key; the body is {"key":value}, and comes back
+    DELETE /set       200; the body is "key", and comes back
+    POST   /commit    204
+
+Everything else is 404. Every body is JSON. What is staged lies in a keyspace of its own, the last change of each key, and
+is as durable as the data. Spec 000.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from klein import Response
+from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, RequestEntityTooLarge
+
+from kvtwist.interfaces import IStore
+from kvtwist.model import (
+    DATA,
+    JSON,
+    STAGED,
+    Condition,
+    Delete,
+    Get,
+    NoRoom,
+    Operation,
+    Put,
+    Record,
+    Unchanged,
+)
+from kvtwist.profiles._app import answer_errors, decoded, new_app
+from kvtwist.profiles._json import NotJSON, members, parsed, string
+from kvtwist.profiles._reply import as_json, json_error, json_reply, pair
+from kvtwist.profiles._scan import scan
+from kvtwist.profiles._settings import Settings
+
+DELETION = "application/x-kvtwist-deletion"
+"""Media type of a staged change that removes its key."""
+
+
+class Transactional:
+    """The routes of spec 000."""
+
+    name = "transactional"
+    default_port = 4000
+    default_store = "dir"
+    app = new_app()
+
+    def __init__(self, store: IStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        # The largest value, under the largest key with each byte written as \u00XX, and some white space.
+        self.max_body = settings.max_value + 6 * settings.max_key + 1024
+
+    @app.route("/<key>", methods=["GET"])
+    async def get(self, request: Any, key: str) -> Response:
+        """What the last commit left under a key."""
+        if request.method != b"GET":
+            raise NotFound  # werkzeug lets HEAD in wherever it lets GET in
+        try:
+            name = decoded(key)
+        except BadRequest:
+            raise NotFound from None
+        record = await self._store.get(DATA, name.encode())
+        if record is None:
+            raise NotFound
+        return json_reply(200, pair(name, as_json(record)))
+
+    @app.route("/set", methods=["POST"])
+    async def stage(self, request: Any) -> Response:
+        """Queue one pair for the next commit."""
+        name, value = await self._one_pair(request.content.read())
+        key = name.encode()
+        self._check_room(len(key) + len(value))
+        staged, stored = await self._stage(key, value, JSON)
+        return json_reply(200 if _will_exist(staged, stored) else 201, pair(name, value))
+
+    @app.route("/set", methods=["DELETE"])
+    async def stage_deletion(self, request: Any) -> Response:
+        """Queue the deletion of a key, be it there or not, for the next commit."""
+        body = request.content.read()
+        try:
+            name = await parsed(string, body)
+        except NotJSON as error:
+            raise BadRequest(str(error)) from None
+        if not name:
+            raise BadRequest("the key is empty")
+        if self._can_be_a_key(name):
+            key = name.encode()
+            self._check_room(len(key))
+            await self._stage(key, b"", DELETION)
+        return json_reply(200, body.strip())
+
+    @app.route("/commit", methods=["POST"])
+    async def commit(self, request: Any) -> Response:
+        """Make all that is queued happen, at one instant."""
+        while True:
+            conditions: list[Condition] = []
+            operations: list[Operation] = []
+            async for key, change in scan(self._store, STAGED):
+                conditions.append(Unchanged(STAGED, key, change.revision))
+                operations.append(Delete(STAGED, key))
+                if change.media_type == DELETION:
+                    operations.append(Delete(DATA, key))
+                else:
+                    operations.append(Put(DATA, key, change.value, change.media_type))
+            outcome = await self._store.transact(conditions, operations)
+            if outcome.committed:
+                return Response(204)
+            # Somebody staged or committed something meanwhile: look again.
+
+    async def _one_pair(self, body: bytes) -> tuple[str, bytes]:
+        try:
+            found = await parsed(members, body)
+        except NotJSON as error:
+            raise BadRequest(str(error)) from None
+        if len(found) != 1:
+            raise BadRequest(f"exactly one key is expected, not {len(found)}")
+        [(name, value)] = found
+        if not name:
+            raise BadRequest("the key is empty")
+        if not self._can_be_a_key(name):
+            raise BadRequest(f"the key is longer than {self._settings.max_key} bytes, or not Unicode")
+        if len(value) > self._settings.max_value:
+            raise RequestEntityTooLarge(f"the value is larger than {self._settings.max_value} bytes")
+        return name, value
+
+    def _can_be_a_key(self, name: str) -> bool:
+        try:
+            return len(name.encode()) <= self._settings.max_key
+        except UnicodeEncodeError:  # half of a surrogate pair
+            return False
+
+    def _check_room(self, size: int) -> None:
+        if self._store.usage(STAGED).size + size > self._settings.max_staged:
+            raise NoRoom(f"more than {self._settings.max_staged} bytes would be staged; commit first")
+
+    async def _stage(self, key: bytes, value: bytes, media_type: str) -> tuple[Record | None, Record | None]:
+        """Stage a change; returns what was staged for the key before, and what is stored under it."""
+        outcome = await self._store.transact(
+            [], [Get(STAGED, key), Get(DATA, key), Put(STAGED, key, value, media_type)]
+        )
+        return outcome.results[0], outcome.results[1]
+
+
+def _will_exist(staged: Record | None, stored: Record | None) -> bool:
+    """Whether a key exists after all that is staged."""
+    return stored is not None if staged is None else staged.media_type != DELETION
+
+
+def _status(error: Exception) -> int | None:
+    return 404 if isinstance(error, MethodNotAllowed) else None
+
+
+answer_errors(Transactional.app, JSON, json_error, _status)

@@ -1,0 +1,199 @@
+"""
+`twistd kvstore`: reads the options and wires the rooms together. It computes nothing.
+
+Every option is also an environment variable, `KVTWIST_` and its name (`--max-value`: `KVTWIST_MAX_VALUE`); the command line
+wins. `DATA_DIR` names the working directory too, as spec 004's harness does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.interfaces import IAddress
+from twisted.python import usage
+
+from kvtwist import __version__
+from kvtwist.engine import Store, StoreService
+from kvtwist.engine.disk import Disk
+from kvtwist.engine.storage import Storage
+from kvtwist.engine.timeline import Timeline
+from kvtwist.engine.worker import ThreadWorker
+from kvtwist.ops.access import FORMATS, AccessLog
+from kvtwist.ops.lifecycle import OrderedServices
+from kvtwist.ops.metrics import Metrics
+from kvtwist.ops.system import raise_file_limit
+from kvtwist.profiles import PROFILES, Settings
+from kvtwist.web import Dispatcher, HTTPService, StoreSite
+from kvtwist.web.dispatch import Observer
+
+DEFAULT_PROFILE = "transactional"
+DEFAULT_DIRECTORY = "kvtwist-data"
+BACKLOG = 4096
+_SIZE = re.compile(r"(\d+)\s*(|[kmg]i?)b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def size(text: str) -> int:
+    """A size such as `8MiB`, `64k` or `1000` in bytes; `k`, `m` and `g` are powers of 1024."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or int(found[1]) < 1:
+        raise ValueError(f"a size such as 8MiB, 64KiB or 1000 is expected, not {text!r}")
+    return int(found[1]) * _UNITS[found[2][:1].lower()]
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 for any that is free."""
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise ValueError(f"a port from 0 to 65535 is expected, not {text!r}")
+    return int(text)
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def choice(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"one of {', '.join(choices)} is expected, not {text!r}")
+        return text
+
+    return choice
+
+
+_PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object]]] = [
+    ("port", "p", None, "TCP port. [default: the first profile's]", port),
+    ("interface", None, "127.0.0.1", "Address to listen on.", str),
+    ("endpoint", None, None, "Twisted server endpoint string, instead of port and interface.", str),
+    ("working-dir", "w", None, f"Directory of the store. [default: {DEFAULT_DIRECTORY}]", str),
+    ("store", None, None, "memory or dir. [default: the first profile's]", _one_of("memory", "dir")),
+    ("durability", None, "sync", "Acknowledge a write after fdatasync (sync) or write (os).", _one_of("sync", "os")),
+    ("max-value", None, "8MiB", "Largest value.", size),
+    ("max-key", None, "4KiB", "Largest key, where the profile's spec sets no limit.", size),
+    ("max-staged", None, "64MiB", "How much may wait for POST /commit.", size),
+    ("access-log", None, "off", "off, common or json.", _one_of("off", *FORMATS)),
+]
+"""Name, letter, default, description, and what makes a value of the text."""
+
+
+class Options(usage.Options):
+    """The options of `twistd kvstore`: a mapping of names to values."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "A durable key-value server. Every option is also an environment variable: for --max-value, KVTWIST_MAX_VALUE."
+    )
+    optParameters = [[name, letter, default, text] for name, letter, default, text, _ in _PARAMETERS]
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        super().__init__()
+        for name, *_ in _PARAMETERS:
+            self[name] = environment.get(_variable(name), self[name])
+        if self["working-dir"] is None:
+            self["working-dir"] = environment.get("DATA_DIR")
+        self["profile"] = []
+        self._environment = environment
+
+    def opt_profile(self, name: str) -> None:
+        """Dialect: transactional, history, lsfr, clstr or keys; may be repeated. [default: transactional]"""
+        if name not in PROFILES:
+            raise usage.UsageError(f"no such profile: {name} (there are {', '.join(PROFILES)})")
+        self["profile"].append(name)
+
+    opt_P = opt_profile
+
+    def opt_version(self) -> None:
+        """Display kvtwist's version and exit."""
+        print("kvtwist", __version__)
+        sys.exit(0)
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Read a command line.
+
+        :raises usage.UsageError: it cannot be understood. Under twistd, which would show a page of help before it,
+            `SystemExit` with just that line.
+        """
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            if self.parent is None:
+                raise
+            sys.exit(f"kvtwist: {error} (see twistd kvstore --help)")
+
+    def postOptions(self) -> None:
+        """Make values of texts, and fill in what depends on the profile."""
+        for name, _, _, _, value_of in _PARAMETERS:
+            if self[name] is not None:
+                try:
+                    self[name] = value_of(self[name])
+                except ValueError as error:
+                    raise usage.UsageError(f"--{name}: {error}") from None
+        if not self["profile"]:
+            for name in self._environment.get(_variable("profile"), DEFAULT_PROFILE).split(","):
+                self.opt_profile(name.strip())
+        first = PROFILES[self["profile"][0]]
+        if self["store"] is None:
+            self["store"] = "dir" if self["working-dir"] else first.default_store
+        if self["working-dir"] is None:
+            self["working-dir"] = DEFAULT_DIRECTORY
+        if self["port"] is None:
+            self["port"] = first.default_port
+        if self["endpoint"] is None:
+            interface = quoteStringArgument(self["interface"])
+            self["endpoint"] = f"tcp:{self['port']}:interface={interface}:backlog={BACKLOG}"
+
+
+def _variable(option: str) -> str:
+    return "KVTWIST_" + option.upper().replace("-", "_")
+
+
+class Server(OrderedServices):
+    """The whole server."""
+
+    def addresses(self) -> list[IAddress]:
+        """Where it listens."""
+        http = self.getServiceNamed("http")
+        assert isinstance(http, HTTPService)
+        return http.addresses()
+
+
+def makeService(options: Mapping[str, Any]) -> Server:
+    """The server that the options describe. Nothing is opened before it is started."""
+    from twisted.internet import reactor
+
+    raise_file_limit()
+    timeline = Timeline(reactor.seconds, time.monotonic)
+    storage = None
+    if options["store"] == "dir":
+        storage = Storage(
+            options["working-dir"],
+            Disk(),
+            journal_worker=ThreadWorker(reactor, "journal"),
+            page_worker=ThreadWorker(reactor, "pages"),
+            sync=options["durability"] == "sync",
+        )
+    store = Store(reactor, timeline, storage)
+    metrics = Metrics(store)
+    settings = Settings(
+        max_value=options["max-value"],
+        max_key=options["max-key"],
+        max_staged=options["max-staged"],
+        scrape=metrics.scrape,
+    )
+    observers: list[Observer] = [metrics]
+    if options["access-log"] != "off":
+        observers.append(AccessLog(FORMATS[options["access-log"]], reactor))
+    profiles = [PROFILES[name](store, settings) for name in options["profile"]]
+    dispatcher = Dispatcher(profiles, reactor, observers)
+    metrics.in_flight = lambda: dispatcher.in_flight
+    site = StoreSite(dispatcher, reactor)
+
+    server = Server()
+    StoreService(store, "memory" if storage is None else storage.path).setServiceParent(server)
+    http = HTTPService(reactor, options["endpoint"], site, options["profile"])
+    http.setName("http")
+    http.setServiceParent(server)
+    return server

@@ -1,0 +1,88 @@
+"""The HTTP front as a part of an application: listens before it starts, and at its end lets what is in flight finish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from kvtwist.model import OperatorError
+from kvtwist.web.stock import StoreSite
+
+log = Logger(namespace="kvtwist.web")
+
+DRAIN_SECONDS = 2.0
+
+
+class CannotServe(OperatorError):
+    """The server cannot listen where it was told to."""
+
+
+class HTTPService(Service):
+    """:param endpoint: where to listen, as Twisted's server endpoint strings say it."""
+
+    def __init__(self, reactor: IReactorTime, endpoint: str, site: StoreSite, profiles: Sequence[str]) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._site = site
+        self._profiles = profiles
+        self._port: IListeningPort | None = None
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen. Requests are answered once the reactor runs.
+
+        :raises CannotServe: with one line that says why.
+        """
+        super().privilegedStartService()
+        refused: list[Failure] = []
+        try:
+            listening = serverFromString(self._reactor, self._endpoint).listen(self._site)
+        except (ValueError, TypeError, KeyError) as error:
+            raise CannotServe(f"no endpoint: {self._endpoint} ({error})") from None
+        listening.addCallbacks(self._listens, refused.append)
+        if refused:
+            raise CannotServe(f"cannot listen on {self._endpoint}: {_reason(refused[0].value)}")
+
+    def _listens(self, port: IListeningPort) -> None:
+        self._port = port
+        log.info("Server listening on {address}", address=_readable(port.getHost()))
+        log.info("profiles: {profiles}", profiles=", ".join(self._profiles))
+
+    def addresses(self) -> list[IAddress]:
+        """Where it listens."""
+        return [] if self._port is None else [self._port.getHost()]
+
+    def stopService(self) -> Deferred[None]:
+        """Accept no more, finish what is in flight, and hang up on what takes longer than two seconds."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._port is not None:
+            await maybeDeferred(self._port.stopListening)
+        too_long = self._reactor.callLater(DRAIN_SECONDS, self._site.hang_up)
+        await self._site.drained()
+        if too_long.active():
+            too_long.cancel()
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, CannotListenError):
+        error = error.socketError
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _readable(address: object) -> str:
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    return str(address)

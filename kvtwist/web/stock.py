@@ -1,0 +1,203 @@
+"""
+twisted.web, made strict where a store on the open network needs it:
+
+- a body is kept in memory, never in a temporary file, and never grows beyond what its dialect takes;
+- a body that is too large is refused before it is read, and without `100 Continue`;
+- who is refused gets to read why: the connection is closed for writing first, and for good only once the client has
+  finished or has had some seconds (RFC 9112, 9.6), since closing it at once would take the answer back.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.server import Request, Site
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from kvtwist.web.dispatch import Dispatcher
+from kvtwist.web.routing import path_of
+
+LINGER_SECONDS = 2.0
+_REFUSED = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class _RefusedBody:
+    """In place of a body that is too large: whoever reads it hears so."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise RequestEntityTooLarge
+
+    def tell(self) -> int:
+        return 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+class StoreRequest(Request):
+    """
+    :ivar max_body: the largest body, in bytes, that will be read.
+    :ivar refused: whether the body is larger.
+    """
+
+    defaultContentType = None
+    max_body = 0
+    refused = False
+
+    def gotLength(self, length: int | None) -> None:
+        """Called once the head is read. None: the body comes in chunks, of a length not known yet."""
+        self.content: Any = BytesIO()
+        if length is not None and length > self.max_body:
+            self.refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Called with each piece of the body."""
+        if self.refused:
+            return
+        if self.content.tell() + len(data) > self.max_body:
+            self.refuse()
+        else:
+            self.content.write(data)
+
+    def refuse(self) -> None:
+        """Read no body."""
+        self.refused = True
+        self.content = _RefusedBody()
+        self.requestHeaders.removeHeader(b"Expect")
+
+
+class StoreChannel(HTTPChannel):
+    """One connection."""
+
+    site: StoreSite
+    _unread = False
+    """Whether the client may still be sending what nobody will read."""
+    _lingering = False
+    _hang_up: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """Called by the transport."""
+        super().connectionMade()
+        self.site.opened(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Called by the transport."""
+        self.site.closed(self)
+        if self._hang_up is not None and self._hang_up.active():
+            self._hang_up.cancel()
+        super().connectionLost(reason)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Called by the transport."""
+        if not self._lingering:
+            super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Called with each line of a head."""
+        if not self._lingering:
+            super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Called with what is too long for a line."""
+        self._respondToBadRequestAndDisconnect()
+
+    def allHeadersReceived(self) -> None:
+        """Called once the head of a request is read."""
+        request = self.requests[-1]
+        request.max_body = self.site.dispatcher.router.max_body(path_of(self._path))
+        super().allHeadersReceived()
+        if request.refused:
+            self._answer_unread()
+            self.length = 0  # which lets it be answered now, as if there were no body
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Called with what is not a head."""
+        if self._lingering:
+            return
+        super().rawDataReceived(data)
+        if self.requests and self.requests[-1].refused and not self._handlingRequest and not self._lingering:
+            self._answer_unread()
+            self.allContentReceived()
+
+    def finish_up(self) -> None:
+        """Close the connection, once the request that is being answered, or read, has been answered."""
+        self.persistent = False
+        if not self.requests:
+            self.loseConnection()
+
+    def loseConnection(self) -> None:
+        """Close the connection. If the client may still be sending, let it finish first."""
+        close_for_writing = getattr(self.transport, "loseWriteConnection", None)  # TLS has no such thing
+        if not self._unread or close_for_writing is None:
+            super().loseConnection()
+        elif not self._lingering:
+            self._lingering = True
+            self._networkProducer.unregisterProducer()
+            close_for_writing()
+            self._networkProducer.resumeProducing()
+            self._hang_up = self.callLater(LINGER_SECONDS, self.transport.abortConnection)
+
+    def _answer_unread(self) -> None:
+        self._unread = True
+        self.persistent = False
+        self.requests[-1].responseHeaders.setRawHeaders(b"Connection", [b"close"])
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        if not self._lingering:
+            self._unread = True
+            self.transport.write(_REFUSED)
+            self.loseConnection()
+
+
+class StoreSite(Site):
+    """
+    :ivar dispatcher: answers every request.
+    :param idle_seconds: how long a connection may wait for the next byte of a request.
+    """
+
+    protocol = StoreChannel
+    requestFactory = StoreRequest
+    noisy = False
+
+    def __init__(self, dispatcher: Dispatcher, clock: IReactorTime, idle_seconds: float = 60.0) -> None:
+        super().__init__(dispatcher, timeout=idle_seconds, reactor=clock, parsePOSTFormSubmission=False)
+        self.dispatcher = dispatcher
+        self._channels: set[StoreChannel] = set()
+        self._drained: Deferred[None] | None = None
+
+    def log(self, request: Request) -> None:
+        """The dispatcher tells its observers of every exchange; twisted.web's own log stays off."""
+
+    def opened(self, channel: StoreChannel) -> None:
+        """Called by a channel once it is connected."""
+        self._channels.add(channel)
+        if self._drained is not None:
+            channel.finish_up()
+
+    def closed(self, channel: StoreChannel) -> None:
+        """Called by a channel once it is not connected any more."""
+        self._channels.discard(channel)
+        if self._drained is not None and not self._channels:
+            self._drained.callback(None)
+
+    def drained(self) -> Deferred[None]:
+        """Close every connection once what is in flight on it has been answered; fires when all are."""
+        self._drained = Deferred()
+        if not self._channels:
+            self._drained.callback(None)
+        for channel in list(self._channels):
+            channel.finish_up()
+        return self._drained
+
+    def hang_up(self) -> None:
+        """Close every connection now."""
+        for channel in list(self._channels):
+            channel.transport.abortConnection()
