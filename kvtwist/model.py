@@ -183,7 +183,7 @@ class Figures(Struct, frozen=True):
     read_only: bool
 
 
-# --- what happened over HTTP -------------------------------------------------------------------------------------------
+# --- what happened over HTTP -----------------------------------------------------------------------------------------
 
 
 class Exchange(Struct, frozen=True):

@@ -1,8 +1,8 @@
 """
 `twistd kvstore`: reads the options and wires the rooms together. It computes nothing.
 
-Every option is also an environment variable, `KVTWIST_` and its name (`--max-value`: `KVTWIST_MAX_VALUE`); the command line
-wins. `DATA_DIR` names the working directory too, as spec 004's harness does.
+Every option is also an environment variable, `KVTWIST_` and its name (`--max-value`: `KVTWIST_MAX_VALUE`); the command
+line wins. `DATA_DIR` names the working directory too, as spec 004's harness does.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IReactorFromThreads, IReactorTime
 from twisted.python import usage
 
 from kvtwist import __version__
@@ -35,6 +35,12 @@ from kvtwist.web.dispatch import Observer
 DEFAULT_PROFILE = "transactional"
 DEFAULT_DIRECTORY = "kvtwist-data"
 BACKLOG = 4096
+
+
+class Reactor(IReactorFromThreads, IReactorTime):
+    """What is asked of the reactor."""
+
+
 _SIZE = re.compile(r"(\d+)\s*(|[kmg]i?)b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
@@ -162,8 +168,9 @@ class Server(OrderedServices):
 
 def makeService(options: Mapping[str, Any]) -> Server:
     """The server that the options describe. Nothing is opened before it is started."""
-    from twisted.internet import reactor
+    from twisted.internet import reactor as any_reactor
 
+    reactor = cast(Reactor, any_reactor)
     raise_file_limit()
     timeline = Timeline(reactor.seconds, time.monotonic)
     storage = None

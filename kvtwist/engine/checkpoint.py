@@ -6,9 +6,9 @@ Checkpoints: move what has gathered in memory into pages, and forget the journal
     3. write the manifest of R: from here on a start begins with it
     4. read from the new pages; drop the old ones and the segments that end at or before R
 
-A crash before 3 leaves the old manifest with everything that it needs; a crash after it leaves files too many, which the
-next start removes. All merging, encoding and writing happens in the page thread, a page at a time, so that reads which
-wait for a page get their turn.
+A crash before 3 leaves the old manifest with everything that it needs; a crash after it leaves files too many, which
+the next start removes. All merging, encoding and writing happens in the page thread, a page at a time, so that reads
+which wait for a page get their turn.
 """
 
 from __future__ import annotations

@@ -7,8 +7,6 @@ replay, and at a clean stop. One runs at a time. One that fails is tried again, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -28,7 +26,7 @@ SWEEP_SECONDS = 1.0
 SWEEP_RECORDS = 1000
 """Records taken out of memory in one go."""
 SETTLE_SECONDS = 60.0
-"""How long something expired may stay on disk before a checkpoint begins just for that; and the pause after a failed one."""
+"""How long something expired may stay on disk before a checkpoint begins for that; the pause after one that failed."""
 STOP_SECONDS = 2.5
 """How long a clean stop waits for its checkpoint. Without one the next start replays the journal."""
 
@@ -48,7 +46,7 @@ class Housekeeping:
 
     def __init__(
         self,
-        keyspaces: Mapping[str, Keyspace],
+        keyspaces: dict[str, Keyspace],
         cache: PageCache,
         storage: Storage | None,
         commit: GroupCommit | MemoryCommit,
@@ -104,7 +102,7 @@ class Housekeeping:
             self.checkpoint()
 
     def checkpoint(self) -> Deferred[None]:
-        """Run a checkpoint, or wait for the one that runs. A failure is logged and counted; the Deferred does not fail."""
+        """Run a checkpoint, or wait for the one that runs. It does not fail: a failure is logged and counted."""
         if self._storage is None:
             return succeed(None)
         done: Deferred[None] = Deferred()

@@ -9,8 +9,9 @@ transactions that was written and synced together:
 Numbers are little-endian. Revisions are consecutive from frame to frame and from segment to segment.
 
 A crash can leave just one thing unfinished: what was written and not yet synced, at the end of the last segment. That
-tail is cut off. Every frame says up to which revision the journal was known to be on disk when it was written, so a bad
-frame with a later one behind it that builds on it is damage, not a torn tail; damage stops the start, it is never skipped.
+tail is cut off. Every frame says up to which revision the journal was known to be on disk when it was written, so a
+bad frame with a later one behind it that builds on it is damage, not a torn tail. Damage stops the start; it is never
+skipped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 
 import msgspec
 from attrs import define
@@ -33,7 +35,7 @@ _FRAME = struct.Struct("<4sII")
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One record that a transaction wrote; removed, where `value` is None; all of a keyspace, where `key` is None too."""
+    """A record that was written; removed, where `value` is None; all of a keyspace, where `key` is None too."""
 
     keyspace: str
     key: bytes | None
@@ -167,7 +169,9 @@ def _check_torn(content: bytes, path: str, offset: int, last: bool, revision: in
     while behind >= 0:
         frame = _frame_at(data, behind)
         if frame is not None and frame[0].synced > revision:
-            raise StoreDamaged(f"{path}: damaged at byte {offset}, behind revision {revision}; byte {behind} builds on it")
+            raise StoreDamaged(
+                f"{path}: damaged at byte {offset}, behind revision {revision}; byte {behind} builds on it"
+            )
         behind = content.find(MAGIC, behind + 1)
 
 
@@ -235,7 +239,7 @@ class JournalWriter:
     def drop(self, revision: int) -> None:
         """Remove the segments in which every transaction is of that revision or an earlier one."""
         found = segments(self._disk, self._directory)
-        for (_, path), (following, _) in zip(found, found[1:], strict=False):
+        for (_, path), (following, _) in pairwise(found):
             if following <= revision + 1:
                 self._disk.remove(path)
 

@@ -1,7 +1,7 @@
 """
-The manifest: which pages make up the store at one revision. It is the whole of what a start has to read beside the journal.
+The manifest: which pages make up the store at one revision. Beside the journal it is all that a start has to read.
 
-`manifest-<revision>` is written under another name, synced, and renamed: there is the old one or the new one, each whole.
+`manifest-<revision>` is written under another name, synced, and renamed: there is the old one or the new one, whole.
 """
 
 from __future__ import annotations

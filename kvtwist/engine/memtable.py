@@ -54,9 +54,7 @@ class Memtable:
             self._expiries.add((entry.expires_ms, key))
         return before
 
-    def range(
-        self, start: bytes, stop: bytes | None, reverse: bool = False
-    ) -> Iterator[tuple[bytes, Entry]]:
+    def range(self, start: bytes, stop: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, Entry]]:
         """(key, entry) with start <= key < stop, in order. The table must not change meanwhile."""
         entries = self._entries
         for key in entries.irange(start, stop, inclusive=(True, False), reverse=reverse):

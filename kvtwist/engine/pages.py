@@ -2,11 +2,11 @@
 Pages: the records of a checkpoint, in key order, about 64 KiB to a page, one DirDBM entry to a page.
 
 A page is never overwritten. A checkpoint writes the pages that changed under new numbers; the old ones go once a
-manifest names the new ones. On disk a page is eight bytes that say so, a CRC-32 and a MessagePack array of keyspace, keys
-and records.
+manifest names the new ones. On disk a page is eight bytes that say so, a CRC-32 and a MessagePack array of keyspace,
+keys and records.
 
-What `twisted.persisted.dirdbm` leaves open is closed here: it does not sync, and it calls every I/O error a missing key.
-It is not thread-safe, so one thread owns the directory.
+What `twisted.persisted.dirdbm` leaves open is closed here: it does not sync, and it calls every I/O error a missing
+key. It is not thread-safe, so one thread owns the directory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import zlib
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from typing import AnyStr
 
 import msgspec
 from twisted.persisted.dirdbm import DirDBM
@@ -95,10 +96,10 @@ class _SyncedDirDBM(DirDBM):
         self._disk = disk
         super().__init__(os.fsencode(name))
 
-    def _writeFile(self, path: FilePath[bytes], data: bytes) -> None:
+    def _writeFile(self, path: FilePath[AnyStr], data: bytes) -> None:
         self._disk.save(os.fsdecode(path.path), data)
 
-    def _readFile(self, path: FilePath[bytes]) -> bytes:
+    def _readFile(self, path: FilePath[AnyStr]) -> bytes:
         name = os.fsdecode(path.path)
         try:
             return self._disk.read(name)

@@ -1,9 +1,9 @@
 """
 The store: `IStore` over memtables and pages.
 
-A transaction is checked and applied to memory in one go, in the reactor thread, and so all are in one order, that of their
-revisions. It is answered when it is durable; who reads what is not durable yet waits with it. Where an answer is in a page
-that is not in memory, everything starts over once the page is there.
+A transaction is checked and applied to memory in one go, in the reactor thread, and so all are in one order, that of
+their revisions. It is answered when it is durable; who reads what is not durable yet waits with it. Where an answer is
+in a page that is not in memory, everything starts over once the page is there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from attrs import frozen
-
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -47,7 +46,6 @@ from kvtwist.model import (
     Unchanged,
     Usage,
 )
-
 
 T = TypeVar("T")
 
@@ -191,13 +189,14 @@ class Store:
         self, keyspace: str, start: bytes, stop: bytes | None, limit: int, reverse: bool, lookup: _Pinned
     ) -> Slice:
         items: list[tuple[bytes, Record]] = []
-        size = steps = 0
+        size = 0
+        last = start
         now_ms = self._timeline.now_ms()
-        for key, entry in self._keyspaces[keyspace].tables.merged(start, stop, reverse, lookup):
+        entries = self._keyspaces[keyspace].tables.merged(start, stop, reverse, lookup)
+        for steps, (key, entry) in enumerate(entries):
             if len(items) >= limit or size >= self.limits.slice_bytes or steps >= self.limits.slice_steps:
-                return Slice(items, previous if reverse else previous + b"\0")
-            steps += 1
-            previous = key
+                return Slice(items, last if reverse else last + b"\0")
+            last = key
             if isinstance(entry, Record) and (entry.expires_ms is None or entry.expires_ms > now_ms):
                 items.append((key, entry))
                 size += len(key) + len(entry.value)

@@ -23,10 +23,10 @@ class StartFailed(SystemExit, Exception):
 
 class OrderedServices(MultiService):
     """
-    Services that depend on each other: started in order, stopped in reverse order, each once the one before has stopped.
+    Services that depend on each other: started in order, stopped in reverse order, one after the other.
 
-    (`MultiService` stops all at once, but a store must outlive the requests that use it.) What keeps one from starting is
-    told in one line.
+    (`MultiService` stops all at once, but a store must outlive the requests that use it.) What keeps one from starting
+    is told in one line.
     """
 
     def privilegedStartService(self) -> None:

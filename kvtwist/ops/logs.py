@@ -3,8 +3,8 @@ Logs on standard output, one line an event:
 
     2026-11-20T11:46:42.123+0000 info kvtwist.web: Server listening on 127.0.0.1:4000
 
-Use with `twistd --logger kvtwist.ops.logs.stdout`, as run.sh does; without it twistd writes its own format. The access log
-comes without a prefix, so that what reads logs can read it. Errors carry their traceback on the lines behind.
+Use with `twistd --logger kvtwist.ops.logs.stdout`, as run.sh does; without it twistd writes its own format. The access
+log comes without a prefix, so that what reads logs can read it. Errors carry their traceback on the lines behind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sys
 from typing import TextIO
 
 from twisted.logger import FileLogObserver, ILogObserver, LogEvent, LogLevel, eventAsText, formatTime
-from zope.interface import implementer, provider
 
 ACCESS = "kvtwist.access"
 """Namespace of the access log."""

@@ -1,10 +1,10 @@
-"""What every dialect's Klein app has in common: routes that mean what they say, and errors in the dialect's own format."""
+"""What the dialects' Klein apps have in common: routes that mean what they say, errors in the dialect's own format."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from klein import Klein, Response
@@ -18,32 +18,39 @@ from kvtwist.model import NoRoom, StoreUnavailable
 
 log = Logger(namespace="kvtwist.profiles")
 
+Headers = Mapping[str | bytes, str | bytes | Sequence[str | bytes]]
+"""As `klein.Response` wants them."""
 ErrorBody = Callable[[str], bytes]
+Handler = TypeVar("Handler", bound=Callable[..., object])
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _MESSAGES = {413: "value too large"}
 RETRY_AFTER_SECONDS = "1"
 
 
-def new_app() -> Klein:
-    """An app that never redirects: `//` and a trailing `/` are what they are."""
-    app = Klein()
-    app.url_map.merge_slashes = False
-    app.url_map.redirect_defaults = False
-    return app
+class DialectApp(Klein):
+    """A Klein app that never redirects: `//` and a trailing `/` are what they are."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.url_map.merge_slashes = False
+        self.url_map.redirect_defaults = False
 
-def extended(app: Klein) -> Klein:
-    """A new app with all that another one has."""
-    more = new_app()
-    for rule in app.url_map.iter_rules():
-        more.url_map.add(rule.empty())
-    more.endpoints.update(app.endpoints)
-    more._error_handlers.extend(app._error_handlers)
-    return more
+    def route(self, url: str, methods: Sequence[str]) -> Callable[[Handler], Handler]:  # type: ignore[override]
+        """Add a route. (Klein's own signature does not know that handlers may return `klein.Response`.)"""
+        return super().route(url, methods=methods)  # type: ignore[return-value]
+
+    def extended(self) -> DialectApp:
+        """A new app with all that this one has."""
+        app = DialectApp()
+        for rule in self.url_map.iter_rules():
+            app.url_map.add(rule.empty())
+        app.endpoints.update(self.endpoints)
+        app._error_handlers.extend(self._error_handlers)
+        return app
 
 
 def answer_errors(
-    app: Klein, media_type: str, body: ErrorBody, status: Callable[[Exception], int | None] = lambda error: None
+    app: Klein, media_type: str, body: ErrorBody, status: Callable[[object], int | None] = lambda error: None
 ) -> None:
     """
     Let an app answer whatever its handlers raise.
@@ -53,13 +60,12 @@ def answer_errors(
     """
 
     @app.handle_errors(Exception)
-    def answer(self: object, request: IRequest, failure: Failure) -> Response:
+    def answer(self: object, request: IRequest, failure: Failure) -> Any:
         code, message, headers = _explain(failure)
-        code = status(failure.value) or code
-        return Response(code, {**headers, "Content-Type": media_type}, body(message))
+        return Response(status(failure.value) or code, {**headers, "Content-Type": media_type}, body(message))
 
 
-def _explain(failure: Failure) -> tuple[int, str, Mapping[str, str]]:
+def _explain(failure: Failure) -> tuple[int, str, Headers]:
     error = failure.value
     if isinstance(error, MethodNotAllowed):
         return 405, "method not allowed", {"Allow": ", ".join(sorted(error.valid_methods or ()))}

@@ -22,12 +22,12 @@ _SPACE = rb"[ \t\n\r]*"
 _NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _PLAIN = rb'[^"\\\x00-\x1f]*'
 _SCALAR = rb'(?:%b|true|false|null|"%b")' % (_NUMBER, _PLAIN)
-_skip_space = re.compile(_SPACE).match
+_space_run = re.compile(_SPACE)
 # Runs of scalars are taken at once, for speed. The bound keeps the regular expression's own memory small.
-_scalars = re.compile(rb"(?:%b%b,%b){0,500}" % (_SCALAR, _SPACE, _SPACE)).match
+_scalar_run = re.compile(rb"(?:%b%b,%b){0,500}" % (_SCALAR, _SPACE, _SPACE))
 _scalar = re.compile(rb"(?:%b|true|false|null)" % _NUMBER).match
-_members = re.compile(rb'(?:"%b"%b:%b%b%b,%b){0,500}' % (_PLAIN, _SPACE, _SPACE, _SCALAR, _SPACE, _SPACE)).match
-_plain = re.compile(_PLAIN).match
+_member_run = re.compile(rb'(?:"%b"%b:%b%b%b,%b){0,500}' % (_PLAIN, _SPACE, _SPACE, _SCALAR, _SPACE, _SPACE))
+_plain_run = re.compile(_PLAIN)
 _escapes = re.compile(rb'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})%b){1,500}' % _PLAIN).match
 _colon = re.compile(rb"%b:%b" % (_SPACE, _SPACE)).match
 
@@ -123,7 +123,7 @@ def _value(text: bytes, at: int) -> int:
             at = _space(text, at + 1)
             if text[at : at + 1] != b"]":
                 closers += b"]"
-                at = _scalars(text, at).end()
+                at = _skip(_scalar_run, text, at)
                 continue
             at += 1
         elif first == b"{":
@@ -146,7 +146,7 @@ def _value(text: bytes, at: int) -> int:
             following = text[at : at + 1]
             if following == b",":
                 at = _space(text, at + 1)
-                at = _scalars(text, at).end() if closers[-1:] == b"]" else _name(text, at)
+                at = _skip(_scalar_run, text, at) if closers[-1:] == b"]" else _name(text, at)
                 break
             if following != closers[-1:]:
                 raise _unexpected(text, at)
@@ -158,7 +158,7 @@ def _value(text: bytes, at: int) -> int:
 
 def _name(text: bytes, at: int) -> int:
     """Where the value of a member begins, some members with plain values skipped."""
-    at = _members(text, at).end()
+    at = _skip(_member_run, text, at)
     return _after_colon(text, _string(text, at))
 
 
@@ -173,7 +173,7 @@ def _string(text: bytes, at: int) -> int:
     """Where the string that begins at `at` ends."""
     if text[at : at + 1] != b'"':
         raise _unexpected(text, at)
-    at = _plain(text, at + 1).end()
+    at = _skip(_plain_run, text, at + 1)
     while text[at : at + 1] == b"\\":
         escapes = _escapes(text, at)
         if escapes is None:
@@ -185,7 +185,14 @@ def _string(text: bytes, at: int) -> int:
 
 
 def _space(text: bytes, at: int) -> int:
-    return _skip_space(text, at).end()
+    return _skip(_space_run, text, at)
+
+
+def _skip(run: re.Pattern[bytes], text: bytes, at: int) -> int:
+    """Where a run that may be empty ends."""
+    found = run.match(text, at)
+    assert found is not None
+    return found.end()
 
 
 def _end(text: bytes, at: int) -> None:

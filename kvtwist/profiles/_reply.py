@@ -7,9 +7,10 @@ from base64 import b64encode
 from klein import Response
 
 from kvtwist.model import JSON, Record
+from kvtwist.profiles._app import Headers
 from kvtwist.profiles._json import quote
 
-JSON_HEADERS = {"Content-Type": JSON}
+JSON_HEADERS: Headers = {"Content-Type": JSON}
 
 
 def json_reply(code: int, body: bytes) -> Response:

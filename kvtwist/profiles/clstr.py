@@ -8,12 +8,12 @@ Spec 004.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from klein import Response
 from twisted.logger import Logger
 
-from kvtwist.profiles._app import extended
+from kvtwist.profiles._app import DialectApp
 from kvtwist.profiles.lsfr import OK, Lsfr
 
 log = Logger(namespace="kvtwist.clstr")
@@ -26,7 +26,7 @@ class Clstr(Lsfr):
 
     name = "clstr"
     default_port = 8080
-    app = extended(Lsfr.app)
+    app = cast(DialectApp, Lsfr.app).extended()
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Any) -> Response:

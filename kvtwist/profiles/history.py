@@ -6,8 +6,8 @@
     DELETE /<key>            204, be the key there or not
     GET    /<key>/history    200 [{"value":"...","timestamp":1605097943904}, ...], newest first; a deletion is null
 
-A key is 1 to 255 of a-z, A-Z and 0-9. Each write puts an event into a keyspace of its own, in the same transaction, that
-expires after two minutes. Spec 001.
+A key is 1 to 255 of a-z, A-Z and 0-9. Each write puts an event into a keyspace of its own, in the same transaction,
+that expires after two minutes. Spec 001.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from typing import Any
 
 from klein import Response
 from werkzeug.exceptions import BadRequest
+from zope.interface import implementer
 
-from kvtwist.interfaces import IStore
+from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, HISTORY, JSON, OCTETS, Append, Delete, Exists, Put, Record
-from kvtwist.profiles._app import answer_errors, new_app
+from kvtwist.profiles._app import DialectApp, answer_errors
 from kvtwist.profiles._json import quote
 from kvtwist.profiles._reply import json_error, json_reply
 from kvtwist.profiles._scan import scan, send
@@ -37,13 +38,14 @@ _is_key = re.compile(r"[A-Za-z0-9]{1,255}").fullmatch
 _CHUNK = 64 * 1024
 
 
+@implementer(IProfile)
 class History:
     """The routes of spec 001."""
 
     name = "history"
     default_port = 3000
     default_store = "memory"
-    app = new_app()
+    app = DialectApp()
 
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store

@@ -11,7 +11,8 @@
     DELETE /keys/<key>           204                     404
     GET    /metrics              200, for Prometheus
 
-A key is 1 to 255 bytes of UTF-8 without control characters. In a filter, `$` matches any number of characters. Spec 003.
+A key is 1 to 255 bytes of UTF-8 without control characters. In a filter `$` matches any number of characters.
+Spec 003.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from urllib.parse import urlencode
 from klein import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
+from zope.interface import implementer
 
-from kvtwist.interfaces import IStore
+from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, JSON, Clear, Delete, Exists, Get, Operation, Put, Record
 from kvtwist.profiles import _json
-from kvtwist.profiles._app import answer_errors, decoded, new_app, query
+from kvtwist.profiles._app import DialectApp, answer_errors, decoded, query
 from kvtwist.profiles._glob import Glob
 from kvtwist.profiles._json import NotJSON, parsed
-from kvtwist.profiles._reply import JSON_HEADERS, as_json, json_error, json_reply
+from kvtwist.profiles._reply import as_json, json_error, json_reply
 from kvtwist.profiles._scan import scan, send
 from kvtwist.profiles._settings import Settings
 
@@ -46,13 +48,14 @@ _CHUNK = 64 * 1024
 Pairs = Sequence[tuple[str, bytes]]
 
 
+@implementer(IProfile)
 class Keys:
     """The routes of spec 003."""
 
     name = "keys"
     default_port = 8000
     default_store = "dir"
-    app = new_app()
+    app = DialectApp()
 
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store
@@ -143,9 +146,7 @@ class Keys:
         body = b",".join(_json.quote(name) + b":" + value for name, value in pairs)
         return json_reply(200 if known else 201, b"{" + body + b"}")
 
-    async def _matching(
-        self, glob: Glob, start: bytes, stop: bytes | None
-    ) -> AsyncIterator[tuple[str, Record]]:
+    async def _matching(self, glob: Glob, start: bytes, stop: bytes | None) -> AsyncIterator[tuple[str, Record]]:
         async for key, record in scan(self._store, DATA, start, stop):
             name = key.decode()
             if glob.matches(name):

@@ -16,27 +16,29 @@ from typing import Any
 
 from klein import Response
 from werkzeug.exceptions import BadRequest
+from zope.interface import implementer
 
-from kvtwist.interfaces import IStore
+from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, TEXT, Clear, Delete, Put
-from kvtwist.profiles._app import answer_errors, decoded, new_app
+from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded
 from kvtwist.profiles._settings import Settings
 
 CONTENT_TYPE = "text/plain; charset=utf-8"
-HEADERS = {"Content-Type": CONTENT_TYPE}
+HEADERS: Headers = {"Content-Type": CONTENT_TYPE}
 OK = Response(200, HEADERS)
 KEY_NOT_FOUND = Response(404, HEADERS, b"key not found\n")
 
 _is_key = re.compile(r"[A-Za-z0-9:_.\-]*").fullmatch
 
 
+@implementer(IProfile)
 class Lsfr:
     """The routes of spec 002."""
 
     name = "lsfr"
     default_port = 4000
     default_store = "dir"
-    app = new_app()
+    app = DialectApp()
 
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store

@@ -6,8 +6,8 @@
     DELETE /set       200; the body is "key", and comes back
     POST   /commit    204
 
-Everything else is 404. Every body is JSON. What is staged lies in a keyspace of its own, the last change of each key, and
-is as durable as the data. Spec 000.
+Everything else is 404. Every body is JSON. What is staged lies in a keyspace of its own, the last change of each key,
+and is as durable as the data. Spec 000.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 
 from klein import Response
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from zope.interface import implementer
 
-from kvtwist.interfaces import IStore
+from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import (
     DATA,
     JSON,
@@ -31,7 +32,7 @@ from kvtwist.model import (
     Record,
     Unchanged,
 )
-from kvtwist.profiles._app import answer_errors, decoded, new_app
+from kvtwist.profiles._app import DialectApp, answer_errors, decoded
 from kvtwist.profiles._json import NotJSON, members, parsed, string
 from kvtwist.profiles._reply import as_json, json_error, json_reply, pair
 from kvtwist.profiles._scan import scan
@@ -41,13 +42,14 @@ DELETION = "application/x-kvtwist-deletion"
 """Media type of a staged change that removes its key."""
 
 
+@implementer(IProfile)
 class Transactional:
     """The routes of spec 000."""
 
     name = "transactional"
     default_port = 4000
     default_store = "dir"
-    app = new_app()
+    app = DialectApp()
 
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store
@@ -151,7 +153,7 @@ def _will_exist(staged: Record | None, stored: Record | None) -> bool:
     return stored is not None if staged is None else staged.media_type != DELETION
 
 
-def _status(error: Exception) -> int | None:
+def _status(error: object) -> int | None:
     return 404 if isinstance(error, MethodNotAllowed) else None
 
 

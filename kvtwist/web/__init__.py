@@ -1,4 +1,4 @@
-"""How bytes become requests and replies: twisted.web, made strict where a store on the open network needs it. No dialect."""
+"""How bytes become requests and replies: twisted.web, made strict for an open network. It knows no dialect."""
 
 from kvtwist.web.dispatch import Dispatcher
 from kvtwist.web.service import HTTPService

@@ -1,8 +1,9 @@
 """
 Calls a dialect's Klein endpoint for each request, and writes what it returns.
 
-Klein's own resource would bind werkzeug to the client's `Host`, decode the path before it is matched, and know one app. This
-one does without, for handlers that return `klein.Response`, or None when they have written the response themselves.
+Klein's own resource would bind werkzeug to the client's `Host`, decode the path before it is matched, and know one app.
+This one does without, for handlers that return `klein.Response`, or None when they have written the response
+themselves.
 """
 
 from __future__ import annotations
@@ -106,12 +107,12 @@ async def _called(app: Klein, request: Any, route: Route) -> Any:
 
 async def _error_handled(app: Klein, request: Any, failure: Failure) -> Any:
     if request.startedWriting:
-        raise failure.value  # the status is sent; there is nothing left but to hang up
+        failure.raiseException()  # the status is sent; there is nothing left but to hang up
     for kinds, handler in app._error_handlers:
         if failure.check(*kinds):
             result = app.execute_error_handler(handler, request, failure)
             return await result if isinstance(result, Deferred) else result
-    raise failure.value
+    failure.raiseException()
 
 
 def _write(request: Any, response: Response) -> None:

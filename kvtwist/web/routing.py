@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, frozen
 from klein import Klein
 from werkzeug.exceptions import HTTPException, NotFound
 
@@ -27,7 +27,7 @@ class Route:
     profile: IProfile
     rule: str = ""
     endpoint: str | None = None
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Factory(dict)
     error: HTTPException | None = None
 
 

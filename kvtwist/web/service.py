@@ -1,4 +1,4 @@
-"""The HTTP front as a part of an application: listens before it starts, and at its end lets what is in flight finish."""
+"""The HTTP front as a part of an application: at its end it lets what is in flight finish."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class HTTPService(Service):
             too_long.cancel()
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: object) -> str:
     if isinstance(error, CannotListenError):
         error = error.socketError
     return getattr(error, "strerror", None) or str(error)

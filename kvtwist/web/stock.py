@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
@@ -78,6 +79,8 @@ class StoreChannel(HTTPChannel):
     """One connection."""
 
     site: StoreSite
+    transport: Any
+    _networkProducer: Any
     _unread = False
     """Whether the client may still be sending what nobody will read."""
     _lingering = False
@@ -88,7 +91,7 @@ class StoreChannel(HTTPChannel):
         super().connectionMade()
         self.site.opened(self)
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Called by the transport."""
         self.site.closed(self)
         if self._hang_up is not None and self._hang_up.active():
@@ -163,7 +166,7 @@ class StoreSite(Site):
     :param idle_seconds: how long a connection may wait for the next byte of a request.
     """
 
-    protocol = StoreChannel
+    protocol = StoreChannel  # type: ignore[assignment] # twisted.web would wrap it in what speaks HTTP/2
     requestFactory = StoreRequest
     noisy = False
 
@@ -173,7 +176,7 @@ class StoreSite(Site):
         self._channels: set[StoreChannel] = set()
         self._drained: Deferred[None] | None = None
 
-    def log(self, request: Request) -> None:
+    def log(self, request: object) -> None:
         """The dispatcher tells its observers of every exchange; twisted.web's own log stays off."""
 
     def opened(self, channel: StoreChannel) -> None:
