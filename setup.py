@@ -1,0 +1,52 @@
+"""Packages kvtwist and, into Twisted's own plugin directory, the one file that makes `twistd kvstore`."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+SOURCE = Path(__file__).parent / "kvtwist/__init__.py"
+VERSION = re.search(r'^__version__ = "(.+)"$', SOURCE.read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+# Upper bounds stop at the next release that may break us; constraints.txt pins what was tested.
+REQUIRES = [
+    "Twisted[tls]>=24.11,<27",
+    "klein>=24.8,<25",
+    "werkzeug>=3.0,<4",  # klein's routing
+    "zope.interface>=7.1,<9",
+    "attrs>=24.1,<27",
+    "msgspec>=0.19,<0.23",
+    "sortedcontainers>=2.4,<3",
+    "prometheus-client>=0.21,<1",
+]
+EXAMPLES = ["treq>=24.9,<27"]
+TEST = [*EXAMPLES, "pytest>=8.3,<10", "pytest-twisted>=1.14,<2", "hypothesis>=6.100,<7", "h11>=0.14,<1"]
+LINT = ["ruff>=0.15,<0.18", "mypy>=1.15,<2.5", "mypy-zope>=1.0.11,<2", "sortedcontainers-stubs>=2.4,<3"]
+
+setup(
+    name="kvtwist",
+    version=VERSION,
+    description="A durable key-value server on Twisted that speaks five HTTP dialects over one store",
+    author="kvtwist contributors",
+    license="MIT",
+    classifiers=[
+        "Framework :: Twisted",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    # Said out loud, it makes `pip install -e` a plain entry in sys.path, where Twisted looks for plugins.
+    package_dir={"": "."},
+    # twisted/plugins has no __init__.py: it is a place in Twisted's own package, shared by all plugins.
+    packages=[*find_packages(include=["kvtwist", "kvtwist.*"]), "twisted.plugins"],
+    package_data={"kvtwist": ["py.typed"]},
+    zip_safe=False,
+    install_requires=REQUIRES,
+    extras_require={
+        "examples": EXAMPLES,
+        "test": TEST,
+        "lint": LINT,
+        "dev": [*TEST, *LINT, "tox>=4.28,<5"],
+    },
+)
