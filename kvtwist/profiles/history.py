@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, HISTORY, JSON, OCTETS, Append, Delete, Exists, Put, Record
-from kvtwist.profiles._app import DialectApp, answer_errors
+from kvtwist.profiles._app import DialectApp, answer_errors, decoded
 from kvtwist.profiles._json import quote
 from kvtwist.profiles._reply import json_error, json_reply
 from kvtwist.profiles._scan import scan, send
@@ -97,9 +97,10 @@ class History:
 
 
 def _checked(key: str) -> bytes:
-    if not _is_key(key):
+    name = decoded(key)
+    if not _is_key(name):
         raise BadRequest("a key is 1 to 255 of a-z, A-Z and 0-9")
-    return key.encode()
+    return name.encode()
 
 
 def _range(name: bytes) -> tuple[bytes, bytes]:

@@ -76,7 +76,7 @@ class Transactional:
         """Queue one pair for the next commit."""
         name, value = await self._one_pair(request.content.read())
         key = name.encode()
-        self._check_room(len(key) + len(value))
+        await self._check_room(key, len(value))
         staged, stored = await self._stage(key, value, JSON)
         return json_reply(200 if _will_exist(staged, stored) else 201, pair(name, value))
 
@@ -92,7 +92,7 @@ class Transactional:
             raise BadRequest("the key is empty")
         if self._can_be_a_key(name):
             key = name.encode()
-            self._check_room(len(key))
+            await self._check_room(key, 0)
             await self._stage(key, b"", DELETION)
         return json_reply(200, body.strip())
 
@@ -136,8 +136,12 @@ class Transactional:
         except UnicodeEncodeError:  # half of a surrogate pair
             return False
 
-    def _check_room(self, size: int) -> None:
-        if self._store.usage(STAGED).size + size > self._settings.max_staged:
+    async def _check_room(self, key: bytes, size: int) -> None:
+        missing = self._store.usage(STAGED).size + len(key) + size - self._settings.max_staged
+        if missing <= 0:
+            return
+        replaced = await self._store.get(STAGED, key)
+        if replaced is None or missing > len(key) + len(replaced.value):
             raise NoRoom(f"more than {self._settings.max_staged} bytes would be staged; commit first")
 
     async def _stage(self, key: bytes, value: bytes, media_type: str) -> tuple[Record | None, Record | None]:

@@ -40,6 +40,8 @@ class Router:
 
     def route(self, method: str, path: str) -> Route:
         """The route of a request."""
+        if not method.isupper():  # werkzeug would take `get` for `GET`, which RFC 9110 does not (9.1)
+            method = "unknown"
         profile, adapter = self._adapters[-1]
         for profile, adapter in self._adapters:
             # werkzeug drops all leading slashes but one, and `//key` is not `/key`.

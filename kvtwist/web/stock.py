@@ -1,6 +1,7 @@
 """
 twisted.web, made strict where a store on the open network needs it:
 
+- what twisted.web lets pass and RFC 9112 does not (no `Host`, several codings, a relative target) is refused;
 - a body is kept in memory, never in a temporary file, and never grows beyond what its dialect takes;
 - a body that is too large is refused before it is read, and without `100 Continue`;
 - who is refused gets to read why: the connection is closed for writing first, and for good only once the client has
@@ -17,6 +18,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
 from twisted.web.server import Request, Site
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -68,6 +70,11 @@ class StoreRequest(Request):
         else:
             self.content.write(data)
 
+    def _handleStar(self) -> None:
+        """Called for the target `*`, which is a path like any other here: unknown."""
+        assert self.site is not None
+        self.render(self.site.resource)
+
     def refuse(self) -> None:
         """Read no body."""
         self.refused = True
@@ -115,11 +122,27 @@ class StoreChannel(HTTPChannel):
     def allHeadersReceived(self) -> None:
         """Called once the head of a request is read."""
         request = self.requests[-1]
+        if not _is_well_formed(self._path, self._version, request.requestHeaders):
+            self._respondToBadRequestAndDisconnect()
+            return
         request.max_body = self.site.dispatcher.router.max_body(path_of(self._path))
         super().allHeadersReceived()
         if request.refused:
             self._answer_unread()
             self.length = 0  # which lets it be answered now, as if there were no body
+
+    def checkPersistence(self, request: Request, version: bytes) -> bool:
+        """Whether the connection stays open after a request. (twisted.web's own does not split at commas.)"""
+        fields = request.requestHeaders.getRawHeaders(b"Connection", [])
+        if any(token.strip().lower() == b"close" for field in fields for token in field.split(b",")):
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            return False
+        return version == b"HTTP/1.1"
+
+    def allContentReceived(self) -> None:
+        """Called once a request is read."""
+        if not self._lingering:
+            super().allContentReceived()
 
     def rawDataReceived(self, data: bytes) -> None:
         """Called with what is not a head."""
@@ -158,6 +181,16 @@ class StoreChannel(HTTPChannel):
             self._unread = True
             self.transport.write(_REFUSED)
             self.loseConnection()
+
+
+def _is_well_formed(target: bytes, version: bytes, headers: Headers) -> bool:
+    """Whether a head is what RFC 9112 asks for in sections 3.2 (target, Host) and 6.1 (transfer coding)."""
+    codings = headers.getRawHeaders(b"Transfer-Encoding", [])
+    if codings and [coding.lower() for coding in codings] != [b"chunked"]:
+        return False
+    if version == b"HTTP/1.1" and len(headers.getRawHeaders(b"Host", [])) != 1:
+        return False
+    return target.startswith(b"/") or target == b"*" or b"://" in target
 
 
 class StoreSite(Site):

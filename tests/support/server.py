@@ -1,0 +1,128 @@
+"""A real `twistd kvstore` process, as an operator starts it: for signals, restarts, and raw bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import kvtwist
+
+PATIENCE: Final = 20.0
+"""Seconds after which an event that tests wait for counts as never coming. Nothing is measured with it."""
+
+_TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+_LISTENING: Final = r"Server listening on (?P<host>[0-9.]+):(?P<port>[0-9]+)"
+_SOURCES: Final = Path(kvtwist.__file__).resolve().parents[1]
+
+
+class Server:
+    """
+    A running server process.
+
+    :ivar address: where it listens.
+    """
+
+    address: tuple[str, int]
+
+    def __init__(self, directory: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        """Start it and return once it listens; :raises AssertionError: when it ends before that."""
+        directory.mkdir(parents=True, exist_ok=True)
+        command = [*_TWISTD, "-n", "--pidfile=", "kvstore", "--port", "0", "--working-dir", str(directory)]
+        self._lines: list[str] = []
+        self._ended = False
+        self._news = threading.Condition()
+        self._errors = directory.with_name(directory.name + ".stderr")
+        with self._errors.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=directory.parent,
+                env=_environment(environment or {}),
+            )
+        self._reader = threading.Thread(target=self._read, name="server output", daemon=True)
+        self._reader.start()
+        try:
+            listening = self.wait_for(_LISTENING)
+        except AssertionError:
+            self.kill()
+            raise
+        self.address = (listening["host"], int(listening["port"]))
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._news:
+                self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait for a line of output; :raises AssertionError: when the process ends without it."""
+        with self._news:
+            self._news.wait_for(lambda: self._ended or self._find(pattern) is not None, PATIENCE)
+            found = self._find(pattern)
+        assert found is not None, f"no line with {pattern!r} in:\n{self.output()}\n{self.errors()}"
+        return found
+
+    def _find(self, pattern: str) -> re.Match[str] | None:
+        return next((found for line in self._lines if (found := re.search(pattern, line))), None)
+
+    def output(self) -> str:
+        """What it has written to standard output so far."""
+        return "\n".join(self._lines)
+
+    def errors(self) -> str:
+        """What it has written to standard error so far."""
+        return self._errors.read_text("utf-8", "replace")
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit status."""
+        return self._end_with(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """SIGKILL, which leaves the server no moment to tidy up."""
+        return self._end_with(signal.SIGKILL)
+
+    def _end_with(self, how: signal.Signals) -> int:
+        if self.is_alive():
+            self._process.send_signal(how)
+        try:
+            status = self._process.wait(PATIENCE)
+        finally:
+            self._process.kill()
+        self._reader.join(PATIENCE)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        return status
+
+
+@contextmanager
+def running(directory: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A server for as long as the block lasts; what is left of it is killed."""
+    server = Server(directory, *arguments, environment=environment)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Ours, without what would configure the server behind a test's back."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("KVTWIST_", "DATA_DIR"))}
+    paths = [str(_SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **more}

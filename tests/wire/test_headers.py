@@ -1,0 +1,94 @@
+"""Headers that are odd, but HTTP: read as the RFCs say, or refused; they never confuse the next request."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import Connect
+from tests.support.dialects import Dialect, encoded
+from tests.support.server import Server
+from tests.support.wire import head
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-A: b\r\nX-A: c",
+        "Content-Type: application/json\r\nContent-Type: text/plain",
+        "Accept: text/html\r\nAccept-Encoding: gzip, br",
+        "X-Empty:",
+        "X-Spaces: \t  a  \t ",
+        "X-Tab: a\tb",
+        "X-High: caf\xe9 \xff",
+        "x!#$%&'*+-.^_`|~9: every character of a token",
+        "Cookie: a=b\r\nCookie: c=d",
+        "If-Match: *",
+        "If-None-Match: *",
+        "If-Modified-Since: yesterday",
+        "Range: bytes=0-0",
+        "Authorization: Basic !!!",
+        "Origin: null",
+        "X-HTTP-Method-Override: DELETE",
+        "X-Forwarded-Host: example.org",
+        "Content-Encoding: identity",
+        "Trailer: X-A",
+        "TE: trailers",
+        "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAAP__",
+        "Upgrade: websocket\r\nConnection: Upgrade",
+        "Connection: keep-alive, X-A",
+        "Connection:",
+        "Connection: keep-alive\r\nConnection: keep-alive",
+        "X-Long: " + "a" * 4000,
+    ],
+    ids=lambda header: header.partition("\r\n")[0][:30],
+)
+def test_header_that_means_nothing_here_changes_nothing(
+    connect: Connect, server: Server, dialect: Dialect, key: str, header: str
+) -> None:
+    connection = connect()
+    connection.send(encoded(dialect.write(key, b'"v"'), header))
+    assert connection.receive().status == dialect.created
+    assert dialect.read(server.address, key) == b'"v"'
+    connection.send(head("GET", dialect.target(key), header))
+    assert connection.receive().body == dialect.shown(key, b'"v"')
+    assert connection.ask("GET", dialect.target(key)).body == dialect.shown(key, b'"v"')
+
+
+@pytest.mark.parametrize("spelling", ["content-length", "CONTENT-LENGTH", "cOnTeNt-LeNgTh"])
+def test_header_names_have_no_case(connect: Connect, server: Server, dialect: Dialect, key: str, spelling: str) -> None:
+    connection = connect()
+    connection.send(encoded(dialect.write(key, b"1")).replace(b"Content-Length", spelling.encode()))
+    assert connection.receive().status == dialect.created
+    assert dialect.read(server.address, key) == b"1"
+
+
+@pytest.mark.parametrize(
+    "length",
+    [
+        pytest.param("Content-Length: {n}\r\nContent-Length: {n}", id="the same twice"),
+        pytest.param("Content-Length: {n}, {n}", id="a list of the same"),
+        pytest.param("Content-Length: 000{n}", id="leading zeros"),
+        pytest.param("Content-Length:{n}", id="no space"),
+        pytest.param("Content-Length: {n} \t", id="trailing space"),
+        pytest.param("Content-Length:\r\n {n}", id="folded"),
+        pytest.param("X-A: a\r\n b\r\nContent-Length: {n}", id="another header folded"),
+        pytest.param("X-A: b\nContent-Length: {n}", id="a bare LF"),
+        pytest.param('Content-Type: a/b; q="\x80"\r\nContent-Length: {n}', id="a stray byte"),
+    ],
+)
+def test_doubtful_but_clear_length_is_taken_or_refused(
+    connect: Connect, server: Server, dialect: Dialect, key: str, length: str
+) -> None:
+    call = dialect.write(key, b"1")
+    ours = f"Content-Length: {len(call.body)}".encode()
+    theirs = length.format(n=len(call.body)).encode("latin-1")
+    connection = connect()
+    connection.send(encoded(call).replace(ours, theirs))
+    answer = connection.receive()
+    assert answer.status in (dialect.created, 400)
+    if answer.status == 400:
+        assert connection.receive_rest() == b""
+        assert dialect.read(server.address, key) is None
+    else:
+        assert dialect.read(server.address, key) == b"1"
+        assert connection.ask("GET", dialect.target(key)).status == 200

@@ -1,0 +1,62 @@
+"""Valid requests with bytes changed, dropped, doubled or put in: never a 500, never a hang."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import StartServer
+from tests.support.dialects import DIALECTS, MAX_VALUE, Dialect, encoded
+from tests.support.wire import Connection, chunked, head
+
+REPEATABLE: Final = settings(max_examples=600, deadline=None, derandomize=True, database=None)
+
+PIECES: Final = st.sampled_from(
+    [
+        *(bytes([byte]) for byte in b'\x00\r\n\t :/%09-;"{\xff'),
+        *[b"\r\n", b"%00", b"HTTP/1.1", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"],
+        b"Expect: 100-continue\r\n",
+    ]
+)
+MUTATIONS: Final = st.lists(
+    st.tuples(st.sampled_from(["replace", "insert", "delete", "double"]), st.floats(0, 1), PIECES),
+    min_size=1,
+    max_size=4,
+)
+
+
+def mutated(data: bytes, mutations: list[tuple[str, float, bytes]]) -> bytes:
+    for kind, where, piece in mutations:
+        at = int(where * len(data))
+        before, behind = data[:at], data[at:]
+        match kind:
+            case "replace":
+                data = before + piece + behind[len(piece) :]
+            case "insert":
+                data = before + piece + behind
+            case "delete":
+                data = before + behind[len(piece) :]
+            case _:
+                data = before + behind[:20] + behind
+    return data
+
+
+@REPEATABLE
+@given(dialect=st.sampled_from(DIALECTS), framing=st.sampled_from(["sized", "chunked"]), mutations=MUTATIONS)
+def test_mutated_request(
+    serve: StartServer, dialect: Dialect, framing: str, mutations: list[tuple[str, float, bytes]]
+) -> None:
+    server = serve("--profile", dialect.profile, "--store", "memory", "--max-value", str(MAX_VALUE))
+    call = dialect.write("mutated", b'"value"')
+    whole = encoded(call) if framing == "sized" else chunked(call.method, call.target, call.body[:3], call.body[3:])
+    with Connection(server.address) as connection:
+        connection.send(mutated(whole + head("GET", dialect.target("mutated")), mutations))
+        connection.half_close()
+        answers = connection.receive_rest()
+    assert not re.search(rb"^HTTP/1\.[01] [35]", answers, re.MULTILINE), answers
+    assert answers == b"" or answers.startswith(b"HTTP/1."), answers
+    with Connection(server.address) as connection:
+        assert connection.ask("GET", "/no/such/path").status == 404
