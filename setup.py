@@ -10,10 +10,10 @@ VERSION = re.search(r'^__version__ = "(.+)"$', SOURCE.read_text(encoding="utf-8"
 
 # Upper bounds stop at the next release that may break us; constraints.txt pins what was tested.
 REQUIRES = [
-    "Twisted[tls]>=24.11,<27",
+    "Twisted[tls]>=26.10,<27",  # older ones let a bare CR or LF into header values
     "klein>=24.8,<25",
-    "werkzeug>=3.0,<4",  # klein's routing
-    "zope.interface>=7.1,<9",
+    "werkzeug>=3.1,<4",  # klein's routing
+    "zope.interface>=8,<9",
     "attrs>=24.1,<27",
     "msgspec>=0.19,<0.23",
     "sortedcontainers>=2.4,<3",

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IAddress, IReactorFromThreads, IReactorT
 from twisted.python import usage
 
 from kvtwist import __version__
-from kvtwist.engine import Store, StoreService
+from kvtwist.engine import Limits, Store, StoreService
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
@@ -76,6 +76,7 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("working-dir", "w", None, f"Directory of the store. [default: {DEFAULT_DIRECTORY}]", str),
     ("store", None, None, "memory or dir. [default: the first profile's]", _one_of("memory", "dir")),
     ("durability", None, "sync", "Acknowledge a write after fdatasync (sync) or write (os).", _one_of("sync", "os")),
+    ("memory-limit", None, "256MiB", "Memory for pages and for changes that are not in pages yet.", size),
     ("max-value", None, "8MiB", "Largest value.", size),
     ("max-key", None, "4KiB", "Largest key, where the profile's spec sets no limit.", size),
     ("max-staged", None, "64MiB", "How much may wait for POST /commit.", size),
@@ -182,7 +183,7 @@ def makeService(options: Mapping[str, Any]) -> Server:
             page_worker=ThreadWorker(reactor, "pages"),
             sync=options["durability"] == "sync",
         )
-    store = Store(reactor, timeline, storage)
+    store = Store(reactor, timeline, storage, Limits.within(options["memory-limit"]))
     metrics = Metrics(store)
     settings = Settings(
         max_value=options["max-value"],

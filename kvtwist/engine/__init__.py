@@ -6,7 +6,8 @@ answered when that batch is on disk. A *checkpoint* moves what has gathered in m
 journal up to there. docs/architecture.md draws the whole.
 """
 
+from kvtwist.engine.limits import Limits
 from kvtwist.engine.service import StoreService
-from kvtwist.engine.store import Limits, Store
+from kvtwist.engine.store import Store
 
 __all__ = ["Limits", "Store", "StoreService"]

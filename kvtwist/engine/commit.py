@@ -27,6 +27,7 @@ class _Batch:
     undo: list[Undo] = Factory(list)
     writers: list[Deferred[None]] = Factory(list)
     readers: list[Deferred[int]] = Factory(list)
+    weight: int = 0
 
 
 @define
@@ -50,12 +51,14 @@ class GroupCommit:
         self.counters = CommitCounters()
         self.journal_bytes = 0
         """Bytes written since the last rotation."""
-        self.broken: StoreError | None = None
+        self.broken: str | None = None
         """Why nothing can be written any more, once that is so."""
         self.assigned = revision
         """The last revision that was given out."""
         self.durable = revision
         """The last revision that is as durable as it was asked to be."""
+        self.unsynced = 0
+        """About how many bytes of keys and values are not durable yet."""
         self._writer = writer
         self._worker = worker
         self._clock = clock
@@ -74,6 +77,9 @@ class GroupCommit:
         batch.transactions.append(transaction)
         batch.undo.extend(undo)
         batch.writers.append(done)
+        weight = sum(len(change.key or b"") + len(change.value or b"") for change in transaction.changes)
+        batch.weight += weight
+        self.unsynced += weight
         if self._flying is None:
             self._fly()
         return done
@@ -130,6 +136,7 @@ class GroupCommit:
         counters.bytes_written += size
         counters.write_seconds += self._clock() - started
         self.journal_bytes += size
+        self.unsynced -= batch.weight
         revision = self.durable = batch.transactions[-1].revision
         # The next batch leaves before anybody hears of this one: the disk does not wait for the reactor's work.
         self._flying = None
@@ -146,11 +153,12 @@ class GroupCommit:
         if not isinstance(error, StoreError):
             error = StoreUnavailable(f"the journal cannot be written ({error})")
         if isinstance(error, StoreUnavailable):
-            self.broken = error
+            self.broken = str(error)
         assert self._flying is not None
         lost = [self._flying, self._gathering]
         self._flying = None
         self._gathering = _Batch()
+        self.unsynced = 0
         for batch in reversed(lost):
             for undo in reversed(batch.undo):
                 undo()
@@ -159,14 +167,14 @@ class GroupCommit:
             for reader in batch.readers:
                 reader.callback(revision)
             for writer in batch.writers:
-                writer.errback(error)
+                writer.errback(type(error)(str(error)))  # each its own: an error remembers who it was told
 
 
 class MemoryCommit:
     """In place of a `GroupCommit` where there is no disk: what is applied is as durable as it will ever be."""
 
     journal_bytes = 0
-    broken: StoreError | None = None
+    broken: str | None = None
 
     def __init__(self) -> None:
         self.counters = CommitCounters()

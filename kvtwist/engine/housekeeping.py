@@ -1,75 +1,145 @@
 """
-What a store does of its own accord: checkpoints, and the sweeping of what has expired.
-
-A checkpoint begins when the journal has grown to its limit, when something has expired on disk, when a start had to
-replay, and at a clean stop. One runs at a time. One that fails is tried again, with what it had frozen.
+What a store does of its own accord: it keeps within its memory, checkpoints, merges, and sweeps what has expired.
 """
 
 from __future__ import annotations
 
-from attrs import define
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from kvtwist.engine.checkpoint import Checkpoint
+from kvtwist.engine.checkpoints import CheckpointCounters, Checkpoints
 from kvtwist.engine.commit import GroupCommit, MemoryCommit
 from kvtwist.engine.keyspace import Keyspace
+from kvtwist.engine.layout import Layout
+from kvtwist.engine.limits import Limits
+from kvtwist.engine.merges import SCRUB_SECONDS, Merges
 from kvtwist.engine.pages import PageCache
-from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
-from kvtwist.model import StoreError
+from kvtwist.model import Append, Clear, Get, NoRoom, Operation, Put, StoreUnavailable
 
 log = Logger(namespace="kvtwist.store")
 
 SWEEP_SECONDS = 1.0
 SWEEP_RECORDS = 1000
 """Records taken out of memory in one go."""
-SETTLE_SECONDS = 60.0
-"""How long something expired may stay on disk before a checkpoint begins for that; the pause after one that failed."""
 STOP_SECONDS = 2.5
 """How long a clean stop waits for its checkpoint. Without one the next start replays the journal."""
+INDEX_COST = 250
+"""Memory that a page takes in the index of all pages, beside its first key; measured, rounded up."""
 
 
-@define
-class CheckpointCounters:
-    """What has happened since the start, for metrics."""
+class Sweeper:
+    """Gives up what has expired in the active memtables, a little at a time."""
 
-    finished: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    last_ms: int | None = None
+    def __init__(self, keyspaces: dict[str, Keyspace], commit: GroupCommit | MemoryCommit, timeline: Timeline) -> None:
+        self.swept = 0
+        """How many it has given up since somebody set this to 0."""
+        self._keyspaces = keyspaces
+        self._commit = commit
+        self._timeline = timeline
+
+    def sweep(self) -> bool:
+        """Give up some; returns whether there may be more."""
+        now_ms = self._timeline.now_ms()
+        swept = [self._sweep(keyspace, now_ms) for keyspace in self._keyspaces.values()]
+        self.swept += sum(swept)
+        return max(swept, default=0) == SWEEP_RECORDS
+
+    def _sweep(self, keyspace: Keyspace, now_ms: int) -> int:
+        tables = keyspace.tables
+        expired = tables.active.expired(now_ms, SWEEP_RECORDS)
+        swept = 0
+        for key in expired:
+            entry = tables.active.get(key)
+            # What is not durable may be taken back; it is swept the next time.
+            if entry is not None and entry.revision <= self._commit.durable:
+                tables.forget(key)
+                swept += 1
+        return swept
+
+
+class MemoryHousekeeping:
+    """For a store that has no disk: it sweeps, and refuses what it has no room for."""
+
+    counters = CheckpointCounters()
+
+    def __init__(self, sweeper: Sweeper, keyspaces: dict[str, Keyspace], clock: IReactorTime, limits: Limits) -> None:
+        self._sweeper = sweeper
+        self._keyspaces = keyspaces
+        self._clock = clock
+        self._limits = limits
+        self._next: IDelayedCall | None = None
+
+    def start(self, replayed: bool) -> None:
+        """Begin."""
+        self._next = self._clock.callLater(SWEEP_SECONDS, self._turn)
+
+    async def stop(self) -> None:
+        """End."""
+        if self._next is not None:
+            self._next.cancel()
+
+    def _turn(self) -> None:
+        more = self._sweeper.sweep()
+        self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._turn)
+
+    def room(self, operations: Sequence[Operation]) -> Deferred[None] | None:
+        """
+        None: some operations may be done.
+
+        :raises NoRoom: they may not, since they would take more memory.
+        """
+        if not any(isinstance(operation, Put | Append) for operation in operations):
+            return None
+        if sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values()) >= self._limits.memory:
+            raise NoRoom(f"the store in memory is full ({self._limits.memory} bytes)")
+        return None
+
+    def changed(self) -> None:
+        """Called behind each change."""
+
+    def checkpoint(self) -> Deferred[None]:
+        """There is nothing to do."""
+        return succeed(None)
 
 
 class Housekeeping:
-    """:param storage: None for a store in memory, which has nothing to checkpoint."""
+    """For a store on disk."""
 
     def __init__(
         self,
+        sweeper: Sweeper,
         keyspaces: dict[str, Keyspace],
         cache: PageCache,
-        storage: Storage | None,
-        commit: GroupCommit | MemoryCommit,
+        layout: Layout,
+        commit: GroupCommit,
         timeline: Timeline,
         clock: IReactorTime,
-        checkpoint_bytes: int,
+        limits: Limits,
     ) -> None:
-        self.counters = CheckpointCounters()
+        self._sweeper = sweeper
         self._keyspaces = keyspaces
         self._cache = cache
-        self._storage = storage
+        self._layout = layout
         self._commit = commit
-        self._timeline = timeline
         self._clock = clock
-        self._checkpoint_bytes = checkpoint_bytes
+        self._limits = limits
         self._next: IDelayedCall | None = None
         self._replayed = False
-        self._expired = False
-        self._settled_ms = timeline.now_ms()
-        self._not_before = 0.0
-        self._unfinished: Checkpoint | None = None
-        self._running: Deferred[None] | None = None
-        self._waiting: list[Deferred[None]] = []
+        self._checkpointed = clock.seconds()
+        self._checkpoints = Checkpoints(
+            layout, keyspaces, commit, timeline, clock, limits, finished=self._after_checkpoint
+        )
+        self._merges = Merges(layout, timeline, clock, finished=self._pages_changed)
+        self._size_cache()
+
+    @property
+    def counters(self) -> CheckpointCounters:
+        """What checkpoints there were."""
+        return self._checkpoints.counters
 
     def start(self, replayed: bool) -> None:
         """Begin; `replayed` says that the journal held something, which a checkpoint then moves into pages."""
@@ -80,101 +150,76 @@ class Housekeeping:
         """End with a checkpoint, if it does not take too long."""
         if self._next is not None:
             self._next.cancel()
-        if self._storage is None or self._commit.broken:
+        self._merges.stop()
+        if self._commit.broken:
             return
         too_long = self._clock.callLater(STOP_SECONDS, self._give_up)
-        await self.checkpoint()
+        # One that was running already does not hold what came after it began.
+        while not self._all_in_pages() and too_long.active():
+            failed = self.counters.failed
+            await self.checkpoint()
+            if self.counters.failed > failed:
+                break
         if too_long.active():
             too_long.cancel()
 
+    def _all_in_pages(self) -> bool:
+        return self._layout.storage.manifest.revision >= self._commit.assigned
+
     def _give_up(self) -> None:
         log.warn("the checkpoint takes too long for a stop; the next start replays the journal instead")
-        if self._running is not None:
-            self._running.cancel()
-
-    def journal_grew(self) -> None:
-        """Begin a checkpoint if it is time for one."""
-        if self._commit.journal_bytes >= self._checkpoint_bytes:
-            self._checkpoint_unless_failing()
-
-    def _checkpoint_unless_failing(self) -> None:
-        if self._running is None and self._clock.seconds() >= self._not_before:
-            self.checkpoint()
+        self._checkpoints.give_up()
 
     def checkpoint(self) -> Deferred[None]:
         """Run a checkpoint, or wait for the one that runs. It does not fail: a failure is logged and counted."""
-        if self._storage is None:
-            return succeed(None)
-        done: Deferred[None] = Deferred()
-        self._waiting.append(done)
-        if self._running is None:
-            running = Deferred.fromCoroutine(self._checkpoint(self._storage))
-            if not running.called:
-                self._running = running
-        return done
+        return self._checkpoints.run()
 
-    async def _checkpoint(self, storage: Storage) -> None:
-        started = self._clock.seconds()
-        checkpoint = self._unfinished or Checkpoint(storage, self._keyspaces, self._commit.assigned)
-        self._unfinished = checkpoint
-        self._expired = self._replayed = False
-        try:
-            await checkpoint.run(self._timeline.now_ms())
-        except (OSError, StoreError, CancelledError) as error:
-            self.counters.failed += 1
-            self._not_before = self._clock.seconds() + SETTLE_SECONDS
-            log.error("checkpoint of revision {revision} failed: {error}", revision=checkpoint.revision, error=error)
-        except Exception:
-            self.counters.failed += 1
-            self._not_before = self._clock.seconds() + SETTLE_SECONDS
-            log.failure("checkpoint of revision {revision} failed", revision=checkpoint.revision)
-        else:
-            self._unfinished = None
-            self._not_before = 0.0
-            self._finished(checkpoint.revision, self._clock.seconds() - started)
-            await self._clean(checkpoint)
-        self._running = None
-        waiting, self._waiting = self._waiting, []
-        for done in waiting:
-            done.callback(None)
+    def changed(self) -> None:
+        """Called behind each change: begin a checkpoint if it is time for one."""
+        self._checkpoints.begin_if_due()
 
-    def _finished(self, revision: int, seconds: float) -> None:
-        counters = self.counters
-        counters.finished += 1
-        counters.seconds += seconds
-        counters.last_ms = self._settled_ms = self._timeline.now_ms()
-        log.info("checkpoint of revision {revision} took {seconds:.3f} s", revision=revision, seconds=seconds)
+    def room(self, operations: Sequence[Operation]) -> Deferred[None] | None:
+        """
+        None: some operations may be done. Else what fires when it is time to ask again.
 
-    async def _clean(self, checkpoint: Checkpoint) -> None:
-        for number in checkpoint.superfluous:
-            self._cache.discard(number)
-        try:
-            await checkpoint.clean()
-        except (OSError, StoreError, CancelledError) as error:
-            log.warn("files of an old checkpoint stay until the next start: {error}", error=error)
-
-    # --- sweeping -------------------------------------------------------------------------------------------------
+        :raises StoreUnavailable: checkpoints fail, so there will be no room before somebody does something about it.
+        """
+        if all(isinstance(operation, Get | Clear) for operation in operations):
+            return None
+        if self._commit.unsynced >= self._limits.unsynced:
+            return self._commit.settled(self._commit.assigned).addCallback(lambda _: None)
+        if not self._checkpoints.memtables_are_full():
+            return None
+        self._checkpoints.begin()  # which makes room at once, by freezing, unless one is running already
+        if not self._checkpoints.memtables_are_full():
+            return None
+        if self._checkpoints.failing:
+            raise StoreUnavailable("memory is full of changes, and checkpoints fail")
+        return self._checkpoints.run()
 
     def _turn(self) -> None:
-        now_ms = self._timeline.now_ms()
-        more = [self._sweep(keyspace, now_ms) for keyspace in self._keyspaces.values()]
-        self._next = self._clock.callLater(0 if any(more) else SWEEP_SECONDS, self._turn)
-        if self._replayed or (
-            now_ms - self._settled_ms >= SETTLE_SECONDS * 1000 and (self._expired or self._expired_in_pages(now_ms))
-        ):
-            self._checkpoint_unless_failing()
+        more = self._sweeper.sweep()
+        self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._turn)
+        # What has expired goes from the journal, too.
+        expired = self._sweeper.swept and self._clock.seconds() - self._checkpointed >= SCRUB_SECONDS
+        if self._replayed or expired or self._checkpoints.failing:
+            self._replayed = False
+            self._checkpoints.begin()
+        self._merges.begin()
 
-    def _expired_in_pages(self, now_ms: int) -> bool:
-        expiries = [keyspace.tables.expires_ms for keyspace in self._keyspaces.values()]
-        return any(expires_ms is not None and expires_ms <= now_ms for expires_ms in expiries)
+    def _after_checkpoint(self, superfluous: set[int]) -> None:
+        self._sweeper.swept = 0
+        self._checkpointed = self._clock.seconds()
+        self._pages_changed(superfluous)
+        self._merges.begin()
 
-    def _sweep(self, keyspace: Keyspace, now_ms: int) -> bool:
-        """Give up some records in memory that have expired and are durable; returns whether there may be more."""
-        tables = keyspace.tables
-        expired = tables.active.expired(now_ms, SWEEP_RECORDS)
-        for key in expired:
-            entry = tables.active.get(key)
-            if entry is not None and entry.revision <= self._commit.durable:
-                tables.forget(key)
-                self._expired = True
-        return len(expired) == SWEEP_RECORDS
+    def _pages_changed(self, superfluous: set[int]) -> None:
+        for number in superfluous:
+            self._cache.discard(number)
+        self._size_cache()
+
+    def _size_cache(self) -> None:
+        """The index of all pages and the cache share what there is for pages."""
+        tables = self._layout.tables.values()
+        index = sum(INDEX_COST + len(ref.first) for t in tables for run in t.runs for ref in run.pages)
+        self._cache.limit = max(self._limits.pages - index, self._limits.pages // 4)

@@ -1,93 +1,66 @@
 """
-One ordered keyspace: a memtable over one sorted level of pages, and while a checkpoint runs a frozen memtable between.
+One ordered keyspace: a memtable over runs of pages, and while a checkpoint is written a frozen memtable between.
 
 Everything that a `Clear` drops at once, and that its undoing brings back at once, is in one object, `Tables`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import partial
 from heapq import merge
 from operator import itemgetter
 
 from kvtwist.engine.memtable import Entry, Memtable, Tombstone
-from kvtwist.engine.pages import Page, PageRef
+from kvtwist.engine.run import PageLookup, PageNeeded, Run
 from kvtwist.model import Record, Usage
 
-PageLookup = Callable[[PageRef], Page | None]
 _ABSENT = Tombstone(0)
 _by_key = itemgetter(0)
-
-
-class PageNeeded(Exception):
-    """The answer is in a page that is not in memory."""
-
-    def __init__(self, ref: PageRef) -> None:
-        self.ref = ref
 
 
 class Tables:
     """
     :ivar active: what changed since the last checkpoint began.
-    :ivar frozen: what a running checkpoint is moving into pages; nobody changes it.
-    :ivar pages: the pages of the last finished checkpoint, in key order.
-    :ivar expires_ms: when the first record in a page expires, None for never.
+    :ivar frozen: what a running checkpoint is writing; nobody changes it.
+    :ivar runs: what is on disk, the newest run first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_disk: bool = True) -> None:
+        self._on_disk = on_disk
         self.active = Memtable()
         self.frozen: Memtable | None = None
-        self.pages: list[PageRef] = []
+        self.runs: list[Run] = []
         self.expires_ms: int | None = None
-        self._firsts: list[bytes] = []
+        """When the first record on disk expires, None for never."""
 
-    def install(self, pages: list[PageRef]) -> None:
-        """Read from these pages from now on; they hold what was frozen."""
-        self.frozen = None
-        self.pages = pages
-        self.expires_ms = min((ref.expires_ms for ref in pages if ref.expires_ms is not None), default=None)
-        self._firsts = [ref.first for ref in pages]
+    def install(self, runs: list[Run]) -> None:
+        """Read from these runs from now on."""
+        self.runs = runs
+        expiries = [run.expires_ms for run in runs]
+        self.expires_ms = min((expires_ms for expires_ms in expiries if expires_ms is not None), default=None)
 
     def freeze(self) -> None:
         """Begin a new active memtable."""
         self.frozen = self.active
         self.active = Memtable()
 
-    def newest(self, key: bytes) -> Entry | None:
-        """What the memtables know of a key."""
-        entry = self.active.get(key)
-        if entry is None and self.frozen is not None:
-            entry = self.frozen.get(key)
-        return entry
-
-    def page_of(self, key: bytes) -> PageRef | None:
-        """The page that holds a key if any does."""
-        at = bisect_right(self._firsts, key)
-        return self.pages[at - 1] if at else None
-
-    def pages_in(self, start: bytes, stop: bytes | None) -> list[PageRef]:
-        """The pages that may hold keys with start <= key < stop."""
-        low = max(bisect_right(self._firsts, start) - 1, 0)
-        return [ref for ref in self.pages[low:] if stop is None or ref.first < stop]
-
     def find(self, key: bytes, lookup: PageLookup) -> Entry | None:
         """
         The newest entry of a key: a record, a tombstone, or None.
 
-        :raises PageNeeded: when `lookup` does not have the page.
+        :raises PageNeeded: when `lookup` does not have a page that it takes to know.
         """
-        entry = self.newest(key)
+        entry = self.active.get(key)
+        if entry is None and self.frozen is not None:
+            entry = self.frozen.get(key)
         if entry is not None:
             return entry
-        ref = self.page_of(key)
-        if ref is None:
-            return None
-        page = lookup(ref)
-        if page is None:
-            raise PageNeeded(ref)
-        return page.get(key)
+        for run in self.runs:
+            entry = run.find(key, lookup)
+            if entry is not None:
+                return entry
+        return None
 
     def merged(
         self, start: bytes, stop: bytes | None, reverse: bool, lookup: PageLookup
@@ -97,11 +70,9 @@ class Tables:
 
         :raises PageNeeded: on the way, when `lookup` does not have a page.
         """
-        sources: list[Iterator[tuple[bytes, Entry]]] = [self.active.range(start, stop, reverse)]
-        if self.frozen is not None:
-            sources.append(self.frozen.range(start, stop, reverse))
-        if self.pages:
-            sources.append(self._paged(start, stop, reverse, lookup))
+        tables = [self.active] if self.frozen is None else [self.active, self.frozen]
+        sources = [table.range(start, stop, reverse) for table in tables]
+        sources += [run.range(start, stop, reverse, lookup) for run in self.runs]
         # `merge` is stable: of equal keys the one from the newest source comes first.
         previous: bytes | None = None
         for key, entry in merge(*sources, key=_by_key, reverse=reverse):
@@ -109,24 +80,17 @@ class Tables:
                 previous = key
                 yield key, entry
 
-    def _paged(
-        self, start: bytes, stop: bytes | None, reverse: bool, lookup: PageLookup
-    ) -> Iterator[tuple[bytes, Record]]:
-        refs = self.pages_in(start, stop)
-        for ref in reversed(refs) if reverse else refs:
-            page = lookup(ref)
-            if page is None:
-                raise PageNeeded(ref)
-            yield from page.range(start, stop, reverse)
-
     def set(self, key: bytes, entry: Entry, lookup: PageLookup) -> Callable[[], object]:
         """Make an entry the newest of its key; returns what takes that back."""
         active = self.active
         old: Entry = self._known(key, lookup) or _ABSENT
-        undo = partial(self._restore, active, key, active.get(key), active.records, active.size)
-        active.records += isinstance(entry, Record) - isinstance(old, Record)
-        active.size += _weight(key, entry) - _weight(key, old)
-        active.set(key, entry)
+        records = isinstance(entry, Record) - isinstance(old, Record)
+        weight = _weight(key, entry) - _weight(key, old)
+        undo = partial(self._restore, active, key, active.get(key), records, weight)
+        active.records += records
+        active.weight += weight
+        # Without a disk there is nothing older that a tombstone would hide, and nobody who waits for it to be durable.
+        active.set(key, None if isinstance(entry, Tombstone) and not self._on_disk else entry)
         return undo
 
     def forget(self, key: bytes) -> None:
@@ -135,16 +99,16 @@ class Tables:
         entry = active.get(key)
         assert isinstance(entry, Record)
         active.records -= 1
-        active.size -= _weight(key, entry)
-        shadows = self.frozen is not None or self.page_of(key) is not None
+        active.weight -= _weight(key, entry)
+        shadows = self.frozen is not None or self.runs
         active.set(key, Tombstone(entry.revision) if shadows else None)
 
     def usage(self) -> Usage:
         """See `kvtwist.model.Usage`."""
         tables = [self.active] if self.frozen is None else [self.active, self.frozen]
         return Usage(
-            sum(ref.records for ref in self.pages) + sum(table.records for table in tables),
-            sum(ref.size for ref in self.pages) + sum(table.size for table in tables),
+            sum(run.records for run in self.runs) + sum(table.records for table in tables),
+            sum(run.weight for run in self.runs) + sum(table.weight for table in tables),
         )
 
     def _known(self, key: bytes, lookup: PageLookup) -> Entry | None:
@@ -154,10 +118,10 @@ class Tables:
             return None  # counted as new until the next checkpoint, see `Usage`
 
     @staticmethod
-    def _restore(table: Memtable, key: bytes, entry: Entry | None, records: int, size: int) -> None:
+    def _restore(table: Memtable, key: bytes, entry: Entry | None, records: int, weight: int) -> None:
         table.set(key, entry)
-        table.records = records
-        table.size = size
+        table.records -= records
+        table.weight -= weight
 
 
 def _weight(key: bytes, entry: Entry) -> int:
@@ -170,14 +134,15 @@ class Keyspace:
     :ivar cleared: the revision of its last `Clear`; what is missing here is missing since then.
     """
 
-    def __init__(self) -> None:
-        self.tables = Tables()
+    def __init__(self, on_disk: bool = True) -> None:
+        self.tables = Tables(on_disk)
         self.cleared = 0
+        self._on_disk = on_disk
 
     def clear(self, revision: int) -> Callable[[], object]:
         """Drop everything; returns what takes that back."""
         undo = partial(self._restore, self.tables, self.cleared)
-        self.tables = Tables()
+        self.tables = Tables(self._on_disk)
         self.cleared = revision
         return undo
 

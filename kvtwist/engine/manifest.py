@@ -13,7 +13,7 @@ import zlib
 import msgspec
 
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.pages import PageRef
+from kvtwist.engine.run import Run
 from kvtwist.model import StoreDamaged
 
 MANIFEST_HEADER = b"kvtmani1"
@@ -25,17 +25,17 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     :ivar revision: the last transaction that the pages hold.
     :ivar time_ms: the store's time when it was written.
     :ivar next_page: the number of the next page to write.
-    :ivar keyspaces: the pages of each keyspace, in key order.
+    :ivar keyspaces: the runs of each keyspace, the newest first.
     """
 
     revision: int = 0
     time_ms: int = 0
     next_page: int = 1
-    keyspaces: dict[str, list[PageRef]] = {}
+    keyspaces: dict[str, list[Run]] = {}
 
     def pages(self) -> set[int]:
         """The numbers of all pages it names."""
-        return {ref.number for refs in self.keyspaces.values() for ref in refs}
+        return {ref.number for runs in self.keyspaces.values() for run in runs for ref in run.pages}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -77,9 +77,9 @@ def save(disk: Disk, directory: str, manifest: Manifest) -> None:
     disk.sync_directory(directory)
 
 
-def remove_others(disk: Disk, directory: str, manifest: Manifest) -> None:
-    """Remove all manifests but this one, and what a crash left of one that was not finished."""
-    for name in _names(disk, directory):
-        path = os.path.join(directory, name)
-        if path != _path(directory, manifest.revision):
-            disk.remove(path)
+def remove_others(disk: Disk, directory: str, manifest: Manifest) -> bool:
+    """Remove all manifests but this one, and what is left of one that was not finished; returns if there were any."""
+    others = [name for name in _names(disk, directory) if name != os.path.basename(_path(directory, manifest.revision))]
+    for name in others:
+        disk.remove(os.path.join(directory, name))
+    return bool(others)

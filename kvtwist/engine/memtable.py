@@ -18,20 +18,25 @@ class Tombstone(Struct, frozen=True, gc=False):
 
 Entry = Record | Tombstone
 
+ENTRY_COST = 400
+"""Memory that an entry takes beside its key and value: objects, dictionary and order; measured, rounded up."""
+
 
 class Memtable:
     """
     Newest entry by key.
 
     :ivar records: by how many records the keyspace has grown (or shrunk) through this table.
-    :ivar size: by how many bytes of keys and values it has.
+    :ivar weight: by how many bytes of keys and values it has.
+    :ivar cost: about how many bytes of memory it takes.
     """
 
     def __init__(self) -> None:
         self._entries: SortedDict[bytes, Entry] = SortedDict()
         self._expiries: SortedList[tuple[int, bytes]] = SortedList()
         self.records = 0
-        self.size = 0
+        self.weight = 0
+        self.cost = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -43,6 +48,7 @@ class Memtable:
     def set(self, key: bytes, entry: Entry | None) -> Entry | None:
         """Replace the entry of a key (None: have none for it); returns the one before."""
         before = self._entries.get(key)
+        self.cost += _cost(key, entry) - _cost(key, before)
         if isinstance(before, Record) and before.expires_ms is not None:
             self._expiries.remove((before.expires_ms, key))
         if entry is None:
@@ -68,3 +74,9 @@ class Memtable:
                 break
             keys.append(key)
         return keys
+
+
+def _cost(key: bytes, entry: Entry | None) -> int:
+    if entry is None:
+        return 0
+    return ENTRY_COST + len(key) + (len(entry.value) if isinstance(entry, Record) else 0)

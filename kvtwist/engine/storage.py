@@ -58,7 +58,6 @@ class Storage:
             self._lock = DirectoryLock(self.path)
             self.manifest = manifests.load(self.disk, self.path)
             self.pages = PageDirectory(self.disk, os.path.join(self.path, "pages"))
-            self._remove_leftovers()
         except OSError as error:
             self.release()
             raise StoreError(f"cannot use {self.path}: {error.strerror}") from error
@@ -67,21 +66,19 @@ class Storage:
             raise
         return self.manifest
 
-    def _remove_leftovers(self) -> None:
-        """Remove what a checkpoint wrote that did not come to its end."""
-        self.pages.remove(self.pages.numbers() - self.manifest.pages())
-        manifests.remove_others(self.disk, self.path, self.manifest)
-
     def replay(self, recovery: Recovery) -> Iterator[Transaction]:
         """All transactions behind the manifest's revision. See `kvtwist.engine.journal.replay`."""
         return replay(self.disk, self.path, self.manifest.revision, recovery)
 
     def begin(self, revision: int) -> None:
-        """Begin the journal behind the last revision that was found."""
-        try:
-            writer = JournalWriter(self.disk, self.path, revision + 1, self._sync)
-        except OSError as error:
-            raise StoreError(f"cannot write in {self.path}: {error.strerror}") from error
+        """
+        Remove what a checkpoint wrote that did not come to its end, and begin the journal behind the last revision.
+
+        :raises OSError: that cannot be done.
+        """
+        self.pages.remove(self.pages.numbers() - self.manifest.pages())
+        manifests.remove_others(self.disk, self.path, self.manifest)
+        writer = JournalWriter(self.disk, self.path, revision + 1, self._sync)
         self.commit = GroupCommit(writer, self._journal_worker, revision, time.monotonic)
 
     def start(self) -> None:
@@ -90,11 +87,13 @@ class Storage:
         self.page_worker.start()
 
     async def close(self) -> None:
-        """Settle what was accepted, end the threads, and let the next process in."""
-        await self.commit.close()
-        self._journal_worker.stop()
-        self.page_worker.stop()
-        self.release()
+        """Settle what was accepted, end the threads, and let the next process in, whatever happens."""
+        try:
+            await self.commit.close()
+        finally:
+            self._journal_worker.stop()
+            self.page_worker.stop()
+            self.release()
 
     def release(self) -> None:
         """Let the next process in."""

@@ -11,20 +11,24 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
-from attrs import frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
-from kvtwist.engine.housekeeping import Housekeeping
+from kvtwist.engine.housekeeping import Housekeeping, MemoryHousekeeping, Sweeper
 from kvtwist.engine.journal import Change, Recovery, Transaction
-from kvtwist.engine.keyspace import Keyspace, PageLookup, PageNeeded
+from kvtwist.engine.keyspace import Keyspace
+from kvtwist.engine.layout import Layout
+from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import Entry, Tombstone
-from kvtwist.engine.pages import Page, PageCache, PageRef
+from kvtwist.engine.page import Page
+from kvtwist.engine.pages import PageCache
+from kvtwist.engine.run import PageLookup, PageNeeded, PageRef
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.interfaces import IStore
@@ -50,21 +54,6 @@ from kvtwist.model import (
 T = TypeVar("T")
 
 
-@frozen
-class Limits:
-    """
-    :ivar checkpoint_bytes: how large the journal may grow before a checkpoint begins.
-    :ivar cache_bytes: how many bytes of pages are kept in memory.
-    :ivar slice_bytes: how many bytes of values one slice of a scan holds, more or less.
-    :ivar slice_steps: how many entries one slice looks at.
-    """
-
-    checkpoint_bytes: int = 64 * 2**20
-    cache_bytes: int = 128 * 2**20
-    slice_bytes: int = 2**20
-    slice_steps: int = 4000
-
-
 @implementer(IStore)
 class Store:
     """
@@ -74,7 +63,7 @@ class Store:
     :param storage: the directory that it lives in; None keeps it in memory alone.
     """
 
-    housekeeping: Housekeeping
+    housekeeping: Housekeeping | MemoryHousekeeping
 
     def __init__(
         self, clock: IReactorTime, timeline: Timeline, storage: Storage | None = None, limits: Limits | None = None
@@ -84,10 +73,11 @@ class Store:
         self._timeline = timeline
         self._storage = storage
         self._commit: GroupCommit | MemoryCommit = MemoryCommit()
-        self._keyspaces: dict[str, Keyspace] = defaultdict(Keyspace)
-        self._cache = PageCache(self.limits.cache_bytes)
+        self._keyspaces: dict[str, Keyspace] = defaultdict(partial(Keyspace, on_disk=storage is not None))
+        self._cache = PageCache(self.limits.pages)
         self._loading: dict[int, list[Deferred[Page]]] = {}
         self._closed = False
+        self._read_no_more = False
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -97,19 +87,22 @@ class Store:
 
         :raises StoreError: with one line that says why it cannot be used.
         """
-        recovery = Recovery()
-        if self._storage is not None:
-            self._commit = self._recover(self._storage, recovery)
+        self._recovery = recovery = Recovery()
+        sweeper = Sweeper(self._keyspaces, self._commit, self._timeline)
+        if self._storage is None:
+            self.housekeeping = MemoryHousekeeping(sweeper, self._keyspaces, self._clock, self.limits)
+            return recovery
+        commit = self._commit = self._recover(self._storage, recovery)
         self.housekeeping = Housekeeping(
+            Sweeper(self._keyspaces, commit, self._timeline),
             self._keyspaces,
             self._cache,
-            self._storage,
-            self._commit,
+            Layout(self._storage, self._keyspaces),
+            commit,
             self._timeline,
             self._clock,
-            self.limits.checkpoint_bytes,
+            self.limits,
         )
-        self._recovery = recovery
         return recovery
 
     def start(self) -> None:
@@ -121,16 +114,19 @@ class Store:
     def _recover(self, storage: Storage, recovery: Recovery) -> GroupCommit:
         manifest = storage.open()
         try:
-            for name, refs in manifest.keyspaces.items():
-                self._keyspaces[name].tables.install(refs)
+            for name, runs in manifest.keyspaces.items():
+                self._keyspaces[name].tables.install(runs)
             self._timeline.not_before(manifest.time_ms)
             revision = manifest.revision
             for transaction in storage.replay(recovery):
                 for change in transaction.changes:
-                    self._set(change, transaction.revision, transaction.time_ms, self._cached)
+                    self._set(change, transaction.revision, transaction.time_ms, _nowhere)
                 self._timeline.not_before(transaction.time_ms)
                 revision = transaction.revision
             storage.begin(revision)
+        except OSError as error:
+            storage.release()
+            raise StoreError(f"cannot use {storage.path}: {error.strerror}") from error
         except StoreError:
             storage.release()
             raise
@@ -141,6 +137,7 @@ class Store:
         """End; what was accepted is settled first. Who writes from now on hears `StoreUnavailable`."""
         self._closed = True
         await self.housekeeping.stop()
+        self._read_no_more = True
         if self._storage is not None:
             await self._storage.close()
 
@@ -167,9 +164,8 @@ class Store:
         pinned = _Pinned(self._cached)
         while True:
             entry, revision = await self._with_pages(look, pinned)
-            record = self._alive(entry)
             if await self._commit.settled(revision) >= revision:
-                return record
+                return self._alive(entry)
 
     def scan(
         self, keyspace: str, start: bytes = b"", stop: bytes | None = None, limit: int = 1000, reverse: bool = False
@@ -207,9 +203,18 @@ class Store:
         if self._closed:
             return fail(StoreUnavailable("the server is stopping"))
         try:
+            if self.housekeeping.room(operations) is not None:
+                return Deferred.fromCoroutine(self._transact_when_room(conditions, operations))
             return self._transact_now(conditions, operations, self._cached)
         except PageNeeded:
             return Deferred.fromCoroutine(self._transact_when_known(conditions, operations))
+        except StoreError as error:
+            return fail(error)
+
+    async def _transact_when_room(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
+        while (room := self.housekeeping.room(operations)) is not None:
+            await room
+        return await self._transact_when_known(conditions, operations)
 
     async def _transact_when_known(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
         def look() -> None:
@@ -219,21 +224,25 @@ class Store:
 
         pinned = _Pinned(self._cached)
         await self._with_pages(look, pinned)
+        if self._closed:
+            raise StoreUnavailable("the server is stopping")
         return await self._transact_now(conditions, operations, pinned)
 
     def _transact_now(
         self, conditions: Sequence[Condition], operations: Sequence[Operation], lookup: PageLookup
     ) -> Deferred[Outcome]:
         """:raises PageNeeded: before anything was changed."""
+        read: set[tuple[str, bytes]] = set()
         for operation in operations:
             if isinstance(operation, Get):
                 self._keyspaces[operation.keyspace].tables.find(operation.key, lookup)
+                read.add((operation.keyspace, operation.key))
         for condition in conditions:
             record = self._alive(self._keyspaces[condition.keyspace].tables.find(condition.key, lookup))
             if not _holds(condition, record):
-                return self._when_settled(Outcome(False))
+                return Deferred.fromCoroutine(self._when_settled(Outcome(False), conditions, operations))
         if self._commit.broken is not None and not all(isinstance(o, Get) for o in operations):
-            return fail(self._commit.broken)
+            return fail(StoreUnavailable(self._commit.broken))
 
         revision = self._commit.assigned + 1
         now_ms = self._timeline.now_ms()
@@ -247,13 +256,15 @@ class Store:
             else:
                 change = _change(operation, revision, now_ms)
                 changes.append(change)
-                undo.append(self._set(change, revision, now_ms, lookup))
+                # What was not read is not looked for on disk either, just to count it: see `Usage`.
+                known = lookup if (change.keyspace, change.key) in read else _nowhere
+                undo.append(self._set(change, revision, now_ms, known))
                 results.append(None)
         outcome = Outcome(True, results)
         if not changes:
-            return self._when_settled(outcome)
+            return Deferred.fromCoroutine(self._when_settled(outcome, conditions, operations))
         done = self._commit.submit(Transaction(revision, now_ms, changes), undo)
-        self.housekeeping.journal_grew()
+        self.housekeeping.changed()
         return done.addCallback(lambda _: outcome)
 
     def usage(self, keyspace: str) -> Usage:
@@ -289,9 +300,14 @@ class Store:
             return None
         return entry
 
-    def _when_settled(self, outcome: Outcome) -> Deferred[Outcome]:
-        """An outcome that changed nothing, told once all that it may rest on is settled."""
-        return self._commit.settled(self._commit.assigned).addCallback(lambda _: outcome)
+    async def _when_settled(
+        self, outcome: Outcome, conditions: Sequence[Condition], operations: Sequence[Operation]
+    ) -> Outcome:
+        """An outcome that changed nothing, once what it may rest on is durable; if that was taken back, try again."""
+        revision = self._commit.assigned
+        if await self._commit.settled(revision) >= revision:
+            return outcome
+        return await self.transact(conditions, operations)
 
     def _set(self, change: Change, revision: int, time_ms: int, lookup: PageLookup) -> Undo:
         space = self._keyspaces[change.keyspace]
@@ -313,6 +329,8 @@ class Store:
                 pinned.pages[needed.ref.number] = await self._load(needed.ref)
 
     def _load(self, ref: PageRef) -> Deferred[Page]:
+        if self._read_no_more:
+            return fail(StoreUnavailable("the server is stopping"))
         loaded: Deferred[Page] = Deferred()
         waiting = self._loading.get(ref.number)
         if waiting is not None:
@@ -326,7 +344,7 @@ class Store:
 
     def _loaded(self, result: Page | Failure, ref: PageRef) -> None:
         if isinstance(result, Page):
-            self._cache.put(ref, result)
+            self._cache.put(ref.number, result)
         for waiting in self._loading.pop(ref.number):
             waiting.callback(result)
 
@@ -340,6 +358,10 @@ class _Pinned:
 
     def __call__(self, ref: PageRef) -> Page | None:
         return self.pages.get(ref.number) or self._cached(ref)
+
+
+def _nowhere(ref: PageRef) -> None:
+    """A page lookup that has no page."""
 
 
 def _holds(condition: Condition, record: Record | None) -> bool:

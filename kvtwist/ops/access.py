@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
+from json import dumps
 
-import msgspec
+from msgspec.structs import asdict
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -37,7 +38,7 @@ def common(exchange: Exchange, now: float) -> str:
 
 def json(exchange: Exchange, now: float) -> str:
     """An object with everything that is known; `time` is in seconds since the epoch."""
-    return msgspec.json.encode({"time": round(now, 3), **msgspec.structs.asdict(exchange)}).decode()
+    return dumps({"time": round(now, 3), **asdict(exchange)})  # in ASCII: no character of a target ends the line
 
 
 FORMATS = {"common": common, "json": json}

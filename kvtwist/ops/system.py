@@ -14,10 +14,11 @@ WANTED_FILES = 65_536
 def raise_file_limit() -> None:
     """Allow as many open files, which is connections, as the system lets us; say so if that is not many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard == resource.RLIM_INFINITY else max(hard, WANTED_FILES)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, WANTED_FILES), max(hard, WANTED_FILES)))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
     except (ValueError, OSError):  # only root may go beyond the hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit < WANTED_FILES:
+    if limit != resource.RLIM_INFINITY and limit < WANTED_FILES:
         log.info("at most {limit} open files, and so somewhat fewer connections (ulimit -n)", limit=limit)

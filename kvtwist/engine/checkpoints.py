@@ -1,0 +1,139 @@
+"""
+When checkpoints run: when the journal or the memtables have grown to their limits, when a start had to replay, and at a
+clean stop. One runs at a time. One that fails is tried again, with what it had frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from kvtwist.engine.checkpoint import Checkpoint
+from kvtwist.engine.commit import GroupCommit
+from kvtwist.engine.keyspace import Keyspace
+from kvtwist.engine.layout import Layout
+from kvtwist.engine.limits import Limits
+from kvtwist.engine.timeline import Timeline
+from kvtwist.model import StoreError
+
+log = Logger(namespace="kvtwist.store")
+
+RETRY_SECONDS = 10.0
+"""The pause after a checkpoint that failed."""
+
+
+@define
+class CheckpointCounters:
+    """What has happened since the start, for metrics."""
+
+    finished: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    last_ms: int | None = None
+
+
+class Checkpoints:
+    """:param finished: called behind each that succeeded, with the pages that are of no use any more."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        keyspaces: dict[str, Keyspace],
+        commit: GroupCommit,
+        timeline: Timeline,
+        clock: IReactorTime,
+        limits: Limits,
+        finished: Callable[[set[int]], None],
+    ) -> None:
+        self.counters = CheckpointCounters()
+        self._layout = layout
+        self._keyspaces = keyspaces
+        self._commit = commit
+        self._timeline = timeline
+        self._clock = clock
+        self._limits = limits
+        self._finished = finished
+        self._unfinished: Checkpoint | None = None
+        self._running: Deferred[None] | None = None
+        self._waiting: list[Deferred[None]] = []
+        self._not_before = 0.0
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last one failed, and the next one has not been tried yet."""
+        return self._running is None and self._unfinished is not None
+
+    def begin_if_due(self) -> None:
+        """Begin one if the journal or the memtables have grown to their limits, unless one has just failed."""
+        if self._commit.journal_bytes >= self._limits.journal or self.memtables_are_full():
+            self.begin()
+
+    def memtables_are_full(self) -> bool:
+        """Whether the active memtables have grown to their share of memory."""
+        return sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values()) >= self._limits.memtables
+
+    def begin(self) -> None:
+        """Begin one, unless one is running or has just failed, or nothing can be written any more."""
+        if self._running is None and self._clock.seconds() >= self._not_before and self._commit.broken is None:
+            self.run()
+
+    def run(self) -> Deferred[None]:
+        """Run one, or wait for the one that runs. It does not fail: a failure is logged and counted."""
+        done: Deferred[None] = Deferred()
+        self._waiting.append(done)
+        if self._running is None:
+            running = Deferred.fromCoroutine(self._run())
+            if not running.called:
+                self._running = running
+        return done
+
+    def give_up(self) -> None:
+        """Let the one that runs fail."""
+        if self._running is not None:
+            self._running.cancel()
+
+    async def _run(self) -> None:
+        started = self._clock.seconds()
+        try:
+            checkpoint = self._unfinished or await self._frozen()
+            self._unfinished = checkpoint
+            await checkpoint.run(self._timeline.now_ms())
+        except (OSError, StoreError, CancelledError) as error:
+            self._failed()
+            log.error("checkpoint failed: {error}", error=error)
+        except Exception:
+            self._failed()
+            log.failure("checkpoint failed")
+        else:
+            self._unfinished = None
+            self._not_before = 0.0
+            self._count(checkpoint.revision, self._clock.seconds() - started)
+            self._finished(checkpoint.superfluous)
+            try:
+                await checkpoint.clean()
+            except (OSError, StoreError, CancelledError) as error:
+                log.warn("files of an old checkpoint stay until the next start: {error}", error=error)
+        self._running = None
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done.callback(None)
+
+    async def _frozen(self) -> Checkpoint:
+        # A `Clear` that is taken back would bring back tables that have not been frozen.
+        while (cleared := max((k.cleared for k in self._keyspaces.values()), default=0)) > self._commit.durable:
+            await self._commit.settled(cleared)
+        return Checkpoint(self._layout, self._keyspaces, self._commit.assigned)
+
+    def _failed(self) -> None:
+        self.counters.failed += 1
+        self._not_before = self._clock.seconds() + RETRY_SECONDS
+
+    def _count(self, revision: int, seconds: float) -> None:
+        self.counters.finished += 1
+        self.counters.seconds += seconds
+        self.counters.last_ms = self._timeline.now_ms()
+        log.info("checkpoint of revision {revision} took {seconds:.3f} s", revision=revision, seconds=seconds)

@@ -1,0 +1,193 @@
+"""
+Writing runs, and deciding when to merge some into one.
+
+Every checkpoint adds a run. Reading many runs is slow, and what they supersede takes room, but rewriting everything for
+every checkpoint would write a hundred bytes for each that changed. So runs are merged in tiers, as size-tiered
+("universal") compaction does:
+
+- everything into a new base when what is above the base has grown to `FULL_SHARE` of it, so that what is superseded
+  never takes more than that, or when much was removed;
+- else, when there are more than `MAX_RUNS` runs above the base, the newest ones of about the same size.
+
+All of this runs in the page thread. The functions that write are generators which stop after every page, so that other
+jobs of that thread get their turn between two pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from heapq import merge
+from operator import itemgetter
+
+from attrs import define
+
+from kvtwist.engine.memtable import Memtable
+from kvtwist.engine.page import TOMBSTONE, encode_page, encode_record, expires_of, tombstone_of, weight_of
+from kvtwist.engine.pages import PageDirectory
+from kvtwist.engine.run import PageRef, Run
+from kvtwist.model import StoreError
+
+PAGE_SIZE = 64 * 1024
+SMALL = 4 * 2**20
+"""A keyspace of no more bytes than this is merged whole each time: it costs next to nothing."""
+FULL_SHARE = 0.7
+MAX_RUNS = 8
+
+EncodedRecords = Iterator[tuple[bytes, bytes]]
+_by_key = itemgetter(0)
+
+
+def merge_due(runs: Sequence[Run]) -> list[Run]:
+    """The runs, neighbours in age, that are to be merged into one now; none if that is not worth it."""
+    if len(runs) < 2:
+        return []
+    sizes = [run.size for run in runs]
+    above, base = sum(sizes[:-1]), sizes[-1]
+    removed = sum(run.tombstones for run in runs[:-1])
+    if above + base <= SMALL or above >= FULL_SHARE * base or removed * 4 >= runs[-1].records:
+        return list(runs)
+    if len(runs) - 1 <= MAX_RUNS:
+        return []
+    count, size = 1, sizes[0]
+    while count < len(runs) - 1 and (sizes[count] <= size or count < 2):
+        size += sizes[count]
+        count += 1
+    return list(runs[:count])
+
+
+@define
+class PageNumbers:
+    """Hands out page numbers, each just once: what is left of a failure is never taken for a page of a later try."""
+
+    next: int
+
+    def take(self) -> int:
+        """The next one."""
+        number = self.next
+        self.next += 1
+        return number
+
+
+def frozen_records(table: Memtable) -> EncodedRecords:
+    """(key, encoded record) of a memtable, in key order."""
+    for key, entry in table.range(b"", None):
+        yield key, encode_record(key, entry)
+
+
+def run_records(directory: PageDirectory, pages: Iterable[PageRef]) -> EncodedRecords:
+    """(key, encoded record) of the pages of a run, in key order."""
+    for ref in pages:
+        yield from directory.read(ref.number).records()
+
+
+def merged_records(sources: Sequence[EncodedRecords]) -> EncodedRecords:
+    """Of each key the newest record; the newest source comes first."""
+    previous = None
+    for key, record in merge(*sources, key=_by_key):
+        if key != previous:
+            previous = key
+            yield key, record
+
+
+def without_dead(records: EncodedRecords, now_ms: int, base: bool) -> EncodedRecords:
+    """
+    Records without what has expired.
+
+    :param base: whether there is nothing older below them that a tombstone would have to hide.
+    """
+    for key, record in records:
+        if record[2] & TOMBSTONE:
+            if not base:
+                yield key, record
+            continue
+        expires_ms = expires_of(record)
+        if expires_ms is None or expires_ms > now_ms:
+            yield key, record
+        elif not base:
+            yield key, tombstone_of(record)
+
+
+def write_run(
+    directory: PageDirectory, keyspace: str, numbers: PageNumbers, records: EncodedRecords
+) -> Generator[None, None, Run]:
+    """
+    Write records as pages; returns the run, whose counts are those of its live records.
+
+    Raises `OSError` or `StoreError`, and leaves nothing then.
+    """
+    pages: list[PageRef] = []
+    count = weight = tombstones = size = 0
+    keys: list[bytes] = []
+    pending: list[bytes] = []
+    try:
+        for key, record in records:
+            if pending and size + len(record) > PAGE_SIZE:
+                pages.append(_write_page(directory, keyspace, numbers, keys[0], pending))
+                keys, pending, size = [], [], 0
+                yield
+            keys.append(key)
+            pending.append(record)
+            size += len(record)
+            if record[2] & TOMBSTONE:
+                tombstones += 1
+            else:
+                count += 1
+                weight += weight_of(record)
+        if pending:
+            pages.append(_write_page(directory, keyspace, numbers, keys[0], pending))
+    except (OSError, StoreError):
+        directory.remove(ref.number for ref in pages)
+        raise
+    return Run(pages, count, weight, tombstones)
+
+
+def _write_page(
+    directory: PageDirectory, keyspace: str, numbers: PageNumbers, first: bytes, records: list[bytes]
+) -> PageRef:
+    number = numbers.take()
+    content = encode_page(keyspace, records)
+    directory.write(number, content)
+    expiries = [expires_of(record) for record in records if not record[2] & TOMBSTONE]
+    return PageRef(number, first, len(content), min((e for e in expiries if e is not None), default=None))
+
+
+def write_frozen(
+    directory: PageDirectory, keyspace: str, numbers: PageNumbers, table: Memtable, now_ms: int, base: bool
+) -> Generator[None, None, Run]:
+    """Write a memtable as a run."""
+    live = without_dead(frozen_records(table), now_ms, base)
+    run = yield from write_run(directory, keyspace, numbers, live)
+    return run if base else Run(run.pages, table.records, table.weight, run.tombstones)
+
+
+def write_merged(
+    directory: PageDirectory, keyspace: str, numbers: PageNumbers, runs: Sequence[Run], now_ms: int, base: bool
+) -> Generator[None, None, Run]:
+    """Write neighbouring runs, the newest first, as one."""
+    sources = [run_records(directory, run.pages) for run in runs]
+    live = without_dead(merged_records(sources), now_ms, base)
+    run = yield from write_run(directory, keyspace, numbers, live)
+    if base:
+        return run
+    return Run(run.pages, sum(r.records for r in runs), sum(r.weight for r in runs), run.tombstones)
+
+
+def write_scrubbed(
+    directory: PageDirectory, keyspace: str, numbers: PageNumbers, old: Run, now_ms: int, base: bool
+) -> Generator[None, None, Run]:
+    """Write anew just those pages of a run in which something has expired."""
+    pages: list[PageRef] = []
+    records, weight, tombstones = old.records, old.weight, old.tombstones
+    for ref in old.pages:
+        if ref.expires_ms is None or ref.expires_ms > now_ms:
+            pages.append(ref)
+            continue
+        before = list(run_records(directory, [ref]))
+        part = yield from write_run(directory, keyspace, numbers, without_dead(iter(before), now_ms, base))
+        yield
+        live = [record for _, record in before if not record[2] & TOMBSTONE]
+        pages += part.pages
+        records += part.records - len(live)
+        weight += part.weight - sum(map(weight_of, live))
+        tombstones += part.tombstones - (len(before) - len(live))
+    return Run(pages, records, weight, tombstones)

@@ -1,0 +1,181 @@
+"""
+The page: records in key order, in one flat piece of bytes, read where it lies.
+
+Nothing is decoded before it is asked for: a page in memory costs what it costs on disk, opening one costs nothing, and
+a key is found by bisection over the bytes themselves. Records are copied from page to page as they are.
+
+    "kvtpage1"  u32 CRC-32 of all that follows
+    u8 length and name of the keyspace
+    u32 number of records  u32 offset of each record and of the end, from the end of this table
+    records
+
+    record: u16 length of the key  u8 kind  u48 revision
+            u48 modified (ms)  unless it is a tombstone
+            u48 expires (ms)   if kind has EXPIRES
+            u8 length and name of the media type, if it is not one that has a number
+            key  value
+
+Numbers are little-endian. `kind` is the number of the media type, with flags.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from kvtwist.engine.memtable import Entry, Tombstone
+from kvtwist.model import JSON, OCTETS, TEXT, Record, StoreDamaged
+
+PAGE_HEADER = b"kvtpage1"
+_CHECKSUM = struct.Struct("<I")
+_COUNT = struct.Struct("<I")
+_BODY = len(PAGE_HEADER) + _CHECKSUM.size
+
+MAX_KEY = 0xFFFF
+TOMBSTONE = 0x80
+EXPIRES = 0x40
+_NAMED = 0x3F
+_MEDIA_TYPES = (JSON, TEXT, OCTETS)
+_MEDIA_NUMBERS = {name: number for number, name in enumerate(_MEDIA_TYPES)}
+_FIXED = 9  # key length, kind, revision
+
+
+def encode_record(key: bytes, entry: Entry) -> bytes:
+    """One record as a page holds it. The key is at most `MAX_KEY` bytes long."""
+    head = len(key).to_bytes(2, "little")
+    revision = entry.revision.to_bytes(6, "little")
+    if isinstance(entry, Tombstone):
+        return b"%b\x80%b%b" % (head, revision, key)
+    kind = _MEDIA_NUMBERS.get(entry.media_type, _NAMED)
+    name = b""
+    if kind == _NAMED:
+        media_type = entry.media_type.encode()
+        name = bytes([len(media_type)]) + media_type
+    expires = b""
+    if entry.expires_ms is not None:
+        kind |= EXPIRES
+        expires = entry.expires_ms.to_bytes(6, "little")
+    modified = entry.modified_ms.to_bytes(6, "little")
+    return b"%b%c%b%b%b%b%b%b" % (head, kind, revision, modified, expires, name, key, entry.value)
+
+
+def tombstone_of(record: bytes) -> bytes:
+    """The record that removes what a record holds."""
+    return record[:2] + bytes([TOMBSTONE]) + record[3:_FIXED] + key_of(record)
+
+
+def key_of(record: bytes) -> bytes:
+    """The key of an encoded record."""
+    start = _key_start(record, 0)
+    return record[start : start + record[0] + (record[1] << 8)]
+
+
+def expires_of(record: bytes) -> int | None:
+    """When an encoded record expires, None for never."""
+    return int.from_bytes(record[_FIXED + 6 : _FIXED + 12], "little") if record[2] & EXPIRES else None
+
+
+def weight_of(record: bytes) -> int:
+    """Bytes of the key and the value of an encoded record."""
+    return len(record) - _key_start(record, 0)
+
+
+def _key_start(data: bytes, at: int) -> int:
+    kind = data[at + 2]
+    if kind & TOMBSTONE:
+        return at + _FIXED
+    start = at + _FIXED + (12 if kind & EXPIRES else 6)
+    return start + 1 + data[start] if kind & _NAMED == _NAMED else start
+
+
+def encode_page(keyspace: str, records: Sequence[bytes]) -> bytes:
+    """A page of encoded records, which are in key order."""
+    name = keyspace.encode()
+    offsets = array("I", [0])
+    end = 0
+    for record in records:
+        end += len(record)
+        offsets.append(end)
+    body = b"".join([bytes([len(name)]), name, _COUNT.pack(len(records)), offsets.tobytes(), *records])
+    return PAGE_HEADER + _CHECKSUM.pack(zlib.crc32(body)) + body
+
+
+class Page:
+    """A sequence of keys, so that it can be bisected, with the entries that belong to them."""
+
+    __slots__ = ("_data", "_offsets", "_records", "keyspace")
+
+    def __init__(self, content: bytes) -> None:
+        """:raises StoreDamaged: the content is not a whole page."""
+        body = memoryview(content)[_BODY:]
+        if content[:_BODY] != PAGE_HEADER + _CHECKSUM.pack(zlib.crc32(body)):
+            raise StoreDamaged("the page is damaged")
+        self._data = content
+        at = _BODY + 1 + content[_BODY]
+        self.keyspace = content[_BODY + 1 : at].decode()
+        (count,) = _COUNT.unpack_from(content, at)
+        at += _COUNT.size
+        self._records = at + 4 * (count + 1)
+        self._offsets = array("I")
+        self._offsets.frombytes(content[at : self._records])
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return len(self._data)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: int) -> bytes:
+        """A key."""
+        data = self._data
+        at = self._records + self._offsets[index]
+        kind = data[at + 2]
+        start = at + 15 if kind < EXPIRES and kind != _NAMED else _key_start(data, at)
+        return data[start : start + data[at] + (data[at + 1] << 8)]
+
+    def record(self, index: int) -> bytes:
+        """A record, encoded."""
+        return self._data[self._records + self._offsets[index] : self._records + self._offsets[index + 1]]
+
+    def entry(self, index: int) -> Entry:
+        """What stands under a key."""
+        data = self._data
+        at = self._records + self._offsets[index]
+        end = self._records + self._offsets[index + 1]
+        kind = data[at + 2]
+        revision = int.from_bytes(data[at + 3 : at + 9], "little")
+        if kind & TOMBSTONE:
+            return Tombstone(revision)
+        modified_ms = int.from_bytes(data[at + 9 : at + 15], "little")
+        expires_ms = int.from_bytes(data[at + 15 : at + 21], "little") if kind & EXPIRES else None
+        start = _key_start(data, at)
+        number = kind & _NAMED
+        if number == _NAMED:
+            named = at + (21 if kind & EXPIRES else 15)
+            media_type = data[named + 1 : start].decode()
+        else:
+            media_type = _MEDIA_TYPES[number]
+        value = data[start + data[at] + (data[at + 1] << 8) : end]
+        return Record(value, media_type, revision, modified_ms, expires_ms)
+
+    def get(self, key: bytes) -> Entry | None:
+        """What stands under a key, None if nothing does."""
+        index = bisect_left(self, key)
+        return self.entry(index) if index < len(self) and self[index] == key else None
+
+    def range(self, start: bytes, stop: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, Entry]]:
+        """(key, entry) with start <= key < stop, in order."""
+        low = bisect_left(self, start)
+        high = len(self) if stop is None else bisect_left(self, stop)
+        for index in range(high - 1, low - 1, -1) if reverse else range(low, high):
+            yield self[index], self.entry(index)
+
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """(key, encoded record), in key order."""
+        for index in range(len(self)):
+            yield self[index], self.record(index)

@@ -1,0 +1,78 @@
+"""What one profile wrote another reads after a restart."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server, running
+from tests.support.wire import ask
+
+
+def write_transactional(server: Server) -> None:
+    assert ask(server.address, "POST", "/set", b'{"k": {"a": 1.0}}').status == 201
+    assert ask(server.address, "POST", "/set", b'{"gone": 1}').status == 201
+    assert ask(server.address, "POST", "/commit").status == 204
+    assert ask(server.address, "DELETE", "/set", b'"gone"').status == 200
+    assert ask(server.address, "POST", "/commit").status == 204
+    assert ask(server.address, "POST", "/set", b'{"k": "only staged"}').status == 200
+
+
+def write_history(server: Server) -> None:
+    assert ask(server.address, "PUT", "/k", b"\xff\x00").status == 204
+    assert ask(server.address, "PUT", "/gone", b"1").status == 204
+    assert ask(server.address, "DELETE", "/gone").status == 204
+
+
+def write_kv(server: Server) -> None:
+    assert ask(server.address, "PUT", "/kv/gone", b"1").status == 200
+    assert ask(server.address, "DELETE", "/clear").status == 200
+    assert ask(server.address, "PUT", "/kv/k", "plain \u00e9".encode()).status == 200
+
+
+def write_keys(server: Server) -> None:
+    assert ask(server.address, "PUT", "/keys", b'{"k":[1e400,"\\u00e9"],"gone":1}').status == 201
+    assert ask(server.address, "DELETE", "/keys/gone").status == 204
+
+
+# What writes, and its value as it is read in JSON and in bytes.
+WRITERS = {
+    "transactional": (write_transactional, b'{"a": 1.0}', b'{"a": 1.0}'),
+    "history": (write_history, b'{"base64":"/wA="}', b"\xff\x00"),
+    "lsfr": (write_kv, '"plain \u00e9"'.encode(), "plain \u00e9".encode()),
+    "clstr": (write_kv, '"plain \u00e9"'.encode(), "plain \u00e9".encode()),
+    "keys": (write_keys, b'[1e400,"\\u00e9"]', b'[1e400,"\\u00e9"]'),
+}
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_one_wrote_all_others_read(tmp_path: Path, writer: str, killed: bool) -> None:
+    write, as_json, as_bytes = WRITERS[writer]
+    with running(tmp_path / "data", "--profile", writer) as server:
+        write(server)
+        end = server.kill if killed else server.stop
+        end()
+    with running(tmp_path / "data", "--profile", "keys", "--profile", "lsfr", "--profile", "transactional") as server:
+        assert ask(server.address, "GET", "/keys").body == b'{"k":%b}' % as_json
+        assert ask(server.address, "GET", "/keys/k").body == as_json
+        assert ask(server.address, "GET", "/kv/k").body == as_bytes
+        assert ask(server.address, "GET", "/k").body == b'{"k":%b}' % as_json
+        assert ask(server.address, "GET", "/gone").status == 404
+    with running(tmp_path / "data", "--profile", "history") as server:
+        assert ask(server.address, "GET", "/k").body == as_bytes
+        assert ask(server.address, "GET", "/gone").status == 404
+        told = ask(server.address, "GET", "/k/history").json()
+        expected = [{"value": "/wA=", "encoding": "base64"}] if writer == "history" else []
+        assert [{name: event[name] for name in event if name != "timestamp"} for event in told] == expected
+
+
+def test_what_expires_does_so_for_every_profile(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--profile", "keys") as server:
+        assert ask(server.address, "PUT", "/keys/k?expire_in=3600", b"1").status == 201
+    with running(tmp_path / "data", "--profile", "lsfr", "--profile", "keys") as server:
+        assert ask(server.address, "GET", "/kv/k").body == b"1"
+        assert ask(server.address, "PUT", "/kv/k", b"2").status == 200
+        assert json.loads(ask(server.address, "GET", "/keys/k").body) == "2"

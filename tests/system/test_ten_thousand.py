@@ -1,0 +1,84 @@
+"""10,000 PUTs at once, each on a connection of its own: all are answered with 200, and all survive SIGKILL."""
+
+from __future__ import annotations
+
+import resource
+import select
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import PATIENCE, running
+from tests.support.wire import Address, ask, sized
+
+COUNT = 10_000
+SPARE_FILES = 500
+
+
+@contextmanager
+def many_files(count: int) -> Iterator[None]:
+    """Let this process have so many files open; skips the test where the system does not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f"this process may have {hard} open files at most (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def ask_all(address: Address, requests: list[bytes]) -> list[bytes]:
+    """Open a connection for each request, then send all, and read all answers; each asks for the connection to close."""
+    waiting: dict[int, tuple[int, socket.socket]] = {}
+    answers = [b""] * len(requests)
+    poll = select.epoll()
+    try:
+        for number in range(len(requests)):
+            connection = socket.socket()
+            connection.setblocking(False)
+            connection.connect_ex(address)
+            waiting[connection.fileno()] = number, connection
+            poll.register(connection, select.EPOLLOUT)
+        while waiting:
+            events = poll.poll(PATIENCE)
+            assert events, f"{len(waiting)} of {len(requests)} connections have no answer"
+            for descriptor, event in events:
+                number, connection = waiting[descriptor]
+                if event & select.EPOLLOUT:
+                    connection.sendall(requests[number])
+                    poll.modify(connection, select.EPOLLIN)
+                    continue
+                piece = connection.recv(65536)
+                answers[number] += piece
+                if not piece:
+                    poll.unregister(connection)
+                    del waiting[descriptor]
+                    connection.close()
+    finally:
+        poll.close()
+        for _, connection in waiting.values():
+            connection.close()
+    return answers
+
+
+def test_all_are_answered_and_all_are_there_after_a_kill(tmp_path: Path) -> None:
+    requests = [
+        sized("PUT", f"/kv/key:{number}", b"value of %d" % number, "Connection: close") for number in range(COUNT)
+    ]
+    with many_files(COUNT + SPARE_FILES):
+        with running(tmp_path / "data", "--profile", "lsfr") as server:
+            started = time.monotonic()
+            answers = ask_all(server.address, requests)
+            print(f"{COUNT} PUTs on {COUNT} connections in {time.monotonic() - started:.1f} s")
+            server.kill()
+            assert "Traceback" not in server.output() + server.errors()
+    wrong = [answer for answer in answers if not answer.startswith(b"HTTP/1.1 200 ")]
+    assert not wrong, f"{len(wrong)} of {COUNT}, for example {wrong[0]!r}"
+    with running(tmp_path / "data", "--profile", "keys") as server:
+        found = ask(server.address, "GET", "/keys").json()
+    assert found == {f"key:{number}": f"value of {number}" for number in range(COUNT)}

@@ -1,0 +1,1 @@
+"""The embedded store: each part, each fault and each crash."""

@@ -1,0 +1,476 @@
+"""
+The journal: what was written is read back, a torn tail is cut off, and damage stops the start and says where it is.
+
+The last record is torn at every byte, and every byte before it is flipped once.
+"""
+
+from __future__ import annotations
+
+import errno
+import zlib
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+from kvtwist.engine.journal import Change, JournalWriter, Recovery, Transaction, replay, segment_name
+from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable
+from tests.support.engine import FaultyDisk, ForgetfulDisk, TestCase
+
+
+def transaction(revision: int, value: bytes = b"value", changes: int = 2) -> Transaction:
+    return Transaction(
+        revision,
+        1_700_000_000_000 + revision,
+        [Change("data", b"k%d" % n, value, "text/plain", n) for n in range(changes)],
+    )
+
+
+class JournalCase(TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.disk = FaultyDisk()
+
+    def writer(self, next_revision: int = 1, durable: bool = True) -> JournalWriter:
+        return JournalWriter(self.disk, str(self.path), next_revision, durable)
+
+    def written(self, *batches: int, durable: bool = True, value: bytes = b"value") -> Path:
+        """
+        Write batches of so many transactions to a new segment, and return its path.
+
+        `self.starts` is where the record of each batch begins.
+        """
+        writer = self.writer(durable=durable)
+        sizes = [self.segment(1).stat().st_size]
+        revision = 0
+        for count in batches:
+            sizes.append(writer.append([transaction(revision + n, value) for n in range(1, count + 1)]))
+            revision += count
+        writer.close()
+        self.starts = list(accumulate(sizes))[:-1]
+        return self.segment(1)
+
+    def header(self) -> bytes:
+        """What a segment begins with, before the first record."""
+        return self.foreign(1)[0]
+
+    def foreign(self, first: int, value: bytes = b"value", count: int = 2) -> tuple[bytes, list[bytes]]:
+        """The header of another journal's segment that begins with that revision, and its records."""
+        place = self.path / "foreign"
+        place.mkdir(exist_ok=True)
+        writer = JournalWriter(self.disk, str(place), first, True)
+        [path] = place.iterdir()
+        header = path.read_bytes()
+        sizes = [writer.append([transaction(first + n, value)]) for n in range(count)]
+        writer.close()
+        content = path.read_bytes()
+        path.unlink()
+        ends = list(accumulate(sizes, initial=len(header)))
+        return header, [content[start:end] for start, end in pairwise(ends)]
+
+    def segment(self, first: int) -> Path:
+        return self.path / segment_name(first)
+
+    def read(self, after: int = 0) -> list[int]:
+        """The revisions that are read back; `self.recovery` tells the rest."""
+        self.recovery = Recovery()
+        return [t.revision for t in replay(self.disk, str(self.path), after, self.recovery)]
+
+    def refusal(self, after: int = 0) -> str:
+        """Why it cannot be read."""
+        with self.assertRaises(StoreDamaged) as caught:
+            self.read(after)
+        message = str(caught.exception)
+        self.assertNotIn("\n", message)
+        return message
+
+
+class ReadingTests(JournalCase):
+    def test_an_empty_directory_holds_nothing(self) -> None:
+        self.assertEqual(self.read(), [])
+        self.assertEqual(self.recovery, Recovery())
+
+    def test_transactions_come_back_as_they_were_written(self) -> None:
+        every = [
+            Transaction(1, 5, [Change("data", b"", b"", "", None), Change("data", None), Change("staged", b"\0\xff")]),
+            Transaction(2, 6, []),
+            transaction(3, bytes(range(256)) * 300),
+        ]
+        writer = self.writer()
+        writer.append(every[:2])
+        writer.append(every[2:])
+        writer.close()
+        self.assertEqual(list(replay(self.disk, str(self.path), 0, Recovery())), every)
+
+    def test_recovery_tells_what_was_read(self) -> None:
+        size = self.written(2, 3).stat().st_size
+        self.read()
+        self.assertEqual(self.recovery, Recovery(transactions=5, segments=1, size=size, torn_bytes=0))
+
+    def test_what_a_checkpoint_holds_is_skipped(self) -> None:
+        self.written(2, 3)
+        self.assertEqual(self.read(after=3), [4, 5])
+        self.assertEqual(self.recovery.transactions, 2)
+        self.assertEqual(self.read(after=5), [])
+
+    def test_segments_follow_each_other(self) -> None:
+        writer = self.writer()
+        for revision in (1, 2, 3):
+            writer.append([transaction(revision)])
+            writer.rotate()
+        writer.close()
+        self.assertEqual(self.read(), [1, 2, 3])
+        self.assertEqual(self.recovery.segments, 4)
+
+    def test_a_segment_in_which_nothing_was_written_does_no_harm(self) -> None:
+        writer = self.writer()
+        writer.append([transaction(1)])
+        writer.rotate()
+        writer.rotate()
+        writer.close()
+        self.assertEqual(self.read(), [1])
+        self.writer(next_revision=2).close()
+        again = self.writer(next_revision=2)
+        again.append([transaction(2)])
+        again.close()
+        self.assertEqual(self.read(), [1, 2])
+
+    def test_a_segment_whose_header_was_not_finished_is_as_good_as_none(self) -> None:
+        self.written(2)
+        header = self.header()
+        for length in range(len(header) + 1):
+            self.segment(3).write_bytes(header[:length])
+            self.assertEqual(self.read(), [1, 2])
+        self.segment(3).unlink()
+        self.segment(1).write_bytes(header[:7])
+        self.assertEqual(self.read(), [])
+
+    def test_a_segment_whose_first_block_never_reached_the_disk_is_as_good_as_none(self) -> None:
+        # After a power cut a file system may show the new length of a file, filled with zeros.
+        self.written(2)
+        self.segment(3).write_bytes(bytes(len(self.header())))
+        self.assertEqual(self.read(), [1, 2])
+
+    def test_only_the_last_segment_may_be_unfinished(self) -> None:
+        writer = self.writer()
+        writer.append([transaction(1)])
+        writer.rotate()
+        writer.close()
+        self.segment(1).write_bytes(self.header()[:7])
+        self.assertIn(str(self.segment(1)), self.refusal())
+
+
+class TornTests(JournalCase):
+    def assert_cut(self, segment: Path, content: bytes, end: int, revisions: list[int]) -> None:
+        """The segment's content is cut off at `end` with a warning, and is whole from then on."""
+        segment.write_bytes(content)
+        self.assertEqual(self.read(), revisions)
+        self.assertEqual(self.recovery.torn_bytes, len(content) - end)
+        self.assertEqual(segment.read_bytes(), content[:end])
+        self.assertEqual(self.read(), revisions)
+        self.assertEqual(self.recovery.torn_bytes, 0)
+
+    def test_the_last_record_may_end_at_any_byte(self) -> None:
+        for durable in (True, False):
+            segment = self.written(1, 2, 3, durable=durable)
+            content = segment.read_bytes()
+            start = self.starts[-1]
+            for length in range(start + 1, len(content)):
+                self.assert_cut(segment, content[:length], start, [1, 2, 3])
+            segment.write_bytes(content[:start])
+            self.assertEqual(self.read(), [1, 2, 3])
+            self.assertEqual(self.recovery.torn_bytes, 0)
+
+    def test_a_flipped_byte_in_the_last_record_cuts_it_off(self) -> None:
+        segment = self.written(1, 2, 3)
+        content = segment.read_bytes()
+        for at in range(self.starts[-1], len(content)):
+            self.assert_cut(segment, flipped(content, at), self.starts[-1], [1, 2, 3])
+
+    def test_the_rest_of_a_file_may_be_zeros_or_noise(self) -> None:
+        segment = self.written(1, 2)
+        content = segment.read_bytes()
+        magic = content[self.starts[0] :][:4]
+        for rest in (bytes(1), bytes(5000), b"\xff" * 100, magic, magic * 50, self.header()):
+            self.assert_cut(segment, content + rest, len(content), [1, 2, 3])
+
+    def test_the_only_record_may_be_torn(self) -> None:
+        segment = self.written(1)
+        self.assert_cut(segment, segment.read_bytes()[:-1], self.starts[0], [])
+
+    def test_what_was_synced_by_nobody_may_be_torn_in_the_middle(self) -> None:
+        # With `--durability os` nothing says in which order the kernel wrote; all of it may be gone after a power cut.
+        segment = self.written(1, 1, 1, durable=False)
+        content = segment.read_bytes()
+        self.assert_cut(segment, flipped(content, self.starts[1] + 20), self.starts[1], [1])
+
+    def test_a_torn_record_may_hold_what_looks_like_a_record(self) -> None:
+        # A client can make a value of anything, records of later revisions included. It must not keep a server that
+        # died while it wrote that value from starting again.
+        for first in (1, 3, 2**60):
+            _, records = self.foreign(first)
+            value = b"<" + b"".join(records) + b">" * 100
+            segment = self.written(1, 2, 1, value=value)
+            content = segment.read_bytes()
+            start = self.starts[-1]
+            for lost in (1, 50, len(value) // 2):
+                self.assert_cut(segment, content[:-lost], start, [1, 2, 3])
+
+    def test_a_tail_of_what_looks_like_records_is_not_summed_up_over_and_over(self) -> None:
+        # Each head says that its record is some thousand bytes long. Summing them all up would take the square of the
+        # length; a few times the length is enough.
+        segment = self.written(1)
+        content = segment.read_bytes()
+        _, [record, _] = self.foreign(1)
+        tail = (record[:4] + (4000).to_bytes(4, "little") + b"crc!") * 1000
+        summed = 0
+        crc32 = zlib.crc32
+
+        def counted(data: bytes, value: int = 0) -> int:
+            nonlocal summed
+            summed += len(data)
+            return crc32(data, value)
+
+        self.patch(zlib, "crc32", counted)
+        self.assert_cut(segment, content + tail, len(content), [1])
+        self.assertLess(summed, 20 * len(tail))
+
+
+class DamageTests(JournalCase):
+    def test_a_flipped_byte_before_the_last_record_is_damage_wherever_it_is(self) -> None:
+        segment = self.written(1, 2, 1)
+        content = segment.read_bytes()
+        for at in range(self.starts[0], self.starts[-1]):
+            segment.write_bytes(flipped(content, at))
+            message = self.refusal()
+            self.assertIn(str(segment), message)
+            self.assertIn(f"byte {max(start for start in self.starts if start <= at)}", message)
+            self.assertEqual(segment.read_bytes(), flipped(content, at), "nothing may be cut off")
+
+    def test_a_flipped_byte_in_the_header_is_damage(self) -> None:
+        segment = self.written(1)
+        content = segment.read_bytes()
+        for at in range(self.starts[0]):
+            segment.write_bytes(flipped(content, at))
+            self.assertIn(str(segment), self.refusal())
+
+    def test_damage_is_noticed_in_the_second_last_record_of_many(self) -> None:
+        segment = self.written(*[1] * 50)
+        segment.write_bytes(flipped(segment.read_bytes(), self.starts[-2] + 30))
+        self.assertIn(f"byte {self.starts[-2]}", self.refusal())
+
+    def test_every_segment_but_the_last_must_be_whole(self) -> None:
+        for durable in (True, False):
+            self.written(1, 1, durable=durable)
+            self.writer(next_revision=3).close()
+            segment = self.segment(1)
+            content = segment.read_bytes()
+            tail = len(content) - 1
+            for text in (content[:tail], content + b"\0", content[: self.starts[-1]], flipped(content, tail)):
+                segment.write_bytes(text)
+                message = self.refusal()
+                self.assertTrue(str(segment) in message or str(self.segment(3)) in message, message)
+
+    def test_values_may_hold_whatever_looks_like_records(self) -> None:
+        header, records = self.foreign(9)
+        for value in (records[0][:4], records[0][:4] * 30, b"".join(records), header + b"".join(records)):
+            segment = self.written(1, 1, 1, value=value)
+            self.assertEqual(self.read(), [1, 2, 3])
+            segment.write_bytes(flipped(segment.read_bytes(), self.starts[0] + 20))
+            self.assertIn(f"byte {self.starts[0]}", self.refusal())
+
+    def test_a_missing_segment_is_noticed(self) -> None:
+        writer = self.writer()
+        for revision in (1, 2, 3):
+            writer.append([transaction(revision)])
+            writer.rotate()
+        writer.close()
+        contents = {first: self.segment(first).read_bytes() for first in (1, 2, 3)}
+        for first in contents:
+            self.segment(first).unlink()
+            message = self.refusal()
+            self.assertIn(str(self.path), message)
+            self.assertIn("missing", message)
+            self.segment(first).write_bytes(contents[first])
+
+    def test_a_journal_that_begins_too_late_is_noticed(self) -> None:
+        writer = self.writer(next_revision=5)
+        writer.append([transaction(5)])
+        writer.close()
+        self.assertIn("3 is missing", self.refusal(after=2))
+        self.assertEqual(self.read(after=4), [5])
+
+    def test_what_a_checkpoint_has_made_superfluous_may_be_gone_in_any_part(self) -> None:
+        # Segments are removed without a sync in between: a power cut may bring any of them back.
+        writer = self.writer()
+        for revision in (1, 2, 3, 4):
+            writer.append([transaction(revision)])
+            writer.rotate()
+        writer.close()
+        self.segment(2).unlink()
+        self.assertEqual(self.read(after=3), [4])
+        self.segment(3).unlink()
+        self.assertEqual(self.read(after=3), [4])
+
+    def test_a_gap_in_revisions_is_noticed(self) -> None:
+        for revisions in ((1, 3), (1, 1), (2, 1), (1, 0)):
+            writer = self.writer()
+            for revision in revisions:
+                writer.append([transaction(revision)])
+            writer.close()
+            self.assertIn(str(self.segment(1)), self.refusal())
+
+    def test_a_segment_under_the_wrong_name_is_noticed(self) -> None:
+        self.written(2).rename(self.segment(2))
+        self.assertIn("missing", self.refusal())
+
+    def test_files_of_others_are_left_alone(self) -> None:
+        self.written(2)
+        (self.path / "journal.txt").write_text("notes")
+        (self.path / "journal-old.log").write_text("notes")
+        self.assertEqual(self.read(), [1, 2])
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :]
+
+
+class WritingTests(JournalCase):
+    def test_a_batch_is_on_the_disk_when_append_returns(self) -> None:
+        disk = ForgetfulDisk(self.path)
+        self.addCleanup(disk.put_away)
+        writer = JournalWriter(disk, str(self.path), 1, durable=True)
+        for revision in (1, 2, 3):
+            writer.append([transaction(revision)])
+            left = self.path.with_name(f"{self.path.name}-{revision}")
+            self.addCleanup(lambda left=left: [path.unlink() for path in left.iterdir()] and left.rmdir())
+            disk.cut_power(left)
+            found = [t.revision for t in replay(self.disk, str(left), 0, Recovery())]
+            self.assertEqual(found, list(range(1, revision + 1)))
+
+    def test_append_tells_how_much_it_wrote(self) -> None:
+        writer = self.writer()
+        before = self.segment(1).stat().st_size
+        size = writer.append([transaction(1), transaction(2)])
+        self.assertEqual(self.segment(1).stat().st_size, before + size)
+        writer.close()
+
+    def test_a_batch_that_finds_no_room_leaves_nothing_and_the_next_one_may(self) -> None:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            writer = self.writer()
+            writer.append([transaction(1)])
+            size = self.segment(1).stat().st_size
+            self.disk.fail("write", number)
+            with self.assertRaises(NoRoom) as caught:
+                writer.append([transaction(2, b"lost" * 1000)])
+            self.assertIn(str(self.path), str(caught.exception))
+            self.assertEqual(self.segment(1).stat().st_size, size)
+            writer.append([transaction(2)])
+            writer.close()
+            self.assertEqual(self.read(), [1, 2])
+
+    def test_a_write_that_fails_otherwise_is_the_last(self) -> None:
+        writer = self.writer()
+        writer.append([transaction(1)])
+        self.disk.fail("write", errno.EIO)
+        for _ in range(3):
+            self.assertRaises(StoreUnavailable, writer.append, [transaction(2)])
+        self.assertRaises(StoreUnavailable, writer.rotate)
+        writer.close()
+        self.assertEqual(self.read(), [1])
+
+    def test_a_sync_that_fails_is_the_last(self) -> None:
+        # Asking again would say yes although what was written is lost.
+        writer = self.writer()
+        self.disk.fail("sync", errno.EIO)
+        for _ in range(3):
+            self.assertRaises(StoreUnavailable, writer.append, [transaction(1)])
+        writer.close()
+
+    def test_a_cut_that_fails_is_the_last(self) -> None:
+        writer = self.writer()
+        self.disk.fail("write", errno.ENOSPC)
+        self.disk.fail("cut", errno.EIO)
+        for _ in range(3):
+            self.assertRaises(StoreUnavailable, writer.append, [transaction(1)])
+        writer.close()
+        self.assertEqual(self.read(), [])
+        self.assertGreater(self.recovery.torn_bytes, 0)
+
+    def test_without_durability_nothing_is_synced_before_the_end_of_a_segment(self) -> None:
+        syncs: list[str] = []
+        self.patch(self.disk, "after", lambda call, path: syncs.append(path) if call == "sync" else None)
+        writer = self.writer(durable=False)
+        syncs.clear()
+        writer.append([transaction(1)])
+        self.assertEqual(syncs, [])
+        writer.rotate()
+        self.assertEqual(syncs, [str(self.segment(1)), str(self.segment(2))])
+        writer.append([transaction(2)])
+        writer.close()
+        self.assertEqual(syncs[2:], [str(self.segment(2))])
+
+    def test_a_new_segment_that_cannot_be_made_leaves_the_old_one_in_use(self) -> None:
+        for call in ("create", "write", "sync", "sync_directory"):
+            writer = self.writer()
+            writer.append([transaction(1)])
+            self.disk.fail(call, errno.ENOSPC)
+            self.assertRaises(OSError, writer.rotate)
+            self.assertFalse(self.segment(2).exists())
+            writer.append([transaction(2)])
+            writer.rotate()
+            writer.append([transaction(3)])
+            writer.close()
+            self.assertEqual(self.read(), [1, 2, 3])
+            self.segment(3).unlink()
+        self.assertEqual(self.disk.paths, {})
+
+    def test_what_was_cut_back_does_not_come_back_in_a_finished_segment(self) -> None:
+        # A cut is not on the disk before a sync; behind it, nothing but the last segment may be torn.
+        disk = HalfForgetfulDisk()
+        self.disk = disk
+        writer = self.writer()
+        writer.append([transaction(1)])
+        disk.fail("write", errno.ENOSPC)
+        self.assertRaises(NoRoom, writer.append, [transaction(2)])
+        writer.rotate()
+        disk.cut_power()
+        self.assertEqual(self.read(), [1])
+
+    def test_superfluous_segments_are_dropped(self) -> None:
+        writer = self.writer()
+        for revision in (1, 2, 3):
+            writer.append([transaction(2 * revision - 1), transaction(2 * revision)])
+            writer.rotate()
+        for revision, left in ((0, [1, 3, 5, 7]), (1, [1, 3, 5, 7]), (2, [3, 5, 7]), (5, [5, 7]), (6, [7]), (99, [7])):
+            writer.drop(revision)
+            self.assertEqual([first for first in range(9) if self.segment(first).exists()], left)
+        writer.close()
+
+    def test_closing_gives_the_descriptor_back_even_if_it_fails(self) -> None:
+        writer = self.writer(durable=False)
+        writer.append([transaction(1)])
+        self.disk.fail("sync", errno.EIO)
+        self.assertRaises(StoreUnavailable, writer.close)
+        self.assertEqual(self.disk.paths, {})
+
+
+class HalfForgetfulDisk(FaultyDisk):
+    """In a power cut it forgets every cut that was not synced: the file is as long as it ever was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cut: dict[str, bytes] = {}
+
+    def before(self, call: str, path: str) -> None:
+        super().before(call, path)
+        if call == "cut":
+            self._cut[path] = Path(path).read_bytes()
+
+    def after(self, call: str, path: str) -> None:
+        if call == "sync":
+            self._cut.pop(path, None)
+
+    def cut_power(self) -> None:
+        """Bring back what was cut off."""
+        self.abandon()
+        for path, content in self._cut.items():
+            Path(path).write_bytes(content)

@@ -1,0 +1,214 @@
+"""
+Pages: what is written comes back or is told to be damaged, and the traps of DirDBM that must stay shut.
+
+An entry is on the disk when the write returns, an old one is never replaced, and no error of the disk is ever taken for
+a key that is not there.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from kvtwist.engine.memtable import Entry, Tombstone
+from kvtwist.engine.page import Page, encode_page, encode_record, expires_of, key_of, tombstone_of, weight_of
+from kvtwist.engine.pages import PageCache, PageDirectory
+from kvtwist.model import Record, StoreDamaged, StoreError
+from tests.support.engine import FaultyDisk, TestCase
+
+
+def record(value: bytes, expires_ms: int | None = None) -> Record:
+    return Record(value, "application/octet-stream", 3, 4, expires_ms)
+
+
+ENTRIES: dict[bytes, Entry] = {
+    b"": record(b""),
+    b"a": record(b"\x00\xff" * 9, 17),
+    b"b" * 300: Record(b"x", "text/plain", 2**47, 2**41),
+    b"c": Tombstone(12),
+    b"d": Record(b"", "application/x-something-else", 1, 2, 2**47),
+    b"\xff": Record(b"{}", "application/json", 9, 8),
+}
+
+
+def encoded(entries: dict[bytes, Entry], keyspace: str = "data") -> bytes:
+    return encode_page(keyspace, [encode_record(key, entry) for key, entry in entries.items()])
+
+
+CONTENT = encoded(ENTRIES)
+PAGE = Page(CONTENT)
+
+
+class PageTests(TestCase):
+    def test_a_page_comes_back_as_it_was_encoded(self) -> None:
+        self.assertEqual((PAGE.keyspace, len(PAGE), PAGE.size), ("data", len(ENTRIES), len(CONTENT)))
+        self.assertEqual(list(PAGE.range(b"", None)), list(ENTRIES.items()))
+
+    def test_a_key_is_found_or_not(self) -> None:
+        self.assertEqual({key: PAGE.get(key) for key in ENTRIES}, ENTRIES)
+        for key in (b"\x00", b"aa", b"b", b"b" * 299, b"b" * 301, b"\xff\xff", b"A"):
+            self.assertIsNone(PAGE.get(key))
+
+    def test_a_range_is_half_open(self) -> None:
+        cases: list[tuple[bytes, bytes | None, list[bytes]]] = [
+            (b"", None, list(ENTRIES)),
+            (b"a", b"b" * 300, [b"a"]),
+            (b"e", None, [b"\xff"]),
+            (b"e", b"f", []),
+        ]
+        for start, stop, keys in cases:
+            self.assertEqual([key for key, _ in PAGE.range(start, stop)], keys)
+            self.assertEqual([key for key, _ in PAGE.range(start, stop, reverse=True)], keys[::-1])
+
+    def test_records_are_copied_as_they_are(self) -> None:
+        records = list(PAGE.records())
+        self.assertEqual([key for key, _ in records], list(ENTRIES))
+        self.assertEqual(encode_page("data", [record for _, record in records]), CONTENT)
+
+    def test_what_a_merge_asks_of_an_encoded_record(self) -> None:
+        for key, entry in ENTRIES.items():
+            found = encode_record(key, entry)
+            self.assertEqual(key_of(found), key)
+            self.assertEqual(Page(encode_page("data", [tombstone_of(found)])).get(key), Tombstone(entry.revision))
+            if isinstance(entry, Record):
+                self.assertEqual(expires_of(found), entry.expires_ms)
+                self.assertEqual(weight_of(found), len(key) + len(entry.value))
+
+
+class PageDirectoryTests(TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.disk = FaultyDisk()
+        self.directory = PageDirectory(self.disk, str(self.path / "pages"))
+
+    def test_a_page_comes_back_as_it_was_written(self) -> None:
+        self.directory.write(1, CONTENT)
+        self.directory.write(20, encoded({b"k": record(b"v")}, "other"))
+        self.assertEqual(list(self.directory.read(1).records()), list(PAGE.records()))
+        self.assertEqual(self.directory.read(20).keyspace, "other")
+        self.assertEqual(self.directory.numbers(), {1, 20})
+        self.assertEqual(PageDirectory(self.disk, self.directory.path).read(1).size, PAGE.size)
+
+    def test_names_stay_short_and_plain_however_large_the_number(self) -> None:
+        for number in (1, 2**31, 2**63):
+            self.directory.write(number, CONTENT)
+            self.assertEqual(self.directory.read(number).size, PAGE.size)
+            with open(self.directory.file_of(number), "rb") as file:
+                self.assertTrue(file.read().startswith(b"kvtpage1"))
+        self.assertEqual(self.directory.numbers(), {1, 2**31, 2**63})
+
+    def test_a_page_is_synced_before_it_gets_its_name(self) -> None:
+        name = self.directory.file_of(1)
+        seen = []
+
+        class Spy(FaultyDisk):
+            def after(self, call: str, path: str) -> None:
+                with open(path, "rb") as file:
+                    seen.append((call, path, len(file.read()) > 100))
+
+        PageDirectory(Spy(), self.directory.path).write(1, CONTENT)
+        new = name + ".new"
+        self.assertEqual(seen[:3], [("create", new, False), ("write", new, True), ("sync", new, True)])
+        self.assertTrue((self.path / "pages" / name).exists())
+
+    def test_names_are_synced_on_demand(self) -> None:
+        self.disk.fail("sync_directory", errno.EIO, path=self.directory.path)
+        self.assertRaises(OSError, self.directory.sync)
+        self.directory.sync()
+
+    def test_removed_pages_are_gone(self) -> None:
+        for number in (1, 2, 3):
+            self.directory.write(number, CONTENT)
+        self.directory.remove([1, 3])
+        self.assertEqual(self.directory.numbers(), {2})
+        self.assertRaises(StoreDamaged, self.directory.read, 1)
+
+    def test_a_page_that_cannot_be_removed_is_told(self) -> None:
+        with self.assertRaises(StoreError) as caught:
+            self.directory.remove([5])
+        self.assertIn(self.directory.file_of(5), str(caught.exception))
+
+    def test_damage_at_every_byte_is_noticed_and_names_the_file(self) -> None:
+        self.directory.write(1, CONTENT)
+        name = self.directory.file_of(1)
+        with open(name, "rb") as file:
+            content = file.read()
+        damaged = [
+            content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :]
+            for at in range(len(content))
+            for bit in (1, 128)
+        ]
+        damaged += [content[:length] for length in range(len(content))] + [content + b"\0", content + content]
+        for text in damaged:
+            with open(name, "wb") as file:
+                file.write(text)
+            with self.assertRaises(StoreDamaged) as caught:
+                self.directory.read(1)
+            self.assertIn(name, str(caught.exception))
+
+    def test_no_error_of_the_disk_is_taken_for_a_missing_key(self) -> None:
+        self.directory.write(1, CONTENT)
+        for number in (errno.EIO, errno.EACCES, errno.EMFILE, errno.ENOMEM):
+            self.disk.fail("read", number)
+            with self.assertRaises(StoreError) as caught:
+                self.directory.read(1)
+            self.assertIn(self.directory.file_of(1), str(caught.exception))
+            self.assertNotIsInstance(caught.exception, KeyError)
+
+    def test_a_page_that_cannot_be_written_leaves_nothing_and_says_why(self) -> None:
+        for call in ("create", "write", "sync"):
+            self.disk.fail(call, errno.ENOSPC)
+            with self.assertRaises(OSError) as caught:
+                self.directory.write(1, CONTENT)
+            self.assertEqual(self.directory.numbers(), set())
+            self.assertEqual(list((self.path / "pages").iterdir()), [])
+            self.assertEqual(caught.exception.errno, errno.ENOSPC, f"{call}: {caught.exception}")
+        self.assertEqual(self.disk.paths, {})
+
+    def test_what_a_crash_left_of_a_write_is_removed(self) -> None:
+        self.directory.write(1, CONTENT)
+        with open(self.directory.file_of(2) + ".new", "wb") as file:
+            file.write(b"half a pa")
+        again = PageDirectory(self.disk, self.directory.path)
+        self.assertEqual(again.numbers(), {1})
+        self.assertEqual(len(list((self.path / "pages").iterdir())), 1)
+
+
+class PageCacheTests(TestCase):
+    def page(self, number: int, size: int) -> tuple[int, Page]:
+        overhead = len(encoded({b"k": record(b"")}))
+        return number, Page(encoded({b"k": record(bytes(size - overhead))}))
+
+    def held(self, cache: PageCache) -> list[int]:
+        return [number for number in range(1, 10) if number in cache._pages]
+
+    def test_the_least_recently_used_page_goes_first(self) -> None:
+        cache = PageCache(1000)
+        for number in (1, 2, 3):
+            cache.put(*self.page(number, 300))
+        cache.get(1)
+        cache.put(*self.page(4, 300))
+        self.assertEqual(self.held(cache), [1, 3, 4])
+        self.assertIsNone(cache.get(2))
+        self.assertEqual(cache.size, 900)
+
+    def test_one_page_is_held_even_if_it_is_larger_than_all_room(self) -> None:
+        cache = PageCache(1)
+        for number in (1, 2):
+            _, page = self.page(number, 500)
+            cache.put(number, page)
+            self.assertIs(cache.get(number), page)
+        self.assertEqual((self.held(cache), cache.size), ([2], 500))
+
+    def test_a_page_that_is_put_again_counts_once(self) -> None:
+        cache = PageCache(1000)
+        for _ in range(3):
+            cache.put(*self.page(1, 400))
+        self.assertEqual((self.held(cache), cache.size), ([1], 400))
+
+    def test_a_discarded_page_gives_its_room_back(self) -> None:
+        cache = PageCache(1000)
+        cache.put(*self.page(1, 400))
+        cache.discard(1)
+        cache.discard(1)
+        self.assertIsNone(cache.get(1))
+        self.assertEqual(cache.size, 0)

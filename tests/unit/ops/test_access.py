@@ -1,0 +1,91 @@
+"""The access log: a line an exchange, in two formats, which no client can break out of."""
+
+from __future__ import annotations
+
+import json as stdlib_json
+
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from kvtwist.model import Exchange
+from kvtwist.ops.access import FORMATS, AccessLog, common, json
+from kvtwist.ops.logs import ACCESS, formatted
+
+NOW = 1_605_097_943.904
+STRANGE = (
+    '/a"b',
+    "/a\\",
+    '/a\\"',
+    "/a\nb",
+    "/a\r\n1.2.3.4 - -",
+    "/\x00\x1b[31m",
+    "/caf\xc3\xa9",
+    "/{line}",
+    "/%s%d",
+    "/\x85\xa0",
+)
+
+
+def exchange(target: str = "/kv/a?x=1", status: int = 200) -> Exchange:
+    return Exchange("lsfr", "/kv/<key>", "192.0.2.7", "GET", target, "HTTP/1.1", status, 0.0125, 31)
+
+
+class AccessLogTests(SynchronousTestCase):
+    def test_common_log_format(self) -> None:
+        expected = '192.0.2.7 - - [11/Nov/2020:12:32:23 +0000] "GET /kv/a?x=1 HTTP/1.1" 200 31'
+        self.assertEqual(common(exchange(), NOW), expected)
+
+    def test_a_client_that_left_is_499(self) -> None:
+        self.assertTrue(common(exchange(status=0), NOW).endswith('" 499 31'))
+
+    def test_json(self) -> None:
+        self.assertEqual(
+            stdlib_json.loads(json(exchange(), NOW)),
+            {
+                "time": 1605097943.904,
+                "profile": "lsfr",
+                "route": "/kv/<key>",
+                "client": "192.0.2.7",
+                "method": "GET",
+                "target": "/kv/a?x=1",
+                "version": "HTTP/1.1",
+                "status": 200,
+                "seconds": 0.0125,
+                "size": 31,
+            },
+        )
+
+    def test_no_target_breaks_out_of_its_line(self) -> None:
+        for target in STRANGE:
+            for line in FORMATS.values():
+                text = line(exchange(target), NOW)
+                self.assertFalse(any(letter < " " for letter in text), repr(text))
+            self.assertTrue(common(exchange(target), NOW).isprintable())
+
+    def test_no_target_breaks_out_of_its_quotes(self) -> None:
+        for target in STRANGE:
+            _, _, rest = common(exchange(target), NOW).partition('] "')
+            end = next(at for at, letter in enumerate(rest) if letter == '"' and _backslashes(rest[:at]) % 2 == 0)
+            self.assertEqual(rest[end:], '" 200 31')
+
+    def test_json_keeps_every_target(self) -> None:
+        for target in STRANGE:
+            self.assertEqual(stdlib_json.loads(json(exchange(target), NOW))["target"], target)
+
+    def test_each_exchange_is_an_event_of_its_own_namespace(self) -> None:
+        clock = Clock()
+        clock.advance(NOW)
+        with capturedLogs() as events:
+            AccessLog(common, clock)(exchange())
+            AccessLog(json, clock)(exchange("/{client}"))
+        self.assertEqual([event["log_namespace"] for event in events], [ACCESS] * 2)
+        self.assertEqual(formatEvent(events[0]), common(exchange(), NOW))
+        self.assertEqual(
+            [formatted(event) for event in events],
+            [common(exchange(), NOW) + "\n", json(exchange("/{client}"), NOW) + "\n"],
+        )
+
+
+def _backslashes(text: str) -> int:
+    return len(text) - len(text.rstrip("\\"))

@@ -1,0 +1,111 @@
+"""Metrics: what happened is counted under the right labels, and no client can make labels of its own."""
+
+from __future__ import annotations
+
+import errno
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from kvtwist.model import DATA, STAGED, Exchange, Get, StoreUnavailable
+from kvtwist.ops.metrics import Metrics
+from tests.support.engine import Engine, EngineCase, FaultyDisk, put
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def exchange(method: str = "GET", route: str = "/kv/<key>", status: int = 200, seconds: float = 0.003) -> Exchange:
+    return Exchange("lsfr", route, "192.0.2.7", method, "/kv/secret", "HTTP/1.1", status, seconds, 31)
+
+
+class MetricsTests(EngineCase):
+    disk: FaultyDisk
+
+    def make_engine(self) -> Engine:
+        self.disk = FaultyDisk()
+        return Engine(self.path / "store", disk=self.disk)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.metrics = Metrics(self.engine.store)
+
+    def samples(self) -> Samples:
+        families = text_string_to_metric_families(self.metrics.scrape().decode())
+        return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.samples()[name, tuple(sorted(labels.items()))]
+
+    def requests(self, **labels: str) -> float:
+        return self.value(
+            "kvtwist_http_requests_total",
+            **{"profile": "lsfr", "route": "/kv/<key>", "method": "GET", "status": "200", **labels},
+        )
+
+    def test_requests_are_counted_by_route_method_and_status(self) -> None:
+        for _ in range(3):
+            self.metrics(exchange())
+        self.metrics(exchange(method="PUT"))
+        self.metrics(exchange(status=404))
+        self.assertEqual(self.requests(), 3)
+        self.assertEqual(self.requests(method="PUT"), 1)
+        self.assertEqual(self.requests(status="404"), 1)
+
+    def test_a_client_that_left_is_499(self) -> None:
+        self.metrics(exchange(status=0))
+        self.assertEqual(self.requests(status="499"), 1)
+
+    def test_clients_make_no_labels(self) -> None:
+        for method in ("BREW", "get", "X" * 1000, "G\nT"):
+            self.metrics(exchange(method=method, route=""))
+        self.assertEqual(self.requests(method="other", route="none"), 4)
+        self.assertNotIn("secret", self.metrics.scrape().decode())
+
+    def test_latency_is_a_histogram(self) -> None:
+        labels = {"profile": "lsfr", "route": "/kv/<key>", "method": "GET"}
+        for seconds in (0.0001, 0.003, 0.003, 9.0):
+            self.metrics(exchange(seconds=seconds))
+        buckets = {
+            dict(key)["le"]: value
+            for (name, key), value in self.samples().items()
+            if name == "kvtwist_http_request_seconds_bucket"
+        }
+        self.assertEqual(
+            (buckets["0.0005"], buckets["0.002"], buckets["0.005"], buckets["5.0"], buckets["+Inf"]), (1, 1, 3, 3, 4)
+        )
+        self.assertAlmostEqual(self.value("kvtwist_http_request_seconds_sum", **labels), 9.0061)
+
+    def test_requests_in_flight(self) -> None:
+        self.assertEqual(self.value("kvtwist_http_requests_in_flight"), 0)
+        self.metrics.in_flight = lambda: 7
+        self.assertEqual(self.value("kvtwist_http_requests_in_flight"), 7)
+
+    def test_the_store_is_asked_when_somebody_scrapes(self) -> None:
+        self.engine.put(b"ab", b"123")
+        self.engine.put(b"k", b"", keyspace=STAGED)
+        self.assertEqual(self.value("kvtwist_store_records", keyspace=DATA), 1)
+        self.assertEqual(self.value("kvtwist_store_bytes", keyspace=DATA), 5)
+        self.assertEqual(self.value("kvtwist_staged_changes"), 1)
+        self.assertEqual(self.value("kvtwist_staged_bytes"), 1)
+        self.assertEqual(self.value("kvtwist_journal_transactions_total"), 2)
+        self.assertEqual(self.value("kvtwist_journal_batches_total"), 2)
+        self.assertGreater(self.value("kvtwist_journal_bytes"), 0)
+        self.assertEqual(self.value("kvtwist_checkpoints_total"), 0)
+        self.engine.checkpoint()
+        self.assertEqual(self.value("kvtwist_checkpoints_total"), 1)
+        self.assertEqual(self.value("kvtwist_checkpoint_last_timestamp_seconds"), self.engine.wall)
+
+    def test_trouble_is_told(self) -> None:
+        self.assertEqual(self.value("kvtwist_store_read_only"), 0)
+        self.disk.fail("sync", errno.EIO)
+        self.failureResultOf(self.engine.store.transact([], [put(b"k", b"v")]), StoreUnavailable)
+        self.assertEqual(self.value("kvtwist_store_read_only"), 1)
+        self.assertEqual(self.value("kvtwist_journal_failures_total"), 1)
+
+    def test_every_metric_has_a_help_text_and_the_process_has_its_own(self) -> None:
+        self.engine.do(Get(DATA, b"k"))
+        self.metrics(exchange())
+        self.engine.checkpoint()
+        families = {family.name: family for family in text_string_to_metric_families(self.metrics.scrape().decode())}
+        self.assertIn("process_resident_memory_bytes", families)
+        for name, family in families.items():
+            self.assertTrue(family.documentation, name)

@@ -1,0 +1,85 @@
+"""`POST /commit` among others who stage and commit: it is whole, and it comes to an end however busy they are."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from klein import Response
+from twisted.internet.defer import Deferred
+
+from kvtwist.model import DATA, STAGED
+from kvtwist.profiles import Settings
+from kvtwist.profiles.transactional import Transactional
+from tests.support.engine import Engine, EngineCase, SteppedWorker, result_of
+
+
+class Body:
+    """As much of a request as the handlers look at."""
+
+    def __init__(self, text: bytes) -> None:
+        self.content = BytesIO(text)
+
+
+class CommitRaceTests(EngineCase):
+    """The test decides when the journal is written."""
+
+    def make_engine(self) -> Engine:
+        self.journal_jobs = SteppedWorker()
+        return Engine(self.path / "store", journal=self.journal_jobs)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.profile = Transactional(self.engine.store, Settings())
+
+    def stage(self, text: bytes) -> Deferred[Response]:
+        return run(self.profile.stage(Body(text)))
+
+    def commit(self) -> Deferred[Response]:
+        return run(self.profile.commit(None))
+
+    def test_two_commits_at_once_both_succeed(self) -> None:
+        for number in range(5):
+            self.stage(b'{"k%d":%d}' % (number, number))
+        commits = [self.commit(), self.commit()]
+        self.journal_jobs.finish()
+        self.assertEqual([self.successResultOf(done).code for done in commits], [204, 204])
+        self.assertEqual(self.engine.items(STAGED), [])
+        self.assertEqual(self.engine.items(DATA), [(b"k%d" % n, b"%d" % n) for n in range(5)])
+
+    def test_what_is_staged_meanwhile_is_committed_or_stays(self) -> None:
+        for steps in range(8):
+            self.stage(b'{"k":"old"}')
+            self.journal_jobs.finish()
+            commit = self.commit()
+            for _ in range(steps):
+                if self.journal_jobs:
+                    self.journal_jobs.step()
+            staged = self.stage(b'{"k":"new"}')
+            self.journal_jobs.finish()
+            self.assertEqual(self.successResultOf(commit).code, 204)
+            self.assertEqual(self.successResultOf(staged).code, 200)
+            [(_, value)] = self.engine.items(DATA)
+            left = self.engine.items(STAGED)
+            self.assertIn((value, left), [(b'"new"', []), (b'"old"', [(b"k", b'"new"')])])
+            done = self.commit()
+            self.journal_jobs.finish()
+            self.successResultOf(done)
+            self.assertEqual(self.engine.items(DATA), [(b"k", b'"new"')])
+
+    def test_it_comes_to_an_end_while_others_stage_the_same_key_all_the_time(self) -> None:
+        self.stage(b'{"k":0}')
+        commit = self.commit()
+        for number in range(100):
+            self.stage(b'{"k":%d}' % number)
+            self.stage(b'{"k%d":%d}' % (number, number))
+            self.journal_jobs.step()
+            if commit.called:
+                break
+        self.assertTrue(commit.called, "it looks again and again, and there is always something new")
+        self.assertEqual(result_of(commit).code, 204)
+        self.journal_jobs.finish()
+
+
+def run(handler: Any) -> Deferred[Response]:
+    return Deferred.fromCoroutine(handler)

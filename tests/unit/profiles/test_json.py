@@ -1,0 +1,349 @@
+"""
+JSON that comes back exactly as it was sent: what is JSON and what is not, by RFC 8259 to the letter and at any size.
+
+`json.loads` is what the parser is held against, with `NaN` and `Infinity` refused.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from kvtwist.profiles import _json
+from kvtwist.profiles._json import NotJSON, members, parsed, quote, string, value
+
+GOOD = (
+    b"0",
+    b"-0",
+    b"1.0",
+    b"1e400",
+    b"-12.50E-007",
+    b"1234567890123456789012345678901234567890",
+    b"true",
+    b"false",
+    b"null",
+    b'""',
+    b'"a"',
+    b'"\\u00e9"',
+    b'"\\ud83d\\ude00"',
+    b'"\\ud800"',
+    b'"\\"\\\\\\/\\b\\f\\n\\r\\t"',
+    b'"\x7f"',
+    '"é😀\u2028\ufeff"'.encode(),
+    b"[]",
+    b"{}",
+    b"[ ]",
+    b"{\t}",
+    b"[1,2 , 3]",
+    b'[[],{},[{}],""]',
+    b'{"a":1}',
+    b'{"a":1,"a":2}',
+    b'{"":{"":[null]}}',
+    b'{ "a" : [ 1 , { "b" : "c" } ] , "d" : "\\u0041" }',
+    b'["a","b\\n","c"]',
+    b'{"a":"b\\n","c\\t":1}',
+)
+
+BAD = (
+    b"",
+    b" ",
+    b"nul",
+    b"nulll",
+    b"True",
+    b"NaN",
+    b"Infinity",
+    b"-Infinity",
+    b"-",
+    b"+1",
+    b"01",
+    b"-01",
+    b"1.",
+    b".5",
+    b"1e",
+    b"1e+",
+    b"1.e5",
+    b"0x1",
+    b"1_000",
+    b"1 2",
+    b"'a'",
+    b'"',
+    b'"a',
+    b'"\\"',
+    b'"\\',
+    b'"\\x41"',
+    b'"\\u12"',
+    b'"\\u12g4"',
+    b'"\\a"',
+    b'"\n"',
+    b'"\x00"',
+    b'"\x1f"',
+    b'"a\tb"',
+    b"a",
+    b"[",
+    b"]",
+    b"[1",
+    b"[1,",
+    b"[1,]",
+    b"[,1]",
+    b"[1 2]",
+    b"[1}",
+    b"[[1]",
+    b"[1]]",
+    b"{",
+    b"}",
+    b'{"a"',
+    b'{"a":',
+    b'{"a":1',
+    b'{"a":1,',
+    b'{"a":1,}',
+    b'{,"a":1}',
+    b'{"a" 1}',
+    b'{"a"::1}',
+    b"{a:1}",
+    b"{1:1}",
+    b"{null:1}",
+    b'{"a":1]',
+    b'{"a":1}}',
+    b'{"a":1} {"b":2}',
+    b'{"a":1}x',
+    b"/* */ 1",
+    b"1 // one",
+    b"\xef\xbb\xbf1",
+    b"\xa01",
+    "\u00a01".encode(),
+    b"\x0b1",
+    b"\x0c1",
+    b"1\x00",
+    b"\x00",
+    b'"\xff"',
+    b'"\xc3"',
+    b'"\xc0\xaf"',
+    b'"\xed\xa0\x80"',
+    b'"\xf4\x90\x80\x80"',
+    b'\xff\xfe"\x00a\x00"\x00',
+)
+
+
+def is_json(text: bytes) -> bool:
+    try:
+        loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_refused(text: bytes) -> bool:
+    try:
+        value(text)
+    except NotJSON:
+        return True
+    return False
+
+
+def loads(text: bytes) -> Any:
+    """The standard library's reading; objects are lists of pairs, behind a mark, so that none is lost."""
+    return json.loads(text.decode("utf-8"), parse_constant=_refused, object_pairs_hook=lambda pairs: ("{}", pairs))
+
+
+def _refused(word: str) -> NoReturn:
+    raise ValueError(word)
+
+
+class ValueTests(SynchronousTestCase):
+    def test_what_is_json_comes_back_to_the_byte(self) -> None:
+        for text in GOOD:
+            self.assertEqual(value(text), text)
+            self.assertTrue(is_json(text))
+
+    def test_white_space_around_it_is_no_part_of_it(self) -> None:
+        for text in GOOD:
+            self.assertEqual(value(b" \t\r\n" + text + b"\n\r\t "), text)
+
+    def test_what_is_not_json_is_refused_in_one_line(self) -> None:
+        for text in BAD:
+            with self.assertRaises(NotJSON, msg=text) as caught:
+                value(text)
+            self.assertRegex(str(caught.exception), r"\A[ -~]+\Z")
+            self.assertFalse(is_json(text), text)
+
+    def test_what_is_not_json_is_refused_inside_of_something_too(self) -> None:
+        for text in BAD:
+            if text.strip() and not text.startswith((b"1 //", b"/*")):
+                for around in (b"[%b]", b'{"a":%b}', b'[0,"",%b]', b'{"b":0,"a":%b,"c":0}', b"[[%b],1]"):
+                    whole = around.replace(b"%b", text)
+                    if not is_json(whole):
+                        self.assertRaises(NotJSON, value, whole)
+
+    def test_the_place_of_the_error_is_told(self) -> None:
+        for text, place in (
+            (b'{"a":1,}', "byte 7"),
+            (b"[1 2]", "byte 3"),
+            (b'"a\nb"', "byte 2"),
+            (b'["\xff"]', "byte 2"),
+        ):
+            with self.assertRaises(NotJSON) as caught:
+                value(text)
+            self.assertIn(place, str(caught.exception))
+
+    def test_depth_is_no_limit(self) -> None:
+        deep = 200_000
+        for text in (b"[" * deep + b"]" * deep, b'{"a":' * deep + b"1" + b"}" * deep):
+            self.assertTrue(value(text) == text)
+            self.assertTrue(is_refused(text[:-1]))
+            self.assertTrue(is_refused(text + b"]"))
+            self.assertTrue(members(b'{"k":' + text + b"}") == [("k", text)])
+
+    def test_size_is_no_limit(self) -> None:
+        big = 2**19
+        texts = [
+            b'"' + b"a" * big + b'"',
+            b'"' + b"\\n" * (big // 2) + b'"',
+            b'"' + b"a\\u0041" * (big // 7) + b'"',
+            b"1" * big,
+            b"0." + b"1" * big + b"e1",
+            b"[" + b"1," * (big // 2) + b"1]",
+            b"[" + b'"\\n",' * (big // 5) + b"1]",
+            b"[" + b"[]," * (big // 3) + b"1]",
+            b"{" + b'"a":1,' * (big // 6) + b'"a":1}',
+            b"{" + b'"\\n":{},' * (big // 8) + b'"a":1}',
+            b"[1" + b" " * big + b",1]",
+        ]
+        for text in texts:
+            self.assertTrue(value(text) == text, text[:9])  # whoever shows megabytes in a log has no log
+            for broken in (text + b"!", b"[" + text, text[: big // 2] + b"\x01" + text[big // 2 :]):
+                self.assertTrue(is_refused(broken), text[:9])
+
+
+class MembersTests(SynchronousTestCase):
+    def test_names_are_decoded_and_values_kept_as_text(self) -> None:
+        cases: list[tuple[bytes, list[tuple[str, bytes]]]] = [
+            (b"{}", []),
+            (b" { } ", []),
+            (b'{"a":1}', [("a", b"1")]),
+            (b' {\n"a" :\t1.0 , "b":[ 1 ] }\r', [("a", b"1.0"), ("b", b"[ 1 ]")]),
+            (b'{"a":1,"a":2,"\\u0061":3}', [("a", b"1"), ("a", b"2"), ("a", b"3")]),
+            (b'{"\\ud83d\\ude00\\"\\/":"\\u00e9"}', [('😀"/', b'"\\u00e9"')]),
+            (b'{"\\ud800":1}', [("\ud800", b"1")]),
+            (b'{"":null}', [("", b"null")]),
+        ]
+        for text, expected in cases:
+            self.assertEqual(members(text), expected)
+
+    def test_only_an_object_has_members(self) -> None:
+        for text in (*GOOD, *BAD):
+            if not text.lstrip().startswith(b"{") or text in BAD:
+                self.assertRaises(NotJSON, members, text)
+
+    def test_what_is_json_and_no_object_is_told_apart(self) -> None:
+        for text in (b"1", b'"a"', b"[]", b"null"):
+            with self.assertRaises(NotJSON) as caught:
+                members(text)
+            self.assertIn("object", str(caught.exception))
+
+
+class StringTests(SynchronousTestCase):
+    def test_a_string_is_decoded(self) -> None:
+        for text in GOOD:
+            if text.startswith(b'"'):
+                self.assertEqual(string(b" " + text + b"\n"), json.loads(text))
+
+    def test_anything_else_is_refused(self) -> None:
+        for text in (*BAD, b"1", b"null", b"[]", b"{}", b'["a"]'):
+            self.assertRaises(NotJSON, string, text)
+
+    def test_a_quoted_text_reads_as_itself(self) -> None:
+        for text in ("", "a", 'é"\\/\b\f\n\r\t\x00\x1f\x7f\u2028😀'):
+            self.assertEqual(string(quote(text)), text)
+            self.assertNotIn(b"\n", quote(text))
+
+
+class ParsedTests(SynchronousTestCase):
+    def test_a_small_text_is_read_at_once(self) -> None:
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(parsed(value, b" 1 "))), b"1")
+        self.failureResultOf(Deferred.fromCoroutine(parsed(value, b"!")), NotJSON)
+
+    def test_a_large_one_is_read_in_a_thread(self) -> None:
+        given: list[tuple[object, bytes]] = []
+        self.patch(_json, "deferToThread", lambda parse, text: given.append((parse, text)) or Deferred())
+        text = b'"' + b"a" * 2**20 + b'"'
+        self.assertNoResult(Deferred.fromCoroutine(parsed(value, text)))
+        self.assertEqual(given, [(value, text)])
+
+
+# --- anything at all --------------------------------------------------------------------------------------------------
+
+_TOKENS = [
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b",",
+    b":",
+    b'"',
+    b"\\",
+    b'"a"',
+    b'"\\n"',
+    b"1",
+    b"-",
+    b"0",
+    b".5",
+    b"e9",
+    b"true",
+    b" ",
+    b"\n",
+    b"\xc3\xa9",
+]
+_scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9)
+)
+_documents = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+_texts = st.builds(
+    lambda document, ascii_only, indent: json.dumps(document, ensure_ascii=ascii_only, indent=indent).encode(
+        "utf-8", "surrogatepass"
+    ),
+    _documents,
+    st.booleans(),
+    st.none() | st.just(1),
+)
+_mutated = st.builds(
+    lambda text, at, count, new: text[: at % (len(text) + 1)] + new + text[at % (len(text) + 1) + count :],
+    _texts,
+    st.integers(0, 200),
+    st.integers(0, 2),
+    st.sampled_from([b"", *_TOKENS, b"\x00", b"\xff"]),
+)
+_anything = st.one_of(_texts, _mutated, st.lists(st.sampled_from(_TOKENS), max_size=12).map(b"".join))
+_settings = settings(
+    derandomize=True, database=None, deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck)
+)
+
+
+class AnythingTests(SynchronousTestCase):
+    @_settings
+    @given(_anything)
+    def test_it_accepts_what_the_standard_library_accepts(self, text: bytes) -> None:
+        try:
+            expected = loads(text)
+        except ValueError:
+            self.assertRaises(NotJSON, value, text)
+            self.assertRaises(NotJSON, members, text)
+            self.assertRaises(NotJSON, string, text)
+            return
+        self.assertEqual(value(text), text.strip(b" \t\n\r"))
+        if isinstance(expected, tuple):
+            self.assertEqual([(name, loads(inner)) for name, inner in members(text)], expected[1])
+        else:
+            self.assertRaises(NotJSON, members, text)
+        if isinstance(expected, str):
+            self.assertEqual(string(text), expected)
+        else:
+            self.assertRaises(NotJSON, string, text)
