@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from klein import Response
+from twisted.internet.defer import DeferredLock
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from zope.interface import implementer
 
@@ -54,6 +55,7 @@ class Transactional:
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store
         self._settings = settings
+        self._overtaken = DeferredLock()
         # The largest value, under the largest key with each byte written as \u00XX, and some white space.
         self.max_body = settings.max_value + 6 * settings.max_key + 1024
 
@@ -99,20 +101,25 @@ class Transactional:
     @app.route("/commit", methods=["POST"])
     async def commit(self, request: Any) -> Response:
         """Make all that is queued happen, at one instant."""
-        while True:
-            conditions: list[Condition] = []
-            operations: list[Operation] = []
-            async for key, change in scan(self._store, STAGED):
-                conditions.append(Unchanged(STAGED, key, change.revision))
-                operations.append(Delete(STAGED, key))
-                if change.media_type == DELETION:
-                    operations.append(Delete(DATA, key))
-                else:
-                    operations.append(Put(DATA, key, change.value, change.media_type))
-            outcome = await self._store.transact(conditions, operations)
-            if outcome.committed:
-                return Response(204)
-            # Somebody staged or committed something meanwhile: look again.
+        if not await self._commit_unless_overtaken():
+            async with self._overtaken:  # nobody stages until this has come to an end
+                while not await self._commit_unless_overtaken():
+                    pass
+        return Response(204)
+
+    async def _commit_unless_overtaken(self) -> bool:
+        """Commit all that is staged, unless some of it was staged anew or committed while it was gathered."""
+        conditions: list[Condition] = []
+        operations: list[Operation] = []
+        async for key, change in scan(self._store, STAGED):
+            conditions.append(Unchanged(STAGED, key, change.revision))
+            operations.append(Delete(STAGED, key))
+            if change.media_type == DELETION:
+                operations.append(Delete(DATA, key))
+            else:
+                operations.append(Put(DATA, key, change.value, change.media_type))
+        outcome = await self._store.transact(conditions, operations)
+        return outcome.committed
 
     async def _one_pair(self, body: bytes) -> tuple[str, bytes]:
         try:
@@ -146,6 +153,9 @@ class Transactional:
 
     async def _stage(self, key: bytes, value: bytes, media_type: str) -> tuple[Record | None, Record | None]:
         """Stage a change; returns what was staged for the key before, and what is stored under it."""
+        if self._overtaken.locked:
+            async with self._overtaken:
+                pass
         outcome = await self._store.transact(
             [], [Get(STAGED, key), Get(DATA, key), Put(STAGED, key, value, media_type)]
         )

@@ -98,7 +98,9 @@ def free_port() -> int:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_wrong_option_is_one_line(tmp_path: Path, arguments: list[str], environment: dict[str, str], part: str) -> None:
+def test_a_wrong_option_is_one_line(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], part: str
+) -> None:
     assert_refused(start(tmp_path, *arguments, **environment), part)
 
 
@@ -309,7 +311,17 @@ def test_a_daemon_that_cannot_start_says_why(tmp_path: Path, taken_port: int) ->
 
 def test_a_server_with_a_logger_of_ours_writes_one_line_an_event(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*TWISTD, "-n", "--pidfile=", "--logger", "kvtwist.ops.logs.stdout", "kvstore", "--port=0", "--profile=lsfr", "--access-log=json"],
+        [
+            *TWISTD,
+            "-n",
+            "--pidfile=",
+            "--logger",
+            "kvtwist.ops.logs.stdout",
+            "kvstore",
+            "--port=0",
+            "--profile=lsfr",
+            "--access-log=json",
+        ],
         cwd=tmp_path,
         env=servers._environment({"KVTWIST_STORE": "memory"}),
         stdin=subprocess.DEVNULL,
@@ -335,4 +347,6 @@ def test_a_server_with_a_logger_of_ours_writes_one_line_an_event(tmp_path: Path)
             exchanges.append(json.loads(line))
         else:
             assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+[+-]\d{4} (info|warn) [\w.#-]+: ", line), line
-    assert [(exchange["method"], exchange["target"], exchange["status"]) for exchange in exchanges] == [("PUT", "/kv/a", 200)]
+    assert [(exchange["method"], exchange["target"], exchange["status"]) for exchange in exchanges] == [
+        ("PUT", "/kv/a", 200)
+    ]

@@ -136,7 +136,7 @@ class ThreadedStoreTests(TestCase):
                 self.mailbox.run_until(done)
         self.mailbox.run_until(done)
         self.assertGreater(store.figures().checkpoints, 3)
-        self.assertGreater(len(checked), 100)
+        self.assertGreater(len(checked), 50)
         self.assertTrue(all(checked))
         self.assert_holds(store, model)
         closed = Deferred.fromCoroutine(store.close())
