@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -76,6 +76,8 @@ class Store:
         self._keyspaces: dict[str, Keyspace] = defaultdict(partial(Keyspace, on_disk=storage is not None))
         self._cache = PageCache(self.limits.pages)
         self._loading: dict[int, list[Deferred[Page]]] = {}
+        self._line = DeferredLock()
+        """Where writers wait while memory is full."""
         self._closed = False
         self._read_no_more = False
 
@@ -203,7 +205,7 @@ class Store:
         if self._closed:
             return fail(StoreUnavailable("the server is stopping"))
         try:
-            if self.housekeeping.room(operations) is not None:
+            if self._must_wait(operations):
                 return Deferred.fromCoroutine(self._transact_when_room(conditions, operations))
             return self._transact_now(conditions, operations, self._cached)
         except PageNeeded:
@@ -211,12 +213,27 @@ class Store:
         except StoreError as error:
             return fail(error)
 
+    def _must_wait(self, operations: Sequence[Operation]) -> bool:
+        """:raises StoreError: there is no room, and there will be none."""
+        if all(isinstance(operation, Get) for operation in operations):
+            return False
+        return bool(self._line.locked) or self.housekeeping.room(operations) is not None
+
     async def _transact_when_room(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
-        while (room := self.housekeeping.room(operations)) is not None:
-            await room
-        return await self._transact_when_known(conditions, operations)
+        async with self._line:  # first come, first served
+            while (room := self.housekeeping.room(operations)) is not None:
+                await room
+            pinned = await self._pages_of(conditions, operations)
+            outcome = self._transact_now(conditions, operations, pinned)
+        return await outcome
 
     async def _transact_when_known(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
+        pinned = await self._pages_of(conditions, operations)
+        return await self._transact_now(conditions, operations, pinned)
+
+    async def _pages_of(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> _Pinned:
+        """All pages that it takes to check the conditions and do the operations."""
+
         def look() -> None:
             for asked in (*conditions, *operations):
                 if isinstance(asked, Exists | Unchanged | Get):
@@ -226,7 +243,7 @@ class Store:
         await self._with_pages(look, pinned)
         if self._closed:
             raise StoreUnavailable("the server is stopping")
-        return await self._transact_now(conditions, operations, pinned)
+        return pinned
 
     def _transact_now(
         self, conditions: Sequence[Condition], operations: Sequence[Operation], lookup: PageLookup
