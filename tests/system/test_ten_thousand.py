@@ -70,13 +70,12 @@ def test_all_are_answered_and_all_are_there_after_a_kill(tmp_path: Path) -> None
     requests = [
         sized("PUT", f"/kv/key:{number}", b"value of %d" % number, "Connection: close") for number in range(COUNT)
     ]
-    with many_files(COUNT + SPARE_FILES):
-        with running(tmp_path / "data", "--profile", "lsfr") as server:
-            started = time.monotonic()
-            answers = ask_all(server.address, requests)
-            print(f"{COUNT} PUTs on {COUNT} connections in {time.monotonic() - started:.1f} s")
-            server.kill()
-            assert "Traceback" not in server.output() + server.errors()
+    with many_files(COUNT + SPARE_FILES), running(tmp_path / "data", "--profile", "lsfr") as server:
+        started = time.monotonic()
+        answers = ask_all(server.address, requests)
+        print(f"{COUNT} PUTs on {COUNT} connections in {time.monotonic() - started:.1f} s")
+        server.kill()
+        assert "Traceback" not in server.output() + server.errors()
     wrong = [answer for answer in answers if not answer.startswith(b"HTTP/1.1 200 ")]
     assert not wrong, f"{len(wrong)} of {COUNT}, for example {wrong[0]!r}"
     with running(tmp_path / "data", "--profile", "keys") as server:

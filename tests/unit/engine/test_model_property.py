@@ -79,12 +79,17 @@ conditions = st.lists(
 )
 
 
+SCALE = {"PAGE_SIZE": 60, "SMALL": 0, "FULL_SHARE": 3, "MAX_RUNS": 2}
+"""In which even a few records make many pages, and some runs that are merged now and then."""
+
+
 class Machine(RuleBasedStateMachine):
-    """Has a store with tiny pages and next to no cache."""
+    """Has a store with tiny pages, several runs and next to no cache."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.page_size, merging.PAGE_SIZE = merging.PAGE_SIZE, 60
+        self._scale = {name: getattr(merging, name) for name in SCALE}
+        set_scale(SCALE)
         self.directory = new_directory()
         self.disk = FaultyDisk()
         self.engine = Engine(
@@ -96,7 +101,12 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.engine.die()
         shutil.rmtree(self.directory, ignore_errors=True)
-        merging.PAGE_SIZE = self.page_size
+        set_scale(self._scale)
+
+
+def set_scale(scale: dict[str, Any]) -> None:
+    for name, value in scale.items():
+        setattr(merging, name, value)
 
 
 class StoreMachine(Machine):
@@ -267,6 +277,11 @@ class InterleavedMachine(Machine):
     @rule()
     def begin_checkpoint(self) -> None:
         self.checkpoints.append(self.engine.store.housekeeping.checkpoint())
+
+    @rule(seconds=st.sampled_from([1, 61]))
+    def pass_time(self, seconds: float) -> None:
+        """Long enough for another try of what has failed."""
+        self.engine.clock.advance(seconds)
 
     @precondition(lambda self: self.journal_jobs)
     @rule()

@@ -139,7 +139,9 @@ class ThreadedStoreTests(TestCase):
                     [record] = outcome.results
                     checked.append((record and record.value) == value)
 
-                if store._keyspaces[DATA].tables.active.get(key) is not None:  # else it waits, and later ones overtake it
+                if (
+                    store._keyspaces[DATA].tables.active.get(key) is not None
+                ):  # else it waits, and later ones overtake it
                     read.addCallback(check)
             if number % 50 == 0:
                 self.mailbox.run_until(done)
