@@ -35,6 +35,7 @@ class OrderedServices(MultiService):
             super().privilegedStartService()
         except OperatorError as error:
             print(f"kvtwist: {error}", file=sys.__stderr__)
+            log.critical("{error}", error=error)  # a daemon has no standard error
             failed = StartFailed(str(error))
             failed.code = 1
             raise failed from None

@@ -45,7 +45,7 @@ class HTTPService(Service):
         refused: list[Failure] = []
         try:
             listening = serverFromString(self._reactor, self._endpoint).listen(self._site)
-        except (ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # of whatever kind the endpoint's plugin raises: a missing file, an unknown option
             raise CannotServe(f"no endpoint: {self._endpoint} ({error})") from None
         listening.addCallbacks(self._listens, refused.append)
         if refused:

@@ -96,6 +96,13 @@ def result_of(deferred: Deferred[T]) -> T:
     return result
 
 
+def failure_of(deferred: Deferred[T]) -> BaseException | None:
+    """What a Deferred has failed with, if it has failed; from here on it counts as handled."""
+    failures: list[Failure] = []
+    deferred.addErrback(failures.append)
+    return failures[0].value if failures else None
+
+
 # --- workers ----------------------------------------------------------------------------------------------------------
 
 

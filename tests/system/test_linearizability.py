@@ -7,7 +7,8 @@ has happened before its death or never will, and the history goes on with the ne
 
 `lsfr` is checked as registers. `transactional` is checked as registers with a queue, `commit` being one operation on
 every key: its spec says what each request does when nothing else goes on, and that is all the checker needs. The
-answers 201 and 200 to `POST /set` are part of it.
+answers 201 and 200 to `POST /set` are part of it. The queue is short: a commit that goes through more than one slice of
+it is not among the histories here.
 """
 
 from __future__ import annotations
@@ -290,7 +291,7 @@ class Honest:
     """A server in this event loop that speaks `lsfr` and makes no mistake."""
 
     def __init__(self) -> None:
-        self.data: dict[str, bytes] = {}
+        self.data: dict[str, bytes | None] = {}
         self.writes = 0
 
     async def put(self, key: str, value: bytes) -> None:
@@ -342,7 +343,7 @@ class Stale(Honest):
 
     def __init__(self) -> None:
         super().__init__()
-        self.copy: dict[str, bytes] = {}
+        self.copy: dict[str, bytes | None] = {}
 
     async def get(self, key: str) -> bytes | None:
         if self.writes % 5 == 0:
@@ -354,7 +355,7 @@ class Hesitant(Honest):
     """Shows a value, takes it back, and then it is there for good."""
 
     async def put(self, key: str, value: bytes) -> None:
-        before = self.data.get(key, b"")
+        before = self.data.get(key)
         for shown in (value, before, value):
             self.data[key] = shown
             await turns_of_others()

@@ -11,6 +11,7 @@ import asyncio
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 from tests.support.server import Server, running
 from tests.support.wire import ask
@@ -33,14 +34,15 @@ class Writer:
         for number in range(10**9):
             key = f"{self._name}-{self._chance.randrange(200)}"
             before = self.possible.get(key, {None})
-            if self._chance.random() < 0.2:
-                value, request = None, ("DELETE", f"/kv/{key}", None)
-            else:
+            value = None
+            if self._chance.random() < 0.8:
                 value = f"{key} {number} " + "x" * self._chance.choice([0, 100, 3000])
-                request = ("PUT", f"/kv/{key}", value.encode())
             self.possible[key] = {*before, value}
             try:
-                status, _ = await client.ask(*request)
+                if value is None:
+                    status, _ = await client.ask("DELETE", f"/kv/{key}")
+                else:
+                    status, _ = await client.ask("PUT", f"/kv/{key}", value.encode())
             except Gone:
                 return
             assert status == 200, status
@@ -54,7 +56,7 @@ class Writer:
             self.possible[key] = {found.get(key)}
 
 
-def stored(server: Server) -> dict[str, str]:
+def stored(server: Server) -> dict[str, Any]:
     """Everything that a server holds."""
     answer = ask(server.address, "GET", "/keys")
     assert answer.status == 200

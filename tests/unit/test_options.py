@@ -62,6 +62,8 @@ BAD = [
     ("max-key", "0k", "size"),
     ("max-staged", "MiB", "size"),
     ("memory-limit", "-1", "size"),
+    ("memory-limit", "1", "memory-limit"),
+    ("max-key", "64KiB", "max-key"),
     ("access-log", "on", "off, common, json"),
     ("profile", "redis", "transactional, history, lsfr, clstr, keys"),
     ("profile", "LSFR", "lsfr"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from kvtwist.engine import Limits
+from kvtwist.engine import Limits, merging
 from kvtwist.engine.checkpoints import RETRY_SECONDS
-from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, NoRoom, Operation, Outcome, Record
+from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, NoRoom, Operation, Record
 from tests.support.engine import (
     Engine,
     EngineCase,
@@ -25,7 +26,6 @@ from tests.support.engine import (
     WatchedDisk,
     WitnessDisk,
     finish,
-    merging,
     put,
     result_of,
 )
@@ -401,9 +401,9 @@ class LostBatchTests(EngineCase):
                 self.engine.journal, self.engine.pages = self.journal_jobs, self.page_jobs
                 self.engine.open()
 
-    def run_to_the_end(self, deferred: Deferred[Outcome] | Deferred[None]) -> None:
+    def run_to_the_end(self, deferred: Deferred[Any]) -> None:
         finish(self.journal_jobs, self.page_jobs)
-        self.successResultOf(deferred)  # type: ignore[arg-type]
+        self.successResultOf(deferred)
 
     def contents(self) -> dict[str, dict[bytes, Record]]:
         found: dict[str, dict[bytes, Record]] = {}

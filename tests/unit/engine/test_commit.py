@@ -6,10 +6,11 @@ of a batch that fails nothing remains, nor of what was built on it.
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 from twisted.internet.defer import Deferred
 
-from kvtwist.engine.commit import GroupCommit, MemoryCommit
+from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
 from kvtwist.engine.journal import Change, JournalWriter, Recovery, Transaction, replay
 from kvtwist.model import NoRoom, StoreUnavailable
 from tests.support.engine import FaultyDisk, InlineWorker, SteppedWorker, TestCase, result_of
@@ -31,7 +32,7 @@ class CommitCase(TestCase):
         """Submit the next transaction, with two changes to undo; what becomes of it is told in `heard`."""
         revision = self.commit.assigned + 1
         transaction = Transaction(revision, 0, [Change("data", b"%d" % revision, b"v")])
-        undo = [lambda: self.undone.append(10 * revision), lambda: self.undone.append(10 * revision + 1)]
+        undo: list[Undo] = [partial(self.undone.append, 10 * revision + number) for number in (0, 1)]
         done = self.commit.submit(transaction, undo)
         done.addCallbacks(
             lambda _: self.heard.append(("written", revision)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import gc
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -18,6 +19,7 @@ from kvtwist.model import (
     Exists,
     Get,
     NoRoom,
+    Operation,
     Outcome,
     StoreDamaged,
     StoreError,
@@ -32,6 +34,7 @@ from tests.support.engine import (
     InlineWorker,
     SmallDisk,
     SteppedWorker,
+    failure_of,
     finish,
     put,
     result_of,
@@ -55,12 +58,12 @@ class NoRoomTests(FaultCase):
         self.engine.put(b"gone", b"1")
         before, usage = self.engine.items(), self.engine.store.usage(DATA)
         for number in (errno.ENOSPC, errno.EDQUOT):
-            changes = (
+            changes: list[list[Operation]] = [
                 [put(b"new", b"2")],
                 [put(b"old", b"2"), Delete(DATA, b"gone")],
                 [Clear(DATA)],
                 [Clear(DATA), put(b"x", b"")],
-            )
+            ]
             for change in changes:
                 self.disk.fail("write", number)
                 self.refused(self.engine.store.transact([], change), NoRoom)
@@ -111,7 +114,7 @@ class LostBatchTests(FaultCase):
         self.journal_jobs.finish()
         self.disk.fail("write", errno.ENOSPC)
 
-    def value(self, deferred: Deferred[object]) -> object:
+    def value(self, deferred: Deferred[Any]) -> object:
         return getattr(self.successResultOf(deferred), "value", None)
 
     def test_what_was_built_on_it_is_lost_with_it(self) -> None:
@@ -427,9 +430,7 @@ class FullDiskTests(EngineCase):
         for number in range(1000):
             key = b"%03d" % number
             done = self.engine.store.transact([], [put(key, bytes(100))])
-            failed: list[object] = []
-            done.addErrback(lambda failure, failed=failed: failed.append(failure.trap(NoRoom)))
-            if failed:
+            if isinstance(failure_of(done), NoRoom):
                 return kept
             kept[key] = bytes(100)
         self.fail("the disk is never full")

@@ -335,13 +335,14 @@ def flipped(content: bytes, at: int) -> bytes:
 
 class WritingTests(JournalCase):
     def test_a_batch_is_on_the_disk_when_append_returns(self) -> None:
-        disk = ForgetfulDisk(self.path)
+        root = self.path / "root"
+        root.mkdir()
+        disk = ForgetfulDisk(root)
         self.addCleanup(disk.put_away)
-        writer = JournalWriter(disk, str(self.path), 1, durable=True)
+        writer = JournalWriter(disk, str(root), 1, durable=True)
         for revision in (1, 2, 3):
             writer.append([transaction(revision)])
-            left = self.path.with_name(f"{self.path.name}-{revision}")
-            self.addCleanup(lambda left=left: [path.unlink() for path in left.iterdir()] and left.rmdir())
+            left = root.with_name(f"left-{revision}")
             disk.cut_power(left)
             found = [t.revision for t in replay(self.disk, str(left), 0, Recovery())]
             self.assertEqual(found, list(range(1, revision + 1)))

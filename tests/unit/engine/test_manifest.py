@@ -108,6 +108,7 @@ class ManifestTests(TestCase):
         manifests.remove_others(disk, str(root), NEW)
         self.assertGreater(len(disk.moments), 10)
         for moment in disk.moments:
+            assert isinstance(moment.note, list)
             for left in (moment.killed, moment.powerless):
                 found = manifests.load(self.disk, str(left))
                 self.assertIn(found, [NEW] if NEW in moment.note else [OLD, NEW], f"{moment.what}, {left.name}")

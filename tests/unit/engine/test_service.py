@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, LogLevel, capturedLogs, formatEvent
 
@@ -28,7 +30,7 @@ class StoreServiceTests(TestCase):
         storage = Storage(str(engine.path), engine.disk, engine.journal, engine.pages)
         return StoreService(Store(engine.clock, timeline, storage), storage.path)
 
-    def told(self, events: list[LogEvent]) -> list[tuple[str, str]]:
+    def told(self, events: Sequence[LogEvent]) -> list[tuple[str, str]]:
         return [(event["log_level"].name, formatEvent(event)) for event in events]
 
     def test_it_tells_what_recovery_found(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -127,6 +128,18 @@ class TransactionTests(EngineCase):
         self.assertEqual(self.engine.items(DATA), [(b"k", b"data")])
         self.assertEqual(self.engine.items(STAGED), [])
         self.assertEqual(self.engine.items(HISTORY), [(b"k", b"history")])
+
+    def test_a_key_that_no_page_can_hold_is_refused_at_once(self) -> None:
+        # Or else no checkpoint would ever succeed again.
+        for size in (0xFFFF, 0x10000, 70_000):
+            done = self.engine.store.transact([], [put(b"k" * size, b"v")])
+            refused: list[object] = []
+            done.addErrback(refused.append)
+            self.assertEqual(self.engine.items(), [] if refused else [(b"k" * size, b"v")])
+            self.engine.checkpoint()
+            self.flushLoggedErrors()
+            self.assertEqual(self.engine.store.figures().failed_checkpoints, 0)
+            self.engine.do(Clear(DATA))
 
     def test_any_bytes_make_a_key(self) -> None:
         keys = sorted([b"", b"\0", b"\0\0", b"\xff", b"\xff" * 9, b"a/b", "é".encode(), b"k" * 5000])
@@ -352,7 +365,7 @@ class PageMissTests(EngineCase):
 
     def test_whoever_waits_for_a_page_when_the_store_closes_gets_an_answer(self) -> None:
         reads: list[Operation] = [Get(DATA, b"%d" % number) for number in range(10)]
-        waiting: list[Deferred[object]] = [
+        waiting: list[Deferred[Any]] = [
             self.engine.store.get(DATA, b"3"),
             self.engine.store.scan(DATA),
             self.engine.store.transact([], [*reads, put(b"3", b"new")]),
@@ -392,7 +405,7 @@ class DurabilityTests(EngineCase):
         changes: list[list[Operation]] = [[put(b"k", b"v")], [Delete(DATA, b"k")], [Clear(DATA)], [put(b"k", b"w", 0)]]
         for change in changes:
             done = store.transact([], change)
-            waiting: list[Deferred[object]] = [
+            waiting: list[Deferred[Any]] = [
                 store.get(DATA, b"k"),
                 store.scan(DATA),
                 store.transact([Exists(DATA, b"k")], []),

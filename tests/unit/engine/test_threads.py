@@ -53,7 +53,11 @@ class ThreadWorkerTests(TestCase):
     def test_jobs_run_in_order_on_one_other_thread(self) -> None:
         self.worker.start()
         seen: list[tuple[int, threading.Thread]] = []
-        done = [self.worker.run(lambda n=n: seen.append((n, threading.current_thread()))) for n in range(100)]
+
+        def see(number: int) -> None:
+            seen.append((number, threading.current_thread()))
+
+        done = [self.worker.run(see, number) for number in range(100)]
         self.mailbox.run_until(done[-1])
         self.assertEqual([number for number, _ in seen], list(range(100)))
         [thread] = {thread for _, thread in seen}
@@ -101,10 +105,10 @@ class ThreadedStoreTests(TestCase):
 
     def open(self) -> Store:
         self.mailbox = Mailbox()
-        workers = [ThreadWorker(self.mailbox, name) for name in ("journal", "pages")]  # type: ignore[arg-type]
-        for worker in workers:
+        journal, pages = (ThreadWorker(self.mailbox, name) for name in ("journal", "pages"))  # type: ignore[arg-type]
+        for worker in (journal, pages):
             self.addCleanup(end_if_alive, worker)
-        storage = Storage(str(self.path / "store"), Disk(), *workers)
+        storage = Storage(str(self.path / "store"), Disk(), journal, pages)
         clock = Clock()
         store = Store(clock, Timeline(clock.seconds, clock.seconds), storage, Limits(pages=2_000))
         store.open()
@@ -132,10 +136,11 @@ class ThreadedStoreTests(TestCase):
             model.transact([], operations, 0)
             done = store.transact([], operations)
             if kind > 0.5:
-                expected = model.records(DATA, 0).get(key)
+                record = model.records(DATA, 0).get(key)
+                expected = None if record is None else record.value
                 read = store.transact([], [Get(DATA, key)])
 
-                def check(outcome: Outcome, value: bytes | None = expected and expected.value) -> None:
+                def check(outcome: Outcome, value: bytes | None = expected) -> None:
                     [record] = outcome.results
                     checked.append((record and record.value) == value)
 

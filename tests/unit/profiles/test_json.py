@@ -269,7 +269,12 @@ class ParsedTests(SynchronousTestCase):
 
     def test_a_large_one_is_read_in_a_thread(self) -> None:
         given: list[tuple[object, bytes]] = []
-        self.patch(_json, "deferToThread", lambda parse, text: given.append((parse, text)) or Deferred())
+
+        def defer_to_thread(parse: object, text: bytes) -> Deferred[bytes]:
+            given.append((parse, text))
+            return Deferred()
+
+        self.patch(_json, "deferToThread", defer_to_thread)
         text = b'"' + b"a" * 2**20 + b'"'
         self.assertNoResult(Deferred.fromCoroutine(parsed(value, text)))
         self.assertEqual(given, [(value, text)])

@@ -1,0 +1,328 @@
+"""
+Runs and their merging: which runs become one and when, what that must not change, and what it must not leave behind.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from twisted.logger import LogLevel, capturedLogs
+
+from kvtwist.engine import Limits, merging
+from kvtwist.engine.housekeeping import SWEEP_SECONDS
+from kvtwist.engine.merges import SCRUB_SECONDS
+from kvtwist.engine.merging import merge_due
+from kvtwist.engine.run import PageRef, Run
+from kvtwist.model import DATA, HISTORY, Clear, Delete, Usage
+from tests.support.engine import Engine, EngineCase, FaultyDisk, Model, SteppedWorker, TestCase, finish, put
+
+
+def run_of(size: int, records: int = 1000, tombstones: int = 0) -> Run:
+    return Run([PageRef(size, b"k", size, None)], records, size, tombstones)
+
+
+class MergeDueTests(TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(merging, "SMALL", 0)
+
+    def due(self, *sizes: int) -> list[int]:
+        """Of runs of these sizes, the newest first, those that are to be merged."""
+        return [run.size for run in merge_due([run_of(size) for size in sizes])]
+
+    def test_a_base_alone_stays_as_it_is(self) -> None:
+        self.assertEqual(self.due(), [])
+        self.assertEqual(self.due(1000), [])
+
+    def test_small_changes_wait_above_a_large_base(self) -> None:
+        self.assertEqual(self.due(10, 10_000), [])
+        self.assertEqual(self.due(*[10] * merging.MAX_RUNS, 10_000), [])
+
+    def test_everything_is_merged_when_what_is_above_has_grown(self) -> None:
+        self.assertEqual(self.due(6999, 10_000), [])
+        self.assertEqual(self.due(7000, 10_000), [7000, 10_000])
+        self.assertEqual(self.due(3000, 4000, 10_000), [3000, 4000, 10_000])
+
+    def test_everything_is_merged_while_it_is_small(self) -> None:
+        self.patch(merging, "SMALL", 1000)
+        self.assertEqual(self.due(1, 999), [1, 999])
+        self.assertEqual(self.due(1, 1000), [])
+
+    def test_everything_is_merged_when_much_was_removed(self) -> None:
+        base = run_of(10_000, records=1000)
+        self.assertEqual(merge_due([run_of(10, tombstones=249), base]), [])
+        self.assertEqual(len(merge_due([run_of(10, tombstones=250), base])), 2)
+
+    def test_the_newest_of_about_the_same_size_are_merged_when_there_are_many(self) -> None:
+        self.assertEqual(self.due(*[10] * 9, 10_000), [10] * 9)
+        self.assertEqual(self.due(10, 10, 10, 90, 90, 90, 90, 90, 90, 10_000), [10, 10, 10])
+        self.assertEqual(self.due(90, 10, 10, 10, 10, 10, 10, 10, 10, 10_000), [90, *[10] * 8])
+
+    def test_there_is_always_less_to_do_behind_a_merge(self) -> None:
+        for sizes in ([10] * 9, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], [512, 256, 128, 64, 32, 16, 8, 4, 2, 1]):
+            left = [*sizes, 100_000]
+            while due := self.due(*left):
+                self.assertGreater(len(due), 1)
+                left = [sum(due), *left[len(due) :]]
+            self.assertLessEqual(len(left), merging.MAX_RUNS + 1)
+
+
+class MergeCase(EngineCase):
+    """A store with several runs, however little is in it; the test decides when each page is written."""
+
+    disk: FaultyDisk
+
+    def make_engine(self) -> Engine:
+        self.disk = FaultyDisk()
+        self.page_jobs = SteppedWorker()
+        return Engine(self.path / "store", disk=self.disk, pages=self.page_jobs, limits=Limits(pages=1))
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(merging, "SMALL", 0)
+        self.patch(merging, "FULL_SHARE", 100)
+        self.patch(merging, "MAX_RUNS", 3)
+        self.model = Model()
+
+    def do(self, *changes: object) -> None:
+        self.model.transact([], changes, self.engine.now_ms())  # type: ignore[arg-type]
+        self.successResultOf(self.engine.store.transact([], changes))  # type: ignore[arg-type]
+
+    def checkpoint(self) -> None:
+        done = self.engine.store.housekeeping.checkpoint()
+        while not done.called:
+            self.page_jobs.step()
+
+    def runs(self) -> list[Run]:
+        return self.engine.store._keyspaces[DATA].tables.runs
+
+    def grow(self, runs: int) -> None:
+        """Add runs above a base; the last checkpoint leaves the merge that it begins undone."""
+        for number in range(runs):
+            self.page_jobs.finish()
+            self.do(*(put(b"%02d" % key, b"%d" % number * 30) for key in range(number % 2, 60, 2)))
+            self.do(Delete(DATA, b"%02d" % number))
+            self.checkpoint()
+
+    def assert_right(self) -> None:
+        scan = self.engine.store.scan(DATA)
+        self.page_jobs.finish()
+        self.assertEqual(dict(self.successResultOf(scan).items), self.model.records(DATA, self.engine.now_ms()))
+
+    def assert_survives(self) -> None:
+        self.engine.reopen()
+        self.assertEqual(dict(self.engine.records()), self.model.records(DATA, self.engine.now_ms()))
+
+    def files(self) -> int:
+        return len(self.engine.files("pages/"))
+
+    def named(self) -> int:
+        return len(self.engine.storage.manifest.pages())
+
+
+class MergeTests(MergeCase):
+    def test_merging_changes_nothing_but_the_number_of_runs(self) -> None:
+        self.grow(4)
+        self.assertEqual(len(self.runs()), 4)
+        self.assert_right()
+        self.grow(1)
+        self.page_jobs.finish()
+        self.assertLess(len(self.runs()), 5)
+        self.assert_right()
+        self.assertEqual(self.files(), self.named())
+        self.assert_survives()
+
+    def test_merging_everything_leaves_no_trace_of_what_was_removed(self) -> None:
+        self.grow(4)
+        self.do(*(Delete(DATA, b"%02d" % key) for key in range(60)))
+        self.checkpoint()
+        self.page_jobs.finish()
+        self.assertEqual(self.runs(), [])
+        self.assertEqual(self.files(), 0)
+        self.assertEqual(self.engine.store.usage(DATA), Usage(0, 0))
+
+    def test_merging_everything_makes_usage_exact(self) -> None:
+        self.grow(4)
+        self.patch(merging, "FULL_SHARE", 0)
+        self.grow(1)
+        self.page_jobs.finish()
+        records = self.model.records(DATA, 0)
+        weight = sum(len(key) + len(record.value) for key, record in records.items())
+        self.assertEqual(self.engine.store.usage(DATA), Usage(len(records), weight))
+
+    def test_reads_writes_clears_and_crashes_in_the_middle_of_one(self) -> None:
+        for steps in range(12):
+            self.grow(5)
+            for _ in range(steps):
+                if self.page_jobs:
+                    self.page_jobs.step()
+            self.assert_moment(steps)
+            self.assert_right()
+            self.assert_survives()
+            self.engine.die()
+            self.engine.pages = self.page_jobs = SteppedWorker()
+            self.engine.open()
+
+    def assert_moment(self, steps: int) -> None:
+        scan, got = self.engine.store.scan(DATA), self.engine.store.get(DATA, b"05")
+        before = self.model.records(DATA, self.engine.now_ms())
+        if steps % 3 == 0:
+            self.do(put(b"05", b"meanwhile"))
+        elif steps % 3 == 1:
+            self.do(Clear(DATA), put(b"new", b"1"))
+            self.checkpoint()
+        self.page_jobs.finish()
+        allowed = [before, self.model.records(DATA, self.engine.now_ms())]
+        self.assertIn(dict(self.successResultOf(scan).items), allowed)
+        self.assertIn(self.successResultOf(got), [records.get(b"05") for records in allowed])
+
+    def test_a_keyspace_that_is_cleared_in_the_middle_of_one_is_no_failure(self) -> None:
+        for steps in range(8):
+            self.grow(5)
+            with capturedLogs() as events:
+                for _ in range(steps):
+                    if self.page_jobs:
+                        self.page_jobs.step()
+                self.do(Clear(DATA))
+                done = self.engine.store.housekeeping.checkpoint()
+                self.page_jobs.finish()
+                self.successResultOf(done)
+            self.assertEqual([e for e in events if e["log_level"] >= LogLevel.error], [], steps)
+            self.assertEqual(self.files(), self.named(), steps)
+
+    def test_a_stop_in_the_middle_of_one_loses_nothing(self) -> None:
+        for steps in range(6):
+            self.grow(5)
+            for _ in range(steps):
+                if self.page_jobs:
+                    self.page_jobs.step()
+            closed = self.engine.close()
+            self.page_jobs.finish()
+            self.successResultOf(closed)
+            self.assert_survives()
+            self.assertEqual(self.engine.recovery.transactions, 0)
+            self.assertEqual(self.files(), self.named())
+            self.engine.die()
+            self.engine.pages = self.page_jobs = SteppedWorker()
+            self.engine.open()
+
+
+class MergeFailureTests(MergeCase):
+    def test_one_that_fails_changes_nothing_leaves_nothing_and_is_tried_again(self) -> None:
+        for call in ("create", "write", "sync", "rename", "read"):
+            for skip in range(4):
+                self.grow(5)
+                self.disk.fail(call, errno.ENOSPC, path="pages", skip=skip)
+                with capturedLogs() as events:
+                    self.page_jobs.finish()
+                self.disk.heal()
+                if any(event["log_level"] == LogLevel.error for event in events):
+                    self.assertEqual(self.files(), self.named(), (call, skip))
+                self.assert_right()
+                self.engine.clock.pump([1.0] * int(SCRUB_SECONDS + 2))
+                self.page_jobs.finish()
+                self.assertLessEqual(len(self.runs()), 4)
+                self.assertEqual(self.files(), self.named(), (call, skip))
+                self.assert_right()
+        self.assert_survives()
+
+    def test_one_whose_manifest_finds_no_room_leaves_nothing(self) -> None:
+        for call in ("create", "write", "sync", "rename"):
+            self.grow(5)
+            self.disk.fail(call, errno.ENOSPC, path="manifest")
+            self.page_jobs.finish()
+            self.disk.heal()
+            self.assertEqual(self.files(), self.named(), call)
+            self.assert_right()
+            self.engine.clock.pump([1.0] * int(SCRUB_SECONDS + 2))
+            self.page_jobs.finish()
+            self.assertEqual(self.files(), self.named(), call)
+        self.assert_survives()
+
+    def test_a_manifest_that_may_or_may_not_be_on_the_disk_costs_nothing(self) -> None:
+        for _ in range(3):
+            self.grow(5)
+            self.disk.fail("sync_directory", errno.EIO, path="store")
+            self.page_jobs.finish()
+            self.disk.heal()
+            self.assert_right()
+            self.assert_survives()
+            self.engine.die()
+            self.engine.pages = self.page_jobs = SteppedWorker()
+            self.engine.open()
+
+
+class ScrubTests(MergeCase):
+    """Pages in which something has expired are written anew, once a minute."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.fill()
+
+    def fill(self) -> None:
+        """Two records to a page; in each of the first four pages one expires."""
+        expiring = (0, 2, 4, 6)
+        records = [put(b"%02d" % n, bytes(20), ttl_ms=5000 if n in expiring else None) for n in range(12)]
+        self.do(Clear(DATA), *records)
+        self.checkpoint()
+        self.page_jobs.finish()
+
+    def expire(self) -> None:
+        """Pass a minute; the scrub that begins then is left undone."""
+        for _ in range(int(SCRUB_SECONDS / SWEEP_SECONDS) + 2):
+            self.engine.clock.advance(SWEEP_SECONDS)
+            if self.page_jobs:
+                return
+        self.fail("no scrub has begun")
+
+    def test_just_the_pages_in_which_something_has_expired_are_written_anew(self) -> None:
+        before = {ref.number for run in self.runs() for ref in run.pages}
+        self.expire()
+        self.page_jobs.finish()
+        after = {ref.number for run in self.runs() for ref in run.pages}
+        self.assertEqual(len(before - after), 4)
+        self.assertEqual(self.files(), self.named())
+        self.assertEqual(self.engine.store.usage(DATA), Usage(8, 8 * 22))
+        self.assert_right()
+        self.assert_survives()
+
+    def test_one_that_finds_no_room_leaves_nothing(self) -> None:
+        for skip in range(4):
+            self.expire()
+            self.disk.fail("write", errno.ENOSPC, path="pages", skip=skip)
+            with capturedLogs() as events:
+                self.page_jobs.finish()
+            self.disk.heal()
+            self.assertEqual(len([event for event in events if event["log_level"] == LogLevel.error]), 1)
+            self.assertEqual(self.files(), self.named(), skip)
+            self.assert_right()
+            self.fill()
+
+    def test_a_keyspace_that_is_cleared_in_the_middle_of_one_is_no_failure(self) -> None:
+        for steps in range(8):
+            self.expire()
+            with capturedLogs() as events:
+                for _ in range(steps):
+                    if self.page_jobs:
+                        self.page_jobs.step()
+                self.do(Clear(DATA))
+                done = self.engine.store.housekeeping.checkpoint()
+                self.page_jobs.finish()
+                self.successResultOf(done)
+            self.assertEqual([e["log_format"] for e in events if e["log_level"] >= LogLevel.error], [], steps)
+            self.assertEqual(self.files(), self.named(), steps)
+            self.fill()
+
+    def test_a_keyspace_that_cannot_be_read_does_not_keep_others_from_being_scrubbed(self) -> None:
+        self.do(put(b"event", bytes(20), ttl_ms=5000, keyspace=HISTORY))
+        self.checkpoint()
+        self.page_jobs.finish()
+        for name in self.engine.files("pages/"):
+            page = self.engine.path / name
+            content = page.read_bytes()
+            if b"event" not in content:
+                page.write_bytes(content[:-1] + b"?")
+        for _ in range(3):
+            self.expire()
+            finish(self.page_jobs)
+        self.assertEqual(self.engine.store.usage(HISTORY), Usage(0, 0))
