@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.linearizability import REGISTERS, STAGING, Model, Name, Operation, TooHard, check, without
 
-REPEATABLE: Final = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+REPEATABLE: Final = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 
 History = list[Operation]
 
@@ -473,7 +473,7 @@ class AnyHistoryTests(SynchronousTestCase):
         violation = check(history, model)
         self.assertEqual(violation is None, has_an_order(history), f"\n{history}\n{violation}")
 
-    @settings(REPEATABLE, max_examples=200)
+    @REPEATABLE
     @given(st.data(), MODELS)
     def test_an_explanation_is_bad_by_itself_and_as_small_as_can_be(self, data: st.DataObject, model: Model) -> None:
         violation = check(data.draw(any_histories(model, 5)), model)
@@ -496,7 +496,7 @@ class AnyHistoryTests(SynchronousTestCase):
     def test_what_is_left_out_for_an_explanation_makes_nothing_bad(self, dice: Random, model: Model) -> None:
         history = real_history(dice, model)
         pieces = [[operation] for operation in history]
-        pieces += [dice.sample(history, dice.randint(1, len(history))) for _ in range(10)]
+        pieces += [dice.sample(history, dice.randint(1, len(history))) for _ in range(3)]
         for piece in pieces:
             violation = check(without(history, piece, model), model)
             self.assertIsNone(violation, f"without {described(piece)}:\n{violation}")

@@ -1,0 +1,137 @@
+"""When runs are merged, and that merging changes nothing but the number of files and what nobody can see."""
+
+from __future__ import annotations
+
+import random
+
+from kvtwist.engine import merging
+from kvtwist.engine.disk import Disk
+from kvtwist.engine.memtable import Entry, Memtable, Tombstone
+from kvtwist.engine.merging import PageNumbers, merge_due, write_frozen, write_merged, write_scrubbed
+from kvtwist.engine.pages import PageDirectory
+from kvtwist.engine.run import PageRef, Run
+from kvtwist.model import Record
+from tests.support.engine import TestCase
+
+MIB = 2**20
+
+
+def run(size: int, records: int = 1000, tombstones: int = 0) -> Run:
+    return Run([PageRef(1, b"", size, None)], records, size, tombstones)
+
+
+class MergeDueTests(TestCase):
+    """How many runs, from the newest, are merged into one."""
+
+    def assert_due(self, cases: dict[str, tuple[list[Run], int]]) -> None:
+        for name, (runs, count) in cases.items():
+            self.assertEqual(merge_due(runs), runs[:count], name)
+
+    def test_all_of_them_when_that_costs_little_or_saves_much(self) -> None:
+        self.assert_due(
+            {
+                "nothing there": ([], 0),
+                "one run is merged already": ([run(100 * MIB)], 0),
+                "next to nothing": ([run(1), run(3 * MIB)], 2),
+                "little above a large base": ([run(MIB), run(100 * MIB)], 0),
+                "just below the share": ([run(35 * MIB), run(34 * MIB), run(100 * MIB)], 0),
+                "as much as the share": ([run(35 * MIB), run(36 * MIB), run(100 * MIB)], 3),
+                "much was removed": ([run(MIB, tombstones=250), run(100 * MIB)], 2),
+                "some was removed": ([run(MIB, tombstones=249), run(100 * MIB)], 0),
+            }
+        )
+
+    def test_the_newest_of_about_the_same_size_when_there_are_many(self) -> None:
+        base = run(1000 * MIB)
+        small = [run(MIB)] * merging.MAX_RUNS
+        self.assert_due(
+            {
+                "not too many yet": ([*small, base], 0),
+                "one too many": ([*small, run(MIB), base], merging.MAX_RUNS + 1),
+                "a larger one behind them stays": ([*small, run(50 * MIB), base], merging.MAX_RUNS),
+                "one that is as large as they are together goes with them": (
+                    [*small, run(merging.MAX_RUNS * MIB), base],
+                    merging.MAX_RUNS + 1,
+                ),
+                "at least two": ([run(MIB), *[run(9 * MIB)] * merging.MAX_RUNS, base], merging.MAX_RUNS + 1),
+            }
+        )
+
+
+class WritingTests(TestCase):
+    """Runs that are written, against plain dictionaries."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(merging, "PAGE_SIZE", 200)
+        self.directory = PageDirectory(Disk(), str(self.path / "pages"))
+        self.numbers = PageNumbers(1)
+
+    def finish(self, steps: object) -> Run:
+        while True:
+            try:
+                next(steps)  # type: ignore[call-overload]
+            except StopIteration as end:
+                assert isinstance(end.value, Run)
+                return end.value
+
+    def frozen(self, entries: dict[bytes, Entry], base: bool) -> Run:
+        table = Memtable()
+        for key, entry in entries.items():
+            table.set(key, entry)
+        return self.finish(write_frozen(self.directory, "data", self.numbers, table, 1000, base))
+
+    def held(self, found: Run) -> dict[bytes, Entry]:
+        pages = [self.directory.read(ref.number) for ref in found.pages]
+        for ref, page in zip(found.pages, pages, strict=True):
+            expiries = [e.expires_ms for _, e in page.range(b"", None) if isinstance(e, Record) and e.expires_ms]
+            self.assertEqual((ref.first, ref.size, ref.expires_ms), (page[0], page.size, min(expiries, default=None)))
+        return {key: entry for page in pages for key, entry in page.range(b"", None)}
+
+    def entries(self, chance: random.Random) -> dict[bytes, Entry]:
+        found: dict[bytes, Entry] = {}
+        for _ in range(chance.randrange(60)):
+            key = b"%03d" % chance.randrange(100)
+            expires_ms = chance.choice([None, None, 500, 1000, 1001, 9000])
+            live = Record(bytes(chance.randrange(40)), "text/plain", 7, 8, expires_ms)
+            found[key] = chance.choice([live, live, Tombstone(7)])
+        return found
+
+    def test_merging_shows_what_the_runs_show_one_above_the_other(self) -> None:
+        chance = random.Random(5)
+        for _ in range(60):
+            layers = [self.entries(chance) for _ in range(chance.randrange(2, 5))]
+            runs = [self.frozen(entries, base=False) for entries in layers]
+            expected: dict[bytes, Entry] = {}
+            for entries in reversed(layers):
+                expected.update(entries)
+            live = {k: e for k, e in expected.items() if isinstance(e, Record) and (e.expires_ms or 1001) > 1000}
+
+            base = self.finish(write_merged(self.directory, "data", self.numbers, runs, 1000, base=True))
+            self.assertEqual(self.held(base), live)
+            self.assertEqual((base.records, base.tombstones), (len(live), 0))
+            self.assertEqual(base.weight, sum(len(key) + len(entry.value) for key, entry in live.items()))
+
+            above = self.finish(write_merged(self.directory, "data", self.numbers, runs, 1000, base=False))
+            hidden = {key: live.get(key, Tombstone(7)) for key in expected}
+            self.assertEqual(self.held(above), hidden)
+            self.assertEqual(above.tombstones, len(hidden) - len(live))
+
+    def test_scrubbing_writes_only_the_pages_in_which_something_has_expired(self) -> None:
+        old: dict[bytes, Entry] = {b"%02d" % n: Record(bytes(50), "text/plain", 7, 8) for n in range(20)}
+        old[b"10"] = Record(bytes(50), "text/plain", 7, 8, 1500)
+        before = self.frozen(old, base=True)
+        for base, left in ((True, None), (False, Tombstone(7))):
+            after = self.finish(write_scrubbed(self.directory, "data", self.numbers, before, 1500, base))
+            self.assertEqual(len(set(after.pages) - set(before.pages)), 1)
+            self.assertEqual(self.held(after).get(b"10"), left)
+            self.assertEqual(self.held(after).keys() | {b"10"}, old.keys())
+            self.assertEqual((after.records, after.weight), (19, 19 * 52))
+            self.assertEqual(after.tombstones, 0 if base else 1)
+        again = self.finish(write_scrubbed(self.directory, "data", self.numbers, before, 1499, True))
+        self.assertEqual(again, before)
+
+    def test_page_numbers_are_used_once(self) -> None:
+        runs = [self.frozen({b"%02d" % n: Tombstone(1) for n in range(40)}, base=False) for _ in range(3)]
+        numbers = [ref.number for found in runs for ref in found.pages]
+        self.assertEqual(numbers, list(range(1, len(numbers) + 1)))
