@@ -53,11 +53,25 @@ def size(text: str) -> int:
     return int(found[1]) * _UNITS[found[2][:1].lower()]
 
 
+def _size_within(low: int, high: int) -> Callable[[str], int]:
+    def within(text: str) -> int:
+        value = size(text)
+        if not low <= value <= high:
+            raise ValueError(f"a size from {low} to {high} bytes is expected, not {text!r}")
+        return value
+
+    return within
+
+
 def port(text: str) -> int:
     """A TCP port; 0 for any that is free."""
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise ValueError(f"a port from 0 to 65535 is expected, not {text!r}")
     return int(text)
+
+
+memory = _size_within(2**20, 2**50)
+key_size = _size_within(1, 2**15)
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -76,9 +90,9 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("working-dir", "w", None, f"Directory of the store. [default: {DEFAULT_DIRECTORY}]", str),
     ("store", None, None, "memory or dir. [default: the first profile's]", _one_of("memory", "dir")),
     ("durability", None, "sync", "Acknowledge a write after fdatasync (sync) or write (os).", _one_of("sync", "os")),
-    ("memory-limit", None, "256MiB", "Memory for pages and for changes that are not in pages yet.", size),
+    ("memory-limit", None, "256MiB", "Memory for pages and for changes that are not in pages yet.", memory),
     ("max-value", None, "8MiB", "Largest value.", size),
-    ("max-key", None, "4KiB", "Largest key, where the profile's spec sets no limit.", size),
+    ("max-key", None, "4KiB", "Largest key, where the profile's spec sets no limit.", key_size),
     ("max-staged", None, "64MiB", "How much may wait for POST /commit.", size),
     ("access-log", None, "off", "off, common or json.", _one_of("off", *FORMATS)),
 ]

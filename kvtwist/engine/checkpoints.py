@@ -60,6 +60,7 @@ class Checkpoints:
         self._unfinished: Checkpoint | None = None
         self._running: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
+        self._freezing: list[Deferred[None]] | None = None
         self._not_before = 0.0
 
     @property
@@ -124,9 +125,23 @@ class Checkpoints:
 
     async def _frozen(self) -> Checkpoint:
         # A `Clear` that is taken back would bring back tables that have not been frozen.
-        while (cleared := max((k.cleared for k in self._keyspaces.values()), default=0)) > self._commit.durable:
-            await self._commit.settled(cleared)
-        return Checkpoint(self._layout, self._keyspaces, self._commit.assigned)
+        self._freezing = []
+        try:
+            while (cleared := max((k.cleared for k in self._keyspaces.values()), default=0)) > self._commit.durable:
+                await self._commit.settled(cleared)
+            return Checkpoint(self._layout, self._keyspaces, self._commit.assigned)
+        finally:
+            waiting, self._freezing = self._freezing, None
+            for frozen in waiting:
+                frozen.callback(None)
+
+    def may_clear(self) -> Deferred[None] | None:
+        """None: a `Clear` may be done now; else it may once this fires."""
+        if self._freezing is None:
+            return None
+        frozen: Deferred[None] = Deferred()
+        self._freezing.append(frozen)
+        return frozen
 
     def _failed(self) -> None:
         self.counters.failed += 1

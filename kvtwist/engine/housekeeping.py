@@ -15,10 +15,11 @@ from kvtwist.engine.commit import GroupCommit, MemoryCommit
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.layout import Layout
 from kvtwist.engine.limits import Limits
+from kvtwist.engine.memtable import ENTRY_COST
 from kvtwist.engine.merges import SCRUB_SECONDS, Merges
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.timeline import Timeline
-from kvtwist.model import Append, Clear, Get, NoRoom, Operation, Put, StoreUnavailable
+from kvtwist.model import Append, Clear, Get, NoRoom, Operation, Put, Record, StoreUnavailable
 
 log = Logger(namespace="kvtwist.store")
 
@@ -92,11 +93,24 @@ class MemoryHousekeeping:
 
         :raises NoRoom: they may not, since they would take more memory.
         """
-        if not any(isinstance(operation, Put | Append) for operation in operations):
-            return None
-        if sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values()) >= self._limits.memory:
+        held = sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values())
+        more = sum(self._growth(operation) for operation in operations)
+        if more > 0 and held + more > self._limits.memory:
             raise NoRoom(f"the store in memory is full ({self._limits.memory} bytes)")
         return None
+
+    def _growth(self, operation: Operation) -> int:
+        """By how much an operation makes the store larger."""
+        if isinstance(operation, Get):
+            return 0
+        table = self._keyspaces[operation.keyspace].tables.active
+        if isinstance(operation, Clear):
+            return -table.cost
+        if isinstance(operation, Append):
+            return ENTRY_COST + len(operation.prefix) + len(operation.value)
+        now = table.get(operation.key)
+        old = ENTRY_COST + len(operation.key) + len(now.value) if isinstance(now, Record) else 0
+        return (ENTRY_COST + len(operation.key) + len(operation.value) if isinstance(operation, Put) else 0) - old
 
     def changed(self) -> None:
         """Called behind each change."""
@@ -184,8 +198,8 @@ class Housekeeping:
 
         :raises StoreUnavailable: checkpoints fail, so there will be no room before somebody does something about it.
         """
-        if all(isinstance(operation, Get | Clear) for operation in operations):
-            return None
+        if any(isinstance(operation, Clear) for operation in operations):
+            return self._checkpoints.may_clear()
         if self._commit.unsynced >= self._limits.unsynced:
             return self._commit.settled(self._commit.assigned).addCallback(lambda _: None)
         if not self._checkpoints.memtables_are_full():

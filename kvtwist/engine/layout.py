@@ -17,6 +17,7 @@ from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.merging import PageNumbers
 from kvtwist.engine.run import Run
 from kvtwist.engine.storage import Storage
+from kvtwist.model import StoreError
 
 T = TypeVar("T")
 
@@ -49,12 +50,14 @@ class Layout:
         async with self._lock:
             runs = {name: [new[name], *t.runs] if name in new else t.runs for name, t in tables.items()}
             gone = [t for name, t in self.tables.items() if tables.get(name) is not t]
-            await self._save(revision, now_ms, runs)
+            unsure = await self._save(revision, now_ms, runs)
+            if unsure is not None:
+                raise unsure
             self.tables = tables
             for name, t in tables.items():
                 t.install(runs[name])
                 t.frozen = None
-            return {ref.number for t in gone for run in t.runs for ref in run.pages}
+            return {number for t in gone for number in _pages_of(t.runs)}
 
     async def replace(self, name: str, tables: Tables, old: Sequence[Run], new: Run) -> set[int]:
         """
@@ -64,18 +67,25 @@ class Layout:
         """
         async with self._lock:
             if self.tables.get(name) is not tables:  # it was cleared while the merge ran, and its pages are gone
-                return {ref.number for ref in new.pages}
+                return _pages_of([new]) - _pages_of(old)
             at = next(index for index, run in enumerate(tables.runs) if run is old[0])
             runs = [*tables.runs[:at], *([new] if new.pages else []), *tables.runs[at + len(old) :]]
             manifest = self.storage.manifest
-            await self._save(manifest.revision, manifest.time_ms, {**manifest.keyspaces, name: runs})
+            try:
+                unsure = await self._save(manifest.revision, manifest.time_ms, {**manifest.keyspaces, name: runs})
+            except (OSError, StoreError):
+                await self.remove(_pages_of([new]) - _pages_of(old))
+                raise
+            if unsure is not None:
+                raise unsure  # after a crash it may be the one manifest or the other: all their pages have to stay
             tables.install(runs)
-            return {ref.number for run in old for ref in run.pages} - {ref.number for ref in new.pages}
+            return _pages_of(old) - _pages_of([new])
 
-    async def _save(self, revision: int, time_ms: int, runs: dict[str, list[Run]]) -> None:
+    async def _save(self, revision: int, time_ms: int, runs: dict[str, list[Run]]) -> OSError | None:
+        """Returns an error when the manifest is there, and it is not known whether it would be after a power cut."""
         kept = {name: found for name, found in runs.items() if found}
         manifest = Manifest(revision, time_ms, self.numbers.next, kept)
-        await self.storage.page_worker.run(_save, self.storage, manifest)
+        return await self.storage.page_worker.run(_save, self.storage, manifest)
 
     async def remove(self, superfluous: set[int]) -> None:
         """Remove pages, and old manifests. Raises `OSError` or `StoreError`; the next start removes what is left."""
@@ -90,10 +100,19 @@ def _step(steps: Generator[None, None, T]) -> tuple[bool, T | None]:
     return False, None
 
 
-def _save(storage: Storage, manifest: Manifest) -> None:
+def _pages_of(runs: Sequence[Run]) -> set[int]:
+    return {ref.number for run in runs for ref in run.pages}
+
+
+def _save(storage: Storage, manifest: Manifest) -> OSError | None:
     storage.pages.sync()
-    manifests.save(storage.disk, storage.path, manifest)
+    manifests.write(storage.disk, storage.path, manifest)
+    try:
+        storage.disk.sync_directory(storage.path)
+    except OSError as error:
+        return error
     storage.manifest = manifest
+    return None
 
 
 def _remove(storage: Storage, superfluous: set[int]) -> None:

@@ -70,11 +70,20 @@ def load(disk: Disk, directory: str) -> Manifest:
 
 def save(disk: Disk, directory: str, manifest: Manifest) -> None:
     """Make a manifest the newest, on the disk itself."""
+    write(disk, directory, manifest)
+    disk.sync_directory(directory)
+
+
+def write(disk: Disk, directory: str, manifest: Manifest) -> None:
+    """Make a manifest the newest, which it is for good once the directory is synced. When this fails it is not."""
     payload = _encode(manifest)
     path = _path(directory, manifest.revision)
     disk.save(path + ".new", MANIFEST_HEADER + _CHECKSUM.pack(zlib.crc32(payload)) + payload)
-    disk.rename(path + ".new", path)
-    disk.sync_directory(directory)
+    try:
+        disk.rename(path + ".new", path)
+    except OSError:
+        disk.remove(path + ".new")
+        raise
 
 
 def remove_others(disk: Disk, directory: str, manifest: Manifest) -> bool:

@@ -4,7 +4,7 @@ When runs are merged, and pages written anew without what has expired: soon afte
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -53,52 +53,60 @@ class Merges:
             self._running.cancel()
 
     async def _run(self) -> None:
-        name, tables = "", None
         try:
-            while (due := self._next()) is not None:
-                name, tables, runs = due
-                await self._merge(name, tables, runs)
-            await self._scrub()
+            await self._merge_all()
+            await self._scrub_all()
         except CancelledError:
             pass  # the store is closing
-        except (OSError, StoreError) as error:
-            if tables is None or self._layout.tables.get(name) is tables:  # else it was cleared under our hands
-                self._not_before = self._clock.seconds() + SCRUB_SECONDS
-                self.failed += 1
-                log.error("a merge failed, and will be tried again: {error}", error=error)
         except Exception:
-            self._not_before = self._clock.seconds() + SCRUB_SECONDS
-            self.failed += 1
-            log.failure("a merge failed, and will be tried again")
+            self._failed()
+            log.failure("merging failed, and will be tried again")
         self._running = None
 
-    def _next(self) -> tuple[str, Tables, list[Run]] | None:
+    async def _merge_all(self) -> None:
+        failed: set[str] = set()
+        while (due := self._next(failed)) is not None:
+            name, tables, runs = due
+            if not await self._do(name, tables, runs, write_merged, runs):
+                failed.add(name)
+
+    def _next(self, failed: set[str]) -> tuple[str, Tables, list[Run]] | None:
         for name, tables in self._layout.tables.items():
-            runs = merge_due(tables.runs)
+            runs = merge_due(tables.runs) if name not in failed else []
             if runs:
                 return name, tables, runs
         return None
 
-    async def _merge(self, name: str, tables: Tables, runs: list[Run]) -> None:
-        layout = self._layout
-        base = runs[-1] is tables.runs[-1]
-        steps = write_merged(layout.storage.pages, name, layout.numbers, runs, self._timeline.now_ms(), base)
-        await self._replace(name, tables, runs, await layout.write(steps))
-
-    async def _scrub(self) -> None:
+    async def _scrub_all(self) -> None:
         now_ms = self._timeline.now_ms()
         if now_ms - self._scrubbed_ms < SCRUB_SECONDS * 1000:
             return
         self._scrubbed_ms = now_ms
-        layout = self._layout
-        for name, tables in list(layout.tables.items()):
+        for name, tables in list(self._layout.tables.items()):
             for run in tables.runs:
                 if run.expires_ms is not None and run.expires_ms <= now_ms:
-                    base = run is tables.runs[-1]
-                    steps = write_scrubbed(layout.storage.pages, name, layout.numbers, run, now_ms, base)
-                    await self._replace(name, tables, [run], await layout.write(steps))
+                    await self._do(name, tables, [run], write_scrubbed, run)
 
-    async def _replace(self, name: str, tables: Tables, old: list[Run], new: Run) -> None:
-        superfluous = await self._layout.replace(name, tables, old, new)
-        self._finished(superfluous)
-        await self._layout.remove(superfluous)
+    async def _do(
+        self, name: str, tables: Tables, old: list[Run], write: Callable[..., Generator[None, None, Run]], what: object
+    ) -> bool:
+        """Write a run in the place of some; returns whether that succeeded. What fails leaves nothing behind."""
+        layout = self._layout
+        base = old[-1] is tables.runs[-1]
+        try:
+            steps = write(layout.storage.pages, name, layout.numbers, what, self._timeline.now_ms(), base)
+            new = await layout.write(steps)
+            superfluous = await layout.replace(name, tables, old, new)
+            self._finished(superfluous)
+            await layout.remove(superfluous)
+        except (OSError, StoreError) as error:
+            if layout.tables.get(name) is not tables:
+                return True  # it was cleared meanwhile, and its pages are gone
+            self._failed()
+            log.error("a merge failed, and will be tried again: {error}", error=error)
+            return False
+        return True
+
+    def _failed(self) -> None:
+        self.failed += 1
+        self._not_before = self._clock.seconds() + SCRUB_SECONDS

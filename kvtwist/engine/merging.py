@@ -177,17 +177,23 @@ def write_scrubbed(
 ) -> Generator[None, None, Run]:
     """Write anew just those pages of a run in which something has expired."""
     pages: list[PageRef] = []
+    written: list[int] = []
     records, weight, tombstones = old.records, old.weight, old.tombstones
-    for ref in old.pages:
-        if ref.expires_ms is None or ref.expires_ms > now_ms:
-            pages.append(ref)
-            continue
-        before = list(run_records(directory, [ref]))
-        part = yield from write_run(directory, keyspace, numbers, without_dead(iter(before), now_ms, base))
-        yield
-        live = [record for _, record in before if not record[2] & TOMBSTONE]
-        pages += part.pages
-        records += part.records - len(live)
-        weight += part.weight - sum(map(weight_of, live))
-        tombstones += part.tombstones - (len(before) - len(live))
+    try:
+        for ref in old.pages:
+            if ref.expires_ms is None or ref.expires_ms > now_ms:
+                pages.append(ref)
+                continue
+            before = list(run_records(directory, [ref]))
+            part = yield from write_run(directory, keyspace, numbers, without_dead(iter(before), now_ms, base))
+            written += [page.number for page in part.pages]
+            yield
+            live = [record for _, record in before if not record[2] & TOMBSTONE]
+            pages += part.pages
+            records += part.records - len(live)
+            weight += part.weight - sum(map(weight_of, live))
+            tombstones += part.tombstones - (len(before) - len(live))
+    except (OSError, StoreError):
+        directory.remove(written)
+        raise
     return Run(pages, records, weight, tombstones)

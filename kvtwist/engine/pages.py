@@ -32,7 +32,11 @@ class _SyncedDirDBM(DirDBM):
     def __setitem__(self, key: bytes, value: bytes) -> None:
         path = self.path_of(key)
         self._disk.save(path + ".new", value)
-        self._disk.rename(path + ".new", path)
+        try:
+            self._disk.rename(path + ".new", path)
+        except OSError:
+            self._disk.remove(path + ".new")
+            raise
 
     def __delitem__(self, key: bytes) -> None:
         self._disk.remove(self.path_of(key))

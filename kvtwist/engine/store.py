@@ -9,13 +9,14 @@ in a page that is not in memory, everything starts over once the page is there.
 from __future__ import annotations
 
 import struct
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -26,7 +27,7 @@ from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.layout import Layout
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import Entry, Tombstone
-from kvtwist.engine.page import Page
+from kvtwist.engine.page import MAX_KEY, Page
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.run import PageLookup, PageNeeded, PageRef
 from kvtwist.engine.storage import Storage
@@ -50,6 +51,8 @@ from kvtwist.model import (
     Unchanged,
     Usage,
 )
+
+log = Logger(namespace="kvtwist.store")
 
 T = TypeVar("T")
 
@@ -76,8 +79,8 @@ class Store:
         self._keyspaces: dict[str, Keyspace] = defaultdict(partial(Keyspace, on_disk=storage is not None))
         self._cache = PageCache(self.limits.pages)
         self._loading: dict[int, list[Deferred[Page]]] = {}
-        self._line = DeferredLock()
-        """Where writers wait while memory is full."""
+        self._line: deque[tuple[Sequence[Operation], Deferred[None]]] = deque()
+        """Who waits while memory is full."""
         self._closed = False
         self._read_no_more = False
 
@@ -204,6 +207,8 @@ class Store:
         """See `IStore.transact`."""
         if self._closed:
             return fail(StoreUnavailable("the server is stopping"))
+        if any(isinstance(o, Put | Append) and not _fits(o) for o in operations):
+            return fail(StoreError(f"a key is at most {MAX_KEY} bytes long"))
         try:
             if self._must_wait(operations):
                 return Deferred.fromCoroutine(self._transact_when_room(conditions, operations))
@@ -217,15 +222,31 @@ class Store:
         """:raises StoreError: there is no room, and there will be none."""
         if all(isinstance(operation, Get) for operation in operations):
             return False
-        return bool(self._line.locked) or self.housekeeping.room(operations) is not None
+        return bool(self._line) or self.housekeeping.room(operations) is not None
 
     async def _transact_when_room(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
-        async with self._line:  # first come, first served
-            while (room := self.housekeeping.room(operations)) is not None:
+        turn: Deferred[None] = Deferred()
+        self._line.append((operations, turn))
+        if len(self._line) == 1:
+            Deferred.fromCoroutine(self._serve_line()).addErrback(lambda f: log.failure("nobody is served any more", f))
+        await turn
+        return await self._transact_when_known(conditions, operations)
+
+    async def _serve_line(self) -> None:
+        """Let those who wait go on, in order. (A chain of locks would nest as deep as the line is long.)"""
+        while self._line:
+            operations, turn = self._line[0]
+            try:
+                room = self.housekeeping.room(operations)
+            except StoreError as error:
+                self._line.popleft()
+                turn.errback(error)
+                continue
+            if room is not None:
                 await room
-            pinned = await self._pages_of(conditions, operations)
-            outcome = self._transact_now(conditions, operations, pinned)
-        return await outcome
+            else:
+                self._line.popleft()
+                turn.callback(None)
 
     async def _transact_when_known(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
         pinned = await self._pages_of(conditions, operations)
@@ -249,7 +270,7 @@ class Store:
         self, conditions: Sequence[Condition], operations: Sequence[Operation], lookup: PageLookup
     ) -> Deferred[Outcome]:
         """:raises PageNeeded: before anything was changed."""
-        read: set[tuple[str, bytes]] = set()
+        read = {(condition.keyspace, condition.key) for condition in conditions}
         for operation in operations:
             if isinstance(operation, Get):
                 self._keyspaces[operation.keyspace].tables.find(operation.key, lookup)
@@ -379,6 +400,11 @@ class _Pinned:
 
 def _nowhere(ref: PageRef) -> None:
     """A page lookup that has no page."""
+
+
+def _fits(operation: Put | Append) -> bool:
+    """Whether a page can hold its key."""
+    return len(operation.key if isinstance(operation, Put) else operation.prefix) + 16 <= MAX_KEY
 
 
 def _holds(condition: Condition, record: Record | None) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from klein import Response
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from zope.interface import implementer
 
@@ -55,7 +55,8 @@ class Transactional:
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._overtaken = DeferredLock()
+        self._held: list[Deferred[None]] | None = None
+        """Who wants to stage while a commit that was overtaken tries again."""
         # The largest value, under the largest key with each byte written as \u00XX, and some white space.
         self.max_body = settings.max_value + 6 * settings.max_key + 1024
 
@@ -101,11 +102,21 @@ class Transactional:
     @app.route("/commit", methods=["POST"])
     async def commit(self, request: Any) -> Response:
         """Make all that is queued happen, at one instant."""
-        if not await self._commit_unless_overtaken():
-            async with self._overtaken:  # nobody stages until this has come to an end
-                while not await self._commit_unless_overtaken():
-                    pass
+        while not await self._commit_unless_overtaken():
+            if self._held is None:
+                await self._commit_while_nobody_stages()
+                break
         return Response(204)
+
+    async def _commit_while_nobody_stages(self) -> None:
+        self._held = []
+        try:
+            while not await self._commit_unless_overtaken():
+                pass
+        finally:
+            held, self._held = self._held, None
+            for waiting in held:
+                waiting.callback(None)
 
     async def _commit_unless_overtaken(self) -> bool:
         """Commit all that is staged, unless some of it was staged anew or committed while it was gathered."""
@@ -153,9 +164,10 @@ class Transactional:
 
     async def _stage(self, key: bytes, value: bytes, media_type: str) -> tuple[Record | None, Record | None]:
         """Stage a change; returns what was staged for the key before, and what is stored under it."""
-        if self._overtaken.locked:
-            async with self._overtaken:
-                pass
+        while self._held is not None:
+            through: Deferred[None] = Deferred()
+            self._held.append(through)
+            await through
         outcome = await self._store.transact(
             [], [Get(STAGED, key), Get(DATA, key), Put(STAGED, key, value, media_type)]
         )

@@ -1,5 +1,5 @@
 """
-Runs and their merging: which runs become one and when, what that must not change, and what it must not leave behind.
+Merging while others read, write, clear, stop and crash: what it must not change, and what it must not leave behind.
 """
 
 from __future__ import annotations
@@ -17,53 +17,14 @@ from kvtwist.model import DATA, HISTORY, Clear, Delete, Usage
 from tests.support.engine import Engine, EngineCase, FaultyDisk, Model, SteppedWorker, TestCase, finish, put
 
 
-def run_of(size: int, records: int = 1000, tombstones: int = 0) -> Run:
-    return Run([PageRef(size, b"k", size, None)], records, size, tombstones)
-
-
 class MergeDueTests(TestCase):
-    def setUp(self) -> None:
-        super().setUp()
+    def test_merging_comes_to_an_end(self) -> None:
         self.patch(merging, "SMALL", 0)
-
-    def due(self, *sizes: int) -> list[int]:
-        """Of runs of these sizes, the newest first, those that are to be merged."""
-        return [run.size for run in merge_due([run_of(size) for size in sizes])]
-
-    def test_a_base_alone_stays_as_it_is(self) -> None:
-        self.assertEqual(self.due(), [])
-        self.assertEqual(self.due(1000), [])
-
-    def test_small_changes_wait_above_a_large_base(self) -> None:
-        self.assertEqual(self.due(10, 10_000), [])
-        self.assertEqual(self.due(*[10] * merging.MAX_RUNS, 10_000), [])
-
-    def test_everything_is_merged_when_what_is_above_has_grown(self) -> None:
-        self.assertEqual(self.due(6999, 10_000), [])
-        self.assertEqual(self.due(7000, 10_000), [7000, 10_000])
-        self.assertEqual(self.due(3000, 4000, 10_000), [3000, 4000, 10_000])
-
-    def test_everything_is_merged_while_it_is_small(self) -> None:
-        self.patch(merging, "SMALL", 1000)
-        self.assertEqual(self.due(1, 999), [1, 999])
-        self.assertEqual(self.due(1, 1000), [])
-
-    def test_everything_is_merged_when_much_was_removed(self) -> None:
-        base = run_of(10_000, records=1000)
-        self.assertEqual(merge_due([run_of(10, tombstones=249), base]), [])
-        self.assertEqual(len(merge_due([run_of(10, tombstones=250), base])), 2)
-
-    def test_the_newest_of_about_the_same_size_are_merged_when_there_are_many(self) -> None:
-        self.assertEqual(self.due(*[10] * 9, 10_000), [10] * 9)
-        self.assertEqual(self.due(10, 10, 10, 90, 90, 90, 90, 90, 90, 10_000), [10, 10, 10])
-        self.assertEqual(self.due(90, 10, 10, 10, 10, 10, 10, 10, 10, 10_000), [90, *[10] * 8])
-
-    def test_there_is_always_less_to_do_behind_a_merge(self) -> None:
         for sizes in ([10] * 9, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], [512, 256, 128, 64, 32, 16, 8, 4, 2, 1]):
             left = [*sizes, 100_000]
-            while due := self.due(*left):
+            while due := merge_due([Run([PageRef(1, b"k", size, None)], 1000, size) for size in left]):
                 self.assertGreater(len(due), 1)
-                left = [sum(due), *left[len(due) :]]
+                left = [sum(run.size for run in due), *left[len(due) :]]
             self.assertLessEqual(len(left), merging.MAX_RUNS + 1)
 
 
@@ -238,6 +199,18 @@ class MergeFailureTests(MergeCase):
             self.page_jobs.finish()
             self.assertEqual(self.files(), self.named(), call)
         self.assert_survives()
+
+    def test_an_error_that_nobody_thought_of_does_not_end_all_merges(self) -> None:
+        self.grow(5)
+        broken = self.patch(self.engine.storage.pages, "write", lambda number, content: 1 // 0)
+        self.page_jobs.finish()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        broken.restore()
+        self.assert_right()
+        self.engine.clock.pump([1.0] * int(SCRUB_SECONDS + 2))
+        self.page_jobs.finish()
+        self.assertLessEqual(len(self.runs()), 4)
+        self.assert_right()
 
     def test_a_manifest_that_may_or_may_not_be_on_the_disk_costs_nothing(self) -> None:
         for _ in range(3):
