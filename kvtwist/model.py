@@ -51,10 +51,12 @@ class Slice(Struct, frozen=True):
     :ivar items: (key, record) in key order, or in descending order for a reverse scan. There may be none although the
         range holds more: a slice also ends after looking at so many removed records.
     :ivar resume: where the scan goes on: the next slice's `start`, or its `stop` for a reverse scan; None at the end.
+    :ivar revision: the last transaction that it shows the work of.
     """
 
     items: Sequence[tuple[bytes, Record]]
     resume: bytes | None = None
+    revision: int = 0
 
 
 # --- operations -------------------------------------------------------------------------------------------------------
@@ -128,7 +130,14 @@ class Unchanged(Struct, frozen=True):
     revision: int
 
 
-Condition = Exists | Unchanged
+class UnchangedSince(Struct, frozen=True):
+    """Holds when no transaction behind that revision has changed anything in the keyspace."""
+
+    keyspace: str
+    revision: int
+
+
+Condition = Exists | Unchanged | UnchangedSince
 
 
 class Outcome(Struct, frozen=True):

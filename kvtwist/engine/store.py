@@ -49,6 +49,7 @@ from kvtwist.model import (
     StoreError,
     StoreUnavailable,
     Unchanged,
+    UnchangedSince,
     Usage,
 )
 
@@ -192,16 +193,17 @@ class Store:
         items: list[tuple[bytes, Record]] = []
         size = 0
         last = start
+        revision = self._commit.assigned
         now_ms = self._timeline.now_ms()
         entries = self._keyspaces[keyspace].tables.merged(start, stop, reverse, lookup)
         for steps, (key, entry) in enumerate(entries):
             if len(items) >= limit or size >= self.limits.slice_bytes or steps >= self.limits.slice_steps:
-                return Slice(items, last if reverse else last + b"\0")
+                return Slice(items, last if reverse else last + b"\0", revision)
             last = key
             if isinstance(entry, Record) and (entry.expires_ms is None or entry.expires_ms > now_ms):
                 items.append((key, entry))
                 size += len(key) + len(entry.value)
-        return Slice(items)
+        return Slice(items, None, revision)
 
     def transact(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Deferred[Outcome]:
         """See `IStore.transact`."""
@@ -270,14 +272,13 @@ class Store:
         self, conditions: Sequence[Condition], operations: Sequence[Operation], lookup: PageLookup
     ) -> Deferred[Outcome]:
         """:raises PageNeeded: before anything was changed."""
-        read = {(condition.keyspace, condition.key) for condition in conditions}
+        read = {(asked.keyspace, asked.key) for asked in conditions if not isinstance(asked, UnchangedSince)}
         for operation in operations:
             if isinstance(operation, Get):
                 self._keyspaces[operation.keyspace].tables.find(operation.key, lookup)
                 read.add((operation.keyspace, operation.key))
         for condition in conditions:
-            record = self._alive(self._keyspaces[condition.keyspace].tables.find(condition.key, lookup))
-            if not _holds(condition, record):
+            if not self._holds(condition, lookup):
                 return Deferred.fromCoroutine(self._when_settled(Outcome(False), conditions, operations))
         if self._commit.broken is not None and not all(isinstance(o, Get) for o in operations):
             return fail(StoreUnavailable(self._commit.broken))
@@ -347,8 +348,18 @@ class Store:
             return outcome
         return await self.transact(conditions, operations)
 
+    def _holds(self, condition: Condition, lookup: PageLookup) -> bool:
+        space = self._keyspaces[condition.keyspace]
+        if isinstance(condition, UnchangedSince):
+            return space.changed <= condition.revision
+        record = self._alive(space.tables.find(condition.key, lookup))
+        if isinstance(condition, Exists):
+            return record is not None
+        return condition.revision == (0 if record is None else record.revision)
+
     def _set(self, change: Change, revision: int, time_ms: int, lookup: PageLookup) -> Undo:
         space = self._keyspaces[change.keyspace]
+        space.changed = revision
         if change.key is None:
             return space.clear(revision)
         entry: Entry
@@ -405,12 +416,6 @@ def _nowhere(ref: PageRef) -> None:
 def _fits(operation: Put | Append) -> bool:
     """Whether a page can hold its key."""
     return len(operation.key if isinstance(operation, Put) else operation.prefix) + 16 <= MAX_KEY
-
-
-def _holds(condition: Condition, record: Record | None) -> bool:
-    if isinstance(condition, Exists):
-        return record is not None
-    return condition.revision == (0 if record is None else record.revision)
 
 
 def _change(operation: Put | Append | Delete | Clear, revision: int, now_ms: int) -> Change:

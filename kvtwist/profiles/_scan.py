@@ -32,6 +32,20 @@ async def scan(
             start = found.resume
 
 
+async def gathered(store: IStore, keyspace: str) -> tuple[list[tuple[bytes, Record]], int]:
+    """
+    Every (key, record) of a keyspace, and the revision of the first slice: if nothing has changed since that one, this
+    is what the keyspace holds.
+    """
+    found = await store.scan(keyspace)
+    revision = found.revision
+    items = list(found.items)
+    if found.resume is not None:
+        async for item in scan(store, keyspace, found.resume):
+            items.append(item)
+    return items, revision
+
+
 @implementer(IPushProducer)
 class _Valve:
     """Open while the connection takes more."""

@@ -24,19 +24,18 @@ from kvtwist.model import (
     DATA,
     JSON,
     STAGED,
-    Condition,
     Delete,
     Get,
     NoRoom,
     Operation,
     Put,
     Record,
-    Unchanged,
+    UnchangedSince,
 )
 from kvtwist.profiles._app import DialectApp, answer_errors, decoded
 from kvtwist.profiles._json import NotJSON, members, parsed, string
 from kvtwist.profiles._reply import as_json, json_error, json_reply, pair
-from kvtwist.profiles._scan import scan
+from kvtwist.profiles._scan import gathered
 from kvtwist.profiles._settings import Settings
 
 DELETION = "application/x-kvtwist-deletion"
@@ -57,6 +56,10 @@ class Transactional:
         self._settings = settings
         self._held: list[Deferred[None]] | None = None
         """Who wants to stage while a commit that was overtaken tries again."""
+        self._staging = 0
+        """How many are staging something right now."""
+        self._quiet: Deferred[None] | None = None
+        """Fires when nobody is."""
         # The largest value, under the largest key with each byte written as \u00XX, and some white space.
         self.max_body = settings.max_value + 6 * settings.max_key + 1024
 
@@ -111,6 +114,9 @@ class Transactional:
     async def _commit_while_nobody_stages(self) -> None:
         self._held = []
         try:
+            while self._staging:
+                self._quiet = Deferred()
+                await self._quiet
             while not await self._commit_unless_overtaken():
                 pass
         finally:
@@ -119,17 +125,16 @@ class Transactional:
                 waiting.callback(None)
 
     async def _commit_unless_overtaken(self) -> bool:
-        """Commit all that is staged, unless some of it was staged anew or committed while it was gathered."""
-        conditions: list[Condition] = []
+        """Commit all that is staged, unless somebody staged or committed something while it was gathered."""
+        staged, revision = await gathered(self._store, STAGED)
         operations: list[Operation] = []
-        async for key, change in scan(self._store, STAGED):
-            conditions.append(Unchanged(STAGED, key, change.revision))
+        for key, change in staged:
             operations.append(Delete(STAGED, key))
             if change.media_type == DELETION:
                 operations.append(Delete(DATA, key))
             else:
                 operations.append(Put(DATA, key, change.value, change.media_type))
-        outcome = await self._store.transact(conditions, operations)
+        outcome = await self._store.transact([UnchangedSince(STAGED, revision)], operations)
         return outcome.committed
 
     async def _one_pair(self, body: bytes) -> tuple[str, bytes]:
@@ -168,9 +173,16 @@ class Transactional:
             through: Deferred[None] = Deferred()
             self._held.append(through)
             await through
-        outcome = await self._store.transact(
-            [], [Get(STAGED, key), Get(DATA, key), Put(STAGED, key, value, media_type)]
-        )
+        self._staging += 1
+        try:
+            outcome = await self._store.transact(
+                [], [Get(STAGED, key), Get(DATA, key), Put(STAGED, key, value, media_type)]
+            )
+        finally:
+            self._staging -= 1
+            if not self._staging and self._quiet is not None:
+                quiet, self._quiet = self._quiet, None
+                quiet.callback(None)
         return outcome.results[0], outcome.results[1]
 
 

@@ -6,8 +6,10 @@ from io import BytesIO
 from typing import Any
 
 from klein import Response
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
+from kvtwist.engine import Limits
 from kvtwist.model import DATA, STAGED
 from kvtwist.profiles import Settings
 from kvtwist.profiles.transactional import Transactional
@@ -79,6 +81,31 @@ class CommitRaceTests(EngineCase):
         self.assertTrue(commit.called, "it looks again and again, and there is always something new")
         self.assertEqual(result_of(commit).code, 204)
         self.journal_jobs.finish()
+
+    def test_a_long_queue_is_committed_as_it_was_at_one_instant(self) -> None:
+        # It takes several slices to look at, and others get their turn in between.
+        self.engine.store.limits = Limits(slice_steps=5)
+        for number in range(40):
+            self.stage(b'{"m%02d":1}' % number)
+        self.journal_jobs.finish()
+        commit = self.commit()
+        first = self.stage(b'{"a":1}')
+        self.journal_jobs.finish()
+        self.successResultOf(first)
+        last = self.stage(b'{"z":1}')
+        turns = 0
+        while not commit.called:
+            reactor.iterate(0)
+            self.journal_jobs.finish()
+            turns += 1
+            self.assertLess(turns, 1000)
+        self.assertEqual(result_of(commit).code, 204)
+        self.successResultOf(last)
+        committed = dict(self.engine.items(DATA))
+        self.assertEqual(len([key for key in committed if key.startswith(b"m")]), 40)
+        self.assertLessEqual(
+            b"z" in committed, b"a" in committed, "what was staged later was committed, what before was not"
+        )
 
 
 def run(handler: Any) -> Deferred[Response]:
