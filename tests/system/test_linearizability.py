@@ -7,8 +7,7 @@ has happened before its death or never will, and the history goes on with the ne
 
 `lsfr` is checked as registers. `transactional` is checked as registers with a queue, `commit` being one operation on
 every key: its spec says what each request does when nothing else goes on, and that is all the checker needs. The
-answers 201 and 200 to `POST /set` are part of it. The queue is short: a commit that goes through more than one slice of
-it is not among the histories here.
+answers 201 and 200 to `POST /set` are part of it. The queue is short; for long ones see the unit test of commit races.
 """
 
 from __future__ import annotations
