@@ -119,18 +119,24 @@ def report(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _header(results: Results, title: str) -> Iterator[str]:
+def _table(results: Results, size: int, title: str, rows: tuple[Row, ...]) -> Iterator[str]:
+    lines = [
+        (row.title or TITLES[row.phase], [_cell(results, size, contender, row) for contender in results.contenders()])
+        for row in rows
+    ]
+    yield from _lines(results, title, lines)
+
+
+def _lines(results: Results, title: str, lines: list[tuple[str, list[str]]]) -> Iterator[str]:
+    """A table without the lines that have nothing to say, if any is left."""
+    kept = [(name, cells) for name, cells in lines if set(cells) != {NOTHING}]
+    if not kept:
+        return
     columns = results.contenders()
     yield f"| {title} | {' | '.join(columns)} |"
     yield f"|---|{'---:|' * len(columns)}"
-
-
-def _table(results: Results, size: int, title: str, rows: tuple[Row, ...]) -> Iterator[str]:
-    yield from _header(results, title)
-    for row in rows:
-        cells = [_cell(results, size, contender, row) for contender in results.contenders()]
-        if any(cell != NOTHING for cell in cells):
-            yield f"| {row.title or TITLES[row.phase]} | {' | '.join(cells)} |"
+    for name, cells in kept:
+        yield f"| {name} | {' | '.join(cells)} |"
     yield ""
 
 
@@ -149,12 +155,10 @@ def _plus_minus(found: Spread) -> str:
 
 
 def _holds(results: Results, size: int) -> Iterator[str]:
-    yield from _header(results, "reactor thread held, ms: p50 / p99 / p99.9 / longest (time in holds over 20 ms)")
-    for phase in HELD:
-        cells = [_hold(results, size, phase, contender) for contender in results.contenders()]
-        if any(cell != NOTHING for cell in cells):
-            yield f"| {TITLES[phase]} | {' | '.join(cells)} |"
-    yield ""
+    title = "reactor thread held, ms: p50 / p99 / p99.9 / longest (time in holds over 20 ms)"
+    contenders = results.contenders()
+    lines = [(TITLES[phase], [_hold(results, size, phase, contender) for contender in contenders]) for phase in HELD]
+    yield from _lines(results, title, lines)
 
 
 def _hold(results: Results, size: int, phase: str, contender: str) -> str:

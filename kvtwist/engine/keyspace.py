@@ -132,13 +132,13 @@ class Keyspace:
     """
     :ivar tables: what it holds.
     :ivar cleared: the revision of its last `Clear`; what is missing here is missing since then.
-    :ivar changed: the revision of its last change, even if that was taken back.
+    :ivar changed: the revision of its last change; after a start, that of the manifest until there is a newer one.
     """
 
-    def __init__(self, on_disk: bool = True) -> None:
+    def __init__(self, on_disk: bool = True, changed: int = 0) -> None:
         self.tables = Tables(on_disk)
         self.cleared = 0
-        self.changed = 0
+        self.changed = changed
         self._on_disk = on_disk
 
     def clear(self, revision: int) -> Callable[[], object]:

@@ -77,10 +77,11 @@ class Store:
         self._timeline = timeline
         self._storage = storage
         self._commit: GroupCommit | MemoryCommit = MemoryCommit()
-        self._keyspaces: dict[str, Keyspace] = defaultdict(partial(Keyspace, on_disk=storage is not None))
+        self._keyspaces: dict[str, Keyspace] = defaultdict(self._new_keyspace)
+        self._opened_at = 0
         self._cache = PageCache(self.limits.pages)
         self._loading: dict[int, list[Deferred[Page]]] = {}
-        self._line: deque[tuple[Sequence[Operation], Deferred[None]]] = deque()
+        self._line: deque[tuple[Sequence[Operation], Deferred[None], Deferred[None]]] = deque()
         """Who waits while memory is full."""
         self._closed = False
         self._read_no_more = False
@@ -119,6 +120,7 @@ class Store:
 
     def _recover(self, storage: Storage, recovery: Recovery) -> GroupCommit:
         manifest = storage.open()
+        self._opened_at = manifest.revision
         try:
             for name, runs in manifest.keyspaces.items():
                 self._keyspaces[name].tables.install(runs)
@@ -127,6 +129,7 @@ class Store:
             for transaction in storage.replay(recovery):
                 for change in transaction.changes:
                     self._set(change, transaction.revision, transaction.time_ms, _nowhere)
+                    self._keyspaces[change.keyspace].changed = transaction.revision
                 self._timeline.not_before(transaction.time_ms)
                 revision = transaction.revision
             storage.begin(revision)
@@ -228,16 +231,22 @@ class Store:
 
     async def _transact_when_room(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
         turn: Deferred[None] = Deferred()
-        self._line.append((operations, turn))
+        applied: Deferred[None] = Deferred()
+        self._line.append((operations, turn, applied))
         if len(self._line) == 1:
             Deferred.fromCoroutine(self._serve_line()).addErrback(lambda f: log.failure("nobody is served any more", f))
-        await turn
-        return await self._transact_when_known(conditions, operations)
+        try:
+            await turn
+            pinned = await self._pages_of(conditions, operations)
+            outcome = self._transact_now(conditions, operations, pinned)
+        finally:
+            applied.callback(None)
+        return await outcome
 
     async def _serve_line(self) -> None:
         """Let those who wait go on, in order. (A chain of locks would nest as deep as the line is long.)"""
         while self._line:
-            operations, turn = self._line[0]
+            operations, turn, applied = self._line[0]
             try:
                 room = self.housekeeping.room(operations)
             except StoreError as error:
@@ -247,11 +256,14 @@ class Store:
             if room is not None:
                 await room
             else:
-                self._line.popleft()
                 turn.callback(None)
+                await applied
+                self._line.popleft()
 
     async def _transact_when_known(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
         pinned = await self._pages_of(conditions, operations)
+        if self._must_wait(operations):  # others have gone on as well when the page came
+            return await self._transact_when_room(conditions, operations)
         return await self._transact_now(conditions, operations, pinned)
 
     async def _pages_of(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> _Pinned:
@@ -295,6 +307,9 @@ class Store:
             else:
                 change = _change(operation, revision, now_ms)
                 changes.append(change)
+                space = self._keyspaces[change.keyspace]
+                undo.append(partial(setattr, space, "changed", space.changed))
+                space.changed = revision
                 # What was not read is not looked for on disk either, just to count it: see `Usage`.
                 known = lookup if (change.keyspace, change.key) in read else _nowhere
                 undo.append(self._set(change, revision, now_ms, known))
@@ -329,6 +344,9 @@ class Store:
 
     # --- how it does that -----------------------------------------------------------------------------------------
 
+    def _new_keyspace(self) -> Keyspace:
+        return Keyspace(self._storage is not None, self._opened_at)
+
     def _cached(self, ref: PageRef) -> Page | None:
         return self._cache.get(ref.number)
 
@@ -359,7 +377,6 @@ class Store:
 
     def _set(self, change: Change, revision: int, time_ms: int, lookup: PageLookup) -> Undo:
         space = self._keyspaces[change.keyspace]
-        space.changed = revision
         if change.key is None:
             return space.clear(revision)
         entry: Entry

@@ -43,7 +43,7 @@ from kvtwist.model import (
     Outcome,
     Put,
     Record,
-    Unchanged,
+    UnchangedSince,
 )
 
 P = ParamSpec("P")
@@ -466,7 +466,17 @@ class Engine:
         return self.recovery
 
     def die(self) -> None:
-        """End as a process does that is killed."""
+        """
+        End as a process does that is killed.
+
+        What is left of its store still hangs together by Deferreds, and Python closes coroutines when it finds them
+        unused: whatever happens there then must not reach the disk any more.
+        """
+        dead = InlineWorker()
+        dead.stop()
+        self.storage.page_worker = dead
+        if hasattr(self.storage, "commit"):
+            self.storage.commit._worker = dead
         self.storage.release()
         self.disk.abandon()
         for call in self.clock.getDelayedCalls():
@@ -559,12 +569,14 @@ class Model:
     def __init__(self) -> None:
         self.revision = 0
         self._keyspaces: dict[str, dict[bytes, Record]] = {}
+        self._changed: dict[str, int] = {}
 
     def copy(self) -> Model:
         """One that goes its own way from here."""
         other = Model()
         other.revision = self.revision
         other._keyspaces = {name: dict(records) for name, records in self._keyspaces.items()}
+        other._changed = dict(self._changed)
         return other
 
     def contents(self, now_ms: int) -> dict[str, dict[bytes, Record]]:
@@ -578,12 +590,8 @@ class Model:
 
     def transact(self, conditions: Sequence[Condition], operations: Sequence[Operation], now_ms: int) -> Outcome:
         """What `IStore.transact` says."""
-        for condition in conditions:
-            record = self.records(condition.keyspace, now_ms).get(condition.key)
-            if isinstance(condition, Exists) and record is None:
-                return Outcome(False)
-            if isinstance(condition, Unchanged) and condition.revision != (record.revision if record else 0):
-                return Outcome(False)
+        if not all(self._holds(condition, now_ms) for condition in conditions):
+            return Outcome(False)
         results: list[Record | None] = []
         if not all(isinstance(operation, Get) for operation in operations):
             self.revision += 1
@@ -591,9 +599,18 @@ class Model:
             if isinstance(operation, Get):
                 results.append(self.records(operation.keyspace, now_ms).get(operation.key))
             else:
+                self._changed[operation.keyspace] = self.revision
                 self._change(self._keyspaces.setdefault(operation.keyspace, {}), operation, now_ms)
                 results.append(None)
         return Outcome(True, results)
+
+    def _holds(self, condition: Condition, now_ms: int) -> bool:
+        if isinstance(condition, UnchangedSince):
+            return self._changed.get(condition.keyspace, 0) <= condition.revision
+        record = self.records(condition.keyspace, now_ms).get(condition.key)
+        if isinstance(condition, Exists):
+            return record is not None
+        return condition.revision == (record.revision if record else 0)
 
     def _change(self, records: dict[bytes, Record], operation: Put | Append | Delete | Clear, now_ms: int) -> None:
         if isinstance(operation, Clear):

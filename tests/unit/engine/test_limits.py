@@ -17,6 +17,7 @@ from kvtwist.model import (
     STAGED,
     Clear,
     Delete,
+    Get,
     NoRoom,
     Operation,
     Outcome,
@@ -123,6 +124,22 @@ class MemtableLimitTests(LimitCase):
         for deferred in waiting:
             self.assertNoResult(deferred)
         self.finish()
+        for deferred in waiting:
+            self.assertTrue(self.successResultOf(deferred).committed)
+
+    def test_those_who_wait_for_a_page_do_not_all_go_on_at_once(self) -> None:
+        for _ in range(40):
+            self.put()
+        self.finish()
+        waiting: list[Deferred[Outcome]] = []
+        for number in range(300):
+            key = b"%04d" % (number % 40)
+            waiting.append(self.store.transact([], [Get(DATA, key), put(b"new%d" % number, bytes(500))]))
+        while self.journal_jobs or self.page_jobs:
+            for jobs in (self.journal_jobs, self.page_jobs):
+                if jobs:
+                    jobs.step()
+                self.assertLess(self.cost(), 2.2 * MEMTABLES)
         for deferred in waiting:
             self.assertTrue(self.successResultOf(deferred).committed)
 

@@ -36,6 +36,7 @@ from kvtwist.model import (
     Record,
     Slice,
     Unchanged,
+    UnchangedSince,
 )
 from tests.support.engine import Engine, FaultyDisk, Model, SteppedWorker, new_directory, put, result_of, whole_scan
 
@@ -74,6 +75,7 @@ conditions = st.lists(
     st.one_of(
         st.builds(Exists, keyspaces, keys),
         st.builds(Unchanged, keyspaces, keys, st.integers(0, 9)),
+        st.builds(UnchangedSince, keyspaces, st.integers(0, 30)),
     ),
     max_size=2,
 )
@@ -231,6 +233,8 @@ class InterleavedMachine(Machine):
         submit = commit.submit
 
         def witnessed(transaction: Transaction, undo: Any) -> Deferred[None]:
+            if commit is not self.engine.storage.commit:
+                return Deferred()  # of a process that has died
             assert transaction.revision == commit.assigned + 1
             del self.states[transaction.revision :]
             self.states.append(applied(self.states[-1], transaction))

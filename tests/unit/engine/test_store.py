@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -19,14 +20,16 @@ from kvtwist.model import (
     Delete,
     Exists,
     Get,
+    NoRoom,
     Operation,
     Outcome,
     Record,
     StoreUnavailable,
     Unchanged,
+    UnchangedSince,
     Usage,
 )
-from tests.support.engine import Engine, EngineCase, SteppedWorker, finish, put, result_of, whole_scan
+from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, finish, put, result_of, whole_scan
 
 
 class TransactionTests(EngineCase):
@@ -99,6 +102,41 @@ class TransactionTests(EngineCase):
                 self.engine.delete(b"result")
                 if checkpoints:
                     self.engine.checkpoint()
+
+    def test_a_condition_may_be_about_a_whole_keyspace(self) -> None:
+        def holds(revision: int, keyspace: str = DATA) -> bool:
+            return self.engine.do(conditions=[UnchangedSince(keyspace, revision)]).committed
+
+        self.assertTrue(holds(0))
+        self.engine.put(b"k", b"1")
+        self.engine.put(b"k", b"1", keyspace=STAGED)
+        self.engine.delete(b"none")
+        self.assertEqual([holds(revision) for revision in range(5)], [False, False, False, True, True])
+        self.assertEqual([holds(revision, STAGED) for revision in range(5)], [False, False, True, True, True])
+        for _ in range(2):
+            self.engine.checkpoint()
+            self.engine.reopen()
+            self.assertEqual([holds(revision) for revision in (2, 3, 4)], [False, True, True])
+        self.engine.do(Clear(DATA))
+        self.assertEqual([holds(revision) for revision in (3, 4)], [False, True])
+
+    def test_what_was_taken_back_has_changed_no_keyspace(self) -> None:
+        disk = self.engine.disk
+        assert isinstance(disk, FaultyDisk)
+        self.engine.put(b"k", b"1")
+        disk.fail("write", errno.ENOSPC)
+        self.failureResultOf(self.engine.store.transact([], [put(b"k", b"2")]), NoRoom)
+        revision = result_of(self.engine.store.scan(DATA)).revision
+        self.assertTrue(self.engine.do(conditions=[UnchangedSince(DATA, revision)]).committed)
+
+    def test_a_slice_tells_the_revision_that_it_shows(self) -> None:
+        for number in range(3):
+            self.assertEqual(result_of(self.engine.store.scan(DATA)).revision, number)
+            self.engine.put(b"k", b"1")
+        self.engine.checkpoint()
+        self.engine.reopen()
+        for limit in (1, 1000):
+            self.assertEqual(result_of(self.engine.store.scan(DATA, limit=limit)).revision, 3)
 
     def test_conditions_see_what_was_there_before_the_operations(self) -> None:
         self.assertTrue(self.engine.do(put(b"k", b"1"), conditions=[Unchanged(DATA, b"k", 0)]).committed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from io import BytesIO
 from typing import Any
 
@@ -10,10 +11,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from kvtwist.engine import Limits
-from kvtwist.model import DATA, STAGED
+from kvtwist.model import DATA, STAGED, NoRoom
 from kvtwist.profiles import Settings
 from kvtwist.profiles.transactional import Transactional
-from tests.support.engine import Engine, EngineCase, SteppedWorker, result_of
+from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, failure_of, result_of
 
 
 class Body:
@@ -26,9 +27,12 @@ class Body:
 class CommitRaceTests(EngineCase):
     """The test decides when the journal is written."""
 
+    disk: FaultyDisk
+
     def make_engine(self) -> Engine:
+        self.disk = FaultyDisk()
         self.journal_jobs = SteppedWorker()
-        return Engine(self.path / "store", journal=self.journal_jobs)
+        return Engine(self.path / "store", disk=self.disk, journal=self.journal_jobs)
 
     def setUp(self) -> None:
         super().setUp()
@@ -48,6 +52,50 @@ class CommitRaceTests(EngineCase):
         self.assertEqual([self.successResultOf(done).code for done in commits], [204, 204])
         self.assertEqual(self.engine.items(STAGED), [])
         self.assertEqual(self.engine.items(DATA), [(b"k%d" % n, b"%d" % n) for n in range(5)])
+
+    def test_it_comes_to_an_end_behind_a_change_that_found_no_room(self) -> None:
+        self.stage(b'{"k":1}')
+        self.journal_jobs.finish()
+        self.disk.fail("write", errno.ENOSPC)
+        lost = [self.stage(b'{"k":2}'), self.stage(b'{"l":2}')]
+        self.journal_jobs.finish()
+        for deferred in lost:
+            self.failureResultOf(deferred, NoRoom)
+        self.allow_transactions(50)
+        commit = self.commit()
+        self.journal_jobs.finish()
+        self.assertEqual(self.successResultOf(commit).code, 204)
+        self.assertEqual(self.engine.items(DATA), [(b"k", b"1")])
+
+    def test_one_that_finds_no_room_holds_up_nobody(self) -> None:
+        self.stage(b'{"k":1}')
+        self.journal_jobs.finish()
+        self.disk.fail("write", errno.ENOSPC)
+        commits = [self.commit(), self.commit()]
+        staged = self.stage(b'{"k":2}')
+        self.allow_transactions(50)
+        self.journal_jobs.finish()
+        for deferred in (*commits, staged):
+            self.assertTrue(deferred.called)
+            self.assertIn(type(failure_of(deferred)), (type(None), NoRoom))
+        again = self.commit()
+        self.journal_jobs.finish()
+        self.assertEqual(self.successResultOf(again).code, 204)
+        self.assertEqual(self.engine.items(STAGED), [])
+        self.assertEqual([key for key, _ in self.engine.items(DATA)], [b"k"])
+
+    def allow_transactions(self, count: int) -> None:
+        """Let so many succeed, and then none: what would go on for ever ends here."""
+        transact = self.engine.store.transact
+        left = [None] * count
+
+        def counted(*arguments: Any) -> Any:
+            if not left:
+                raise AssertionError("it goes on for ever")
+            left.pop()
+            return transact(*arguments)
+
+        self.patch(self.engine.store, "transact", counted)
 
     def test_what_is_staged_meanwhile_is_committed_or_stays(self) -> None:
         for steps in range(8):
