@@ -66,17 +66,21 @@ def options(arguments: list[str]) -> argparse.Namespace:
 
 
 def measure(chosen: argparse.Namespace, place: Path, how: str) -> Results:
-    """Run everything that was asked for."""
+    """Run everything that was asked for. What there is when it ends early is kept, too."""
     sizes = chosen.sizes or ([10_000] if chosen.quick else [10_000, 100_000, 1_000_000])
     if file_system(place) == "tmpfs":
         print(f"{place} is in memory: what is measured there says nothing of a disk (see --dir)", file=sys.stderr)
     entrants = chosen.contenders or [entrant(name) for name in (QUICK if chosen.quick else DEFAULT)]
     results = Results(machine(place), source_version(ROOT), how, time.strftime("%Y-%m-%d"))
     print(results.machine, file=sys.stderr)
-    for keys in sizes:
-        rounds = chosen.rounds or (1 if chosen.quick else _ROUNDS.get(keys, 1))
-        run = Run(keys, rounds, chosen.quick, entrants, chosen.only, place, _tell)
-        results.results += run.results()
+    try:
+        for keys in sizes:
+            rounds = chosen.rounds or (1 if chosen.quick else _ROUNDS.get(keys, 1))
+            run = Run(keys, rounds, chosen.quick, entrants, chosen.only, place, _tell)
+            results.results.extend(run.results())
+    finally:
+        if chosen.json is not None:
+            results.save(chosen.json)
     return results
 
 
@@ -94,8 +98,6 @@ def main(arguments: list[str]) -> int:
         how = shlex.join(["python", "bench/engine.py", *arguments])
         with tempfile.TemporaryDirectory(prefix="kvtwist-bench-", dir=chosen.dir) as place:
             results = measure(chosen, Path(place), how)
-    if chosen.json is not None:
-        results.save(chosen.json)
     text = tables.report(results)
     print(text)
     if chosen.write_docs:

@@ -120,6 +120,8 @@ def _panel(axes: Any, results: Results, panel: Panel) -> None:
     _decades(axes)
     if panel.limit is not None:
         name, value = panel.limit
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, value / 1.5), max(high, value * 2))
         axes.axhline(value, color="#888888", linewidth=0.8, linestyle="--")
         axes.annotate(f"goal: {name}", (sizes[0] / 1.5, value), fontsize=8, color="#666666", va="bottom")
     axes.grid(True, which="major", linewidth=0.4)

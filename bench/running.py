@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Timer
 
@@ -44,9 +44,8 @@ class Run:
     place: Path
     tell: Callable[[str], None]
 
-    def results(self) -> list[Result]:
+    def results(self) -> Iterator[Result]:
         """Run them. A phase that fails is told of and left out; so are those that need it."""
-        results: list[Result] = []
         entrants = [e for e in self.entrants if e.largest is None or self.size <= e.largest]
         for number in range(self.rounds):
             # Who comes first changes from round to round, so that nobody always has the quieter moment.
@@ -57,12 +56,11 @@ class Run:
                 for entrant in order:
                     if entrant.name not in lost and phase.needs in (None, *entrant.can):
                         result = self._one(phase, entrant, number)
-                        results.append(result)
+                        yield result
                         if result.error and phase.kept:
                             lost.add(entrant.name)
             for entrant in order:
                 shutil.rmtree(self._directory(entrant), ignore_errors=True)
-        return results
 
     def _phases(self) -> list[Phase]:
         asked = self.only | {FOUNDATION} | ({"kill"} if "recover" in self.only else frozenset())
