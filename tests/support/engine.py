@@ -568,6 +568,8 @@ class Model:
 
     def __init__(self) -> None:
         self.revision = 0
+        self.started_at = 0
+        """Up to where a store has forgotten when each keyspace changed: the revision of the manifest it started with."""
         self._keyspaces: dict[str, dict[bytes, Record]] = {}
         self._changed: dict[str, int] = {}
 
@@ -606,7 +608,7 @@ class Model:
 
     def _holds(self, condition: Condition, now_ms: int) -> bool:
         if isinstance(condition, UnchangedSince):
-            return self._changed.get(condition.keyspace, 0) <= condition.revision
+            return max(self._changed.get(condition.keyspace, 0), self.started_at) <= condition.revision
         record = self.records(condition.keyspace, now_ms).get(condition.key)
         if isinstance(condition, Exists):
             return record is not None

@@ -192,6 +192,7 @@ class StoreMachine(Machine):
         if orderly:
             result_of(self.engine.close())
         self.engine.reopen()
+        self.model.started_at = self.engine.storage.manifest.revision
 
     @invariant()
     def holds_the_same(self) -> None:
