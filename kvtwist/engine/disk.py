@@ -17,6 +17,22 @@ class Disk:
         """Open a new, empty file for writing, in place of any of that name. Returns its descriptor."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
+    def reopen(self, path: str) -> int:
+        """Open a file that is there to write over what it holds, from its beginning. Returns its descriptor."""
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def size(self, descriptor: int) -> int:
+        """How long a file is."""
+        return os.fstat(descriptor).st_size
+
+    def extend(self, descriptor: int, size: int) -> None:
+        """Make a file longer by so many zeros. The next write still goes behind the last one."""
+        end = os.fstat(descriptor).st_size
+        view = memoryview(bytes(size))
+        while view:
+            written = os.pwrite(descriptor, view, end)
+            view, end = view[written:], end + written
+
     def write(self, descriptor: int, data: bytes) -> None:
         """Write all of the data behind what was written before."""
         view = memoryview(data)

@@ -23,7 +23,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from kvtwist.engine import Limits, Store, merging
+from kvtwist.engine import Limits, Store, journal, merging
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.journal import Recovery
 from kvtwist.engine.storage import Storage
@@ -199,6 +199,16 @@ class WatchedDisk(Disk):
             self.paths[descriptor] = path
         return descriptor
 
+    def reopen(self, path: str) -> int:
+        with self._told("reopen", path):
+            descriptor = super().reopen(path)
+            self.paths[descriptor] = path
+        return descriptor
+
+    def extend(self, descriptor: int, size: int) -> None:
+        with self._told("extend", self.paths[descriptor]):
+            super().extend(descriptor, size)
+
     def write(self, descriptor: int, data: bytes) -> None:
         with self._told("write", self.paths[descriptor]):
             super().write(descriptor, data)
@@ -223,6 +233,9 @@ class WatchedDisk(Disk):
     def rename(self, old: str, new: str) -> None:
         with self._told("rename", new):
             super().rename(old, new)
+            for descriptor, path in self.paths.items():
+                if path == old:
+                    self.paths[descriptor] = new
 
     def remove(self, path: str) -> None:
         with self._told("remove", path):
@@ -308,9 +321,16 @@ class SmallDisk(WatchedDisk):
         return sum(path.stat().st_size for path in self._root.rglob("*") if path.is_file())
 
     def write(self, descriptor: int, data: bytes) -> None:
-        room = max(self.capacity - self.used(), 0)
+        inside = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
+        room = max(self.capacity - self.used(), 0) + inside
         super().write(descriptor, data[:room])
         if len(data) > room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def extend(self, descriptor: int, size: int) -> None:
+        room = max(self.capacity - self.used(), 0)
+        super().extend(descriptor, min(size, room))
+        if size > room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -634,6 +654,7 @@ class EngineCase(TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(merging, "PAGE_SIZE", 100)
+        self.patch(journal, "EXTENT", 300)
         self.engine = self.make_engine()
         self.engine.open()
         self.addCleanup(lambda: self.engine.die())

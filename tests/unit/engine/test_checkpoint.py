@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from kvtwist.engine import Limits, merging
+from kvtwist.engine import Limits, journal, merging
 from kvtwist.engine.checkpoints import RETRY_SECONDS
 from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, NoRoom, Operation, Record
 from tests.support.engine import (
@@ -58,7 +58,8 @@ class CheckpointTests(EngineCase):
             self.engine.checkpoint()
             self.assertEqual(len(self.engine.files("pages/")), len(self.refs()))
             self.assertEqual(len(self.engine.files("manifest")), 1)
-            self.assertEqual(len(self.engine.files("journal")), 1)
+            self.assertEqual(len(self.engine.files("journal-0")), 1)
+            self.assertEqual(len(self.engine.files("journal")), 2, "one may be kept as a spare")
 
     def test_what_changed_is_written_as_a_run_of_its_own_until_merging_is_worth_it(self) -> None:
         self.patch(merging, "SMALL", 0)
@@ -437,6 +438,7 @@ class CrashTests(TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(merging, "PAGE_SIZE", 100)
+        self.patch(journal, "EXTENT", 300)
         self.root = self.path / "store"
         self.root.mkdir()
         self.album = self.path / "album"

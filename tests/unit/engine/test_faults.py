@@ -469,11 +469,27 @@ class FullDiskTests(EngineCase):
         self.engine.put(b"more", bytes(100))
 
     def test_a_checkpoint_frees_the_room_of_the_journal(self) -> None:
+        used = []
         for number in range(60):
             self.engine.put(b"k", bytes(100))
             if number % 10 == 9:
                 self.engine.checkpoint()
-        self.assertLess(self.disk.used(), 1000)
+                used.append(self.disk.used())
+        # One segment is in use, and one is kept for the next.
+        self.assertEqual(len(self.engine.files("journal")), 2)
+        self.assertEqual(used[-1], used[1])
+
+    def test_a_spare_segment_makes_way(self) -> None:
+        for _ in range(10):
+            self.engine.put(b"k", bytes(100))
+        self.engine.checkpoint()
+        self.assertEqual(len(self.engine.files("journal-spare")), 1)
+        spare = (self.engine.path / "journal-spare").stat().st_size
+        self.disk.capacity = self.disk.used() + 100
+        value = bytes(spare - 500)
+        self.assertIsInstance(failure_of(self.engine.store.transact([], [put(b"large", value)])), NoRoom)
+        self.assertEqual(self.engine.files("journal-spare"), [])
+        self.engine.put(b"large", value)
 
 
 class ClearedTests(FaultCase):

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from kvtwist.engine import Limits, merging
+from kvtwist.engine import Limits, journal, merging
 from kvtwist.engine.journal import Transaction
 from kvtwist.model import (
     DATA,
@@ -91,7 +91,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._scale = {name: getattr(merging, name) for name in SCALE}
+        self._extent = journal.EXTENT
         set_scale(SCALE)
+        journal.EXTENT = 300
         self.directory = new_directory()
         self.disk = FaultyDisk()
         self.engine = Engine(
@@ -104,6 +106,7 @@ class Machine(RuleBasedStateMachine):
         self.engine.die()
         shutil.rmtree(self.directory, ignore_errors=True)
         set_scale(self._scale)
+        journal.EXTENT = self._extent
 
 
 def set_scale(scale: dict[str, Any]) -> None:
