@@ -83,6 +83,19 @@ class Put(Struct, frozen=True):
     ttl_ms: int | None = None
 
 
+class Restore(Put, frozen=True):
+    """
+    Write a record as it was in another store, or at another time: with its own times in place of the transaction's.
+
+    :ivar ttl_ms: of no meaning here.
+    :ivar modified_ms: when it was written.
+    :ivar expires_ms: from when on it does not exist, or None for never.
+    """
+
+    modified_ms: int = 0
+    expires_ms: int | None = None
+
+
 class Append(Struct, frozen=True):
     """
     Write a record under `prefix` followed by the transaction's time and revision, 8 big-endian bytes each: later

@@ -31,6 +31,7 @@ from kvtwist.ops.system import raise_file_limit
 from kvtwist.profiles import PROFILES, Settings
 from kvtwist.web import Dispatcher, HTTPService, StoreSite
 from kvtwist.web.dispatch import Observer
+from kvtwist.web.inflight import InFlight
 
 DEFAULT_PROFILE = "transactional"
 DEFAULT_DIRECTORY = "kvtwist-data"
@@ -94,6 +95,7 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("max-value", None, "8MiB", "Largest value.", size),
     ("max-key", None, "4KiB", "Largest key, where the profile's spec sets no limit.", key_size),
     ("max-staged", None, "64MiB", "How much may wait for POST /commit.", size),
+    ("max-in-flight", None, "128MiB", "What all requests that are being answered may take; past it, 503.", size),
     ("access-log", None, "off", "off, common or json.", _one_of("off", *FORMATS)),
 ]
 """Name, letter, default, description, and what makes a value of the text."""
@@ -211,7 +213,9 @@ def makeService(options: Mapping[str, Any]) -> Server:
     profiles = [PROFILES[name](store, settings) for name in options["profile"]]
     dispatcher = Dispatcher(profiles, reactor, observers)
     metrics.in_flight = lambda: dispatcher.in_flight
-    site = StoreSite(dispatcher, reactor)
+    in_flight = InFlight(options["max-in-flight"])
+    metrics.in_flight_bytes = lambda: in_flight.held
+    site = StoreSite(dispatcher, reactor, in_flight)
 
     server = Server()
     StoreService(store, "memory" if storage is None else storage.path).setServiceParent(server)

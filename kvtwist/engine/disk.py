@@ -7,6 +7,7 @@ runs. Each may raise `OSError`.
 
 from __future__ import annotations
 
+import errno
 import os
 
 
@@ -78,6 +79,14 @@ class Disk:
         with open(path, "rb") as file:
             return file.read()
 
+    def size(self, path: str) -> int:
+        """How many bytes a file has."""
+        return os.stat(path).st_size
+
+    def link(self, old: str, new: str) -> None:
+        """Give a file a second name, that none has yet."""
+        os.link(old, new)
+
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, in place of any that had it."""
         os.replace(old, new)
@@ -101,3 +110,33 @@ class Disk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class ReadOnlyDisk(Disk):
+    """
+    For whoever looks at a store and must not touch it.
+
+    What a start does to the end of the journal it leaves undone; every other change is refused.
+    """
+
+    def create(self, path: str) -> int:
+        raise _read_only(path)
+
+    def cut_file(self, path: str, size: int) -> None:
+        """Leave a torn tail where it is."""
+
+    def link(self, old: str, new: str) -> None:
+        raise _read_only(new)
+
+    def rename(self, old: str, new: str) -> None:
+        raise _read_only(new)
+
+    def remove(self, path: str) -> None:
+        raise _read_only(path)
+
+    def make_directory(self, path: str) -> None:
+        raise _read_only(path)
+
+
+def _read_only(path: str) -> OSError:
+    return OSError(errno.EROFS, os.strerror(errno.EROFS), path)

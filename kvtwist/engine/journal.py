@@ -55,13 +55,18 @@ _is_segment = re.compile(r"journal-(\d{20})\.log").fullmatch
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """A record that was written; removed, where `value` is None; all of a keyspace, where `key` is None too."""
+    """
+    A record that was written; removed, where `value` is None; all of a keyspace, where `key` is None too.
+
+    :ivar modified_ms: None: it was written when its transaction was made.
+    """
 
     keyspace: str
     key: bytes | None
     value: bytes | None = None
     media_type: str = ""
     expires_ms: int | None = None
+    modified_ms: int | None = None
 
 
 class Transaction(msgspec.Struct, frozen=True, gc=False):
@@ -80,7 +85,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 # On disk a batch is [synced, first revision, its time, transactions]; a transaction [ms later than the one before,
-# changes ...]; a change [keyspace, key, value, media type, expires] without what is None at its end. What kvtwist
+# changes ...]; a change [keyspace, key, value, media type, expires, modified] without what is None at its end. What kvtwist
 # itself names goes by number. Written in full, a record of 100 bytes would take a quarter more.
 _NAMES = (DATA, STAGED, HISTORY, JSON, TEXT, OCTETS)
 _NUMBERS: dict[str, int | str] = {name: number for number, name in enumerate(_NAMES)}
@@ -103,6 +108,8 @@ def _encode_change(change: Change) -> tuple[object, ...]:
     if change.value is None:
         return (keyspace,) if change.key is None else (keyspace, change.key)
     media_type = _NUMBERS.get(change.media_type, change.media_type)
+    if change.modified_ms is not None:
+        return keyspace, change.key, change.value, media_type, change.expires_ms, change.modified_ms
     if change.expires_ms is None:
         return keyspace, change.key, change.value, media_type
     return keyspace, change.key, change.value, media_type, change.expires_ms
@@ -124,8 +131,9 @@ def _decode_change(
     value: bytes | None = None,
     media_type: int | str = "",
     expires_ms: int | None = None,
+    modified_ms: int | None = None,
 ) -> Change:
-    return Change(_name(keyspace), key, value, _name(media_type), expires_ms)
+    return Change(_name(keyspace), key, value, _name(media_type), expires_ms, modified_ms)
 
 
 def _name(name: int | str) -> str:
@@ -280,6 +288,36 @@ def _check_torn(content: bytes, path: str, offset: int, salt: bytes, revision: i
         if frame is not None and frame[0].synced > revision:
             raise StoreDamaged(f"{_damaged(path, offset, revision)}; byte {behind} builds on it")
         behind = content.find(MAGIC, behind + 1)
+
+
+# --- reading what is damaged, see kvtwist.engine.inspection -----------------------------------------------------------
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """A frame, and the bytes of its segment that it takes."""
+
+    start: int
+    end: int
+    batch: Batch
+
+
+def header_of(content: bytes) -> tuple[bytes, bool, int]:
+    """The salt of a segment, whether the header that it stands in is whole, and where that ends."""
+    salt = content[len(SEGMENT_HEADER) : len(SEGMENT_HEADER) + _SALT.size]
+    return salt, content.startswith(_header(salt)), min(_HEADER_SIZE, len(content))
+
+
+def whole_frames(content: bytes, salt: bytes) -> Iterator[Frame]:
+    """Every frame of a segment that is what was written, in the order of the bytes, whatever lies between."""
+    data = memoryview(content)
+    offset = content.find(MAGIC)
+    while offset >= 0:
+        end = offset + 1
+        frame = _frame_at(data, offset, salt)
+        if frame is not None:
+            batch, end = frame
+            yield Frame(offset, end, batch)
+        offset = content.find(MAGIC, end)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

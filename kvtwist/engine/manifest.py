@@ -7,6 +7,7 @@ The manifest: which pages make up the store at one revision. Beside the journal 
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 
@@ -18,6 +19,7 @@ from kvtwist.model import StoreDamaged
 
 MANIFEST_HEADER = b"kvtmani1"
 _CHECKSUM = struct.Struct("<I")
+_is_manifest = re.compile(r"manifest-(\d{20})").fullmatch
 
 
 class Manifest(msgspec.Struct, frozen=True, array_like=True):
@@ -46,6 +48,12 @@ def _path(directory: str, revision: int) -> str:
     return os.path.join(directory, f"manifest-{revision:020d}")
 
 
+def found(disk: Disk, directory: str) -> list[tuple[int, str]]:
+    """(revision, path) of each manifest in a directory, oldest first."""
+    names = [_is_manifest(name) for name in disk.names(directory)]
+    return [(int(name[1]), os.path.join(directory, name[0])) for name in names if name is not None]
+
+
 def _names(disk: Disk, directory: str) -> list[str]:
     return [name for name in disk.names(directory) if name.startswith("manifest-")]
 
@@ -56,16 +64,25 @@ def load(disk: Disk, directory: str) -> Manifest:
 
     :raises StoreDamaged: when it is not what was written.
     """
-    whole = [name for name in _names(disk, directory) if not name.endswith(".new")]
-    if not whole:
-        return Manifest()
-    path = os.path.join(directory, whole[-1])
+    manifests = found(disk, directory)
+    return read(disk, manifests[-1][1]) if manifests else Manifest()
+
+
+def read(disk: Disk, path: str) -> Manifest:
+    """
+    The manifest in a file.
+
+    :raises StoreDamaged: when it is not what was written.
+    """
     content = disk.read(path)
     start = len(MANIFEST_HEADER) + _CHECKSUM.size
     payload = content[start:]
     if content[:start] != MANIFEST_HEADER + _CHECKSUM.pack(zlib.crc32(payload)):
         raise StoreDamaged(f"{path}: the manifest is damaged")
-    return _decode(payload)
+    try:
+        return _decode(payload)
+    except msgspec.MsgspecError as error:
+        raise StoreDamaged(f"{path}: the manifest cannot be understood ({error})") from error
 
 
 def save(disk: Disk, directory: str, manifest: Manifest) -> None:

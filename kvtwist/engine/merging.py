@@ -23,7 +23,7 @@ from attrs import define
 
 from kvtwist.engine.memtable import Memtable
 from kvtwist.engine.page import TOMBSTONE, encode_page, encode_record, expires_of, tombstone_of, weight_of
-from kvtwist.engine.pages import PageDirectory
+from kvtwist.engine.pages import PageDirectory, PageReader
 from kvtwist.engine.run import PageRef, Run
 from kvtwist.model import StoreError
 
@@ -74,7 +74,7 @@ def frozen_records(table: Memtable) -> EncodedRecords:
         yield key, encode_record(key, entry)
 
 
-def run_records(directory: PageDirectory, pages: Iterable[PageRef]) -> EncodedRecords:
+def run_records(directory: PageReader, pages: Iterable[PageRef]) -> EncodedRecords:
     """(key, encoded record) of the pages of a run, in key order."""
     for ref in pages:
         yield from directory.read(ref.number).records()

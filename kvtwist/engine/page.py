@@ -83,6 +83,39 @@ def weight_of(record: bytes) -> int:
     return len(record) - _key_start(record, 0)
 
 
+def is_record(record: bytes) -> bool:
+    """Whether bytes that nobody vouches for have the structure of a record."""
+    if len(record) < _FIXED:
+        return False
+    kind = record[2]
+    if kind & TOMBSTONE:
+        return kind == TOMBSTONE and len(record) == _FIXED + record[0] + (record[1] << 8)
+    number = kind & _NAMED
+    named = _FIXED + (12 if kind & EXPIRES else 6)
+    if len(record) < named or number != _NAMED and number >= len(_MEDIA_TYPES):
+        return False
+    start = named
+    if number == _NAMED:
+        if len(record) == named:
+            return False
+        start = named + 1 + record[named]
+        try:
+            record[named + 1 : start].decode()
+        except UnicodeDecodeError:
+            return False
+    return len(record) >= start + record[0] + (record[1] << 8)
+
+
+def revision_of(record: bytes) -> int:
+    """The revision of an encoded record."""
+    return int.from_bytes(record[3:_FIXED], "little")
+
+
+def decode_record(record: bytes) -> Entry:
+    """What an encoded record holds."""
+    return Page(encode_page("", [record])).entry(0)
+
+
 def _key_start(data: bytes, at: int) -> int:
     kind = data[at + 2]
     if kind & TOMBSTONE:
@@ -141,6 +174,10 @@ class Page:
     def record(self, index: int) -> bytes:
         """A record, encoded."""
         return self._data[self._records + self._offsets[index] : self._records + self._offsets[index + 1]]
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Where a record begins and ends, in bytes of the page."""
+        return self._records + self._offsets[index], self._records + self._offsets[index + 1]
 
     def entry(self, index: int) -> Entry:
         """What stands under a key."""

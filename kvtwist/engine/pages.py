@@ -9,6 +9,7 @@ key. It is not thread-safe, so one thread owns the directory.
 
 from __future__ import annotations
 
+import base64
 import os
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -50,27 +51,76 @@ class _SyncedDirDBM(DirDBM):
         try:
             return self._disk.read(name)
         except OSError as error:  # anything but a missing key, which a manifest's page never is
-            raise StoreDamaged(f"{name}: cannot be read ({error.strerror})") from error
+            raise StoreDamaged(f"cannot be read ({error.strerror})") from error
 
 
-class PageDirectory:
-    """All pages of a store, by number. Not thread-safe; every call blocks, and may raise `OSError`."""
+def page_file(number: int) -> str:
+    """The name that a DirDBM gives to the file of a page."""
+    return base64.b64encode(b"%d" % number).decode("ascii") + "_"
+
+
+def page_number(name: str) -> int | None:
+    """The number of the page in a file of that name, None if it is the file of none."""
+    try:
+        number = int(base64.b64decode(name.rstrip("_").encode()))
+    except ValueError:
+        return None
+    return number if page_file(number) == name else None
+
+
+class PageReader:
+    """
+    All pages of a store, by number, for whoever only reads them.
+
+    Every call blocks, and may raise `OSError`.
+    """
 
     def __init__(self, disk: Disk, path: str) -> None:
-        self.path = path
+        self.path = os.path.abspath(path)
         self._disk = disk
+
+    def content(self, number: int) -> bytes:
+        """
+        The bytes of a page, whatever they are.
+
+        :raises StoreDamaged: when they cannot be read.
+        """
+        try:
+            return self._disk.read(self.file_of(number))
+        except OSError as error:
+            raise StoreDamaged(f"cannot be read ({error.strerror})") from error
+
+    def read(self, number: int) -> Page:
+        """:raises StoreDamaged: when it is not there, or not what was written."""
+        try:
+            return Page(self.content(number))
+        except StoreDamaged as error:
+            raise StoreDamaged(f"{self.file_of(number)}: page {number}: {error}") from error
+
+    def numbers(self) -> set[int]:
+        """The pages that are there. What else is there is somebody else's."""
+        numbers = map(page_number, self._disk.names(self.path))
+        return {number for number in numbers if number is not None}
+
+    def file_of(self, number: int) -> str:
+        """The path of a page's file."""
+        return os.path.join(self.path, page_file(number))
+
+
+class PageDirectory(PageReader):
+    """All pages of a store, to read and to write. Not thread-safe."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        super().__init__(disk, path)
         self._entries = _SyncedDirDBM(path, disk)
 
     def write(self, number: int, content: bytes) -> None:
         """Store an encoded page, synced, under a number that none had before."""
         self._entries[b"%d" % number] = content
 
-    def read(self, number: int) -> Page:
-        """:raises StoreDamaged: when it is not there, or not what was written."""
-        try:
-            return Page(self._entries[b"%d" % number])
-        except StoreDamaged as error:
-            raise StoreDamaged(f"{self.file_of(number)}: page {number}: {error}") from error
+    def content(self, number: int) -> bytes:
+        """See `PageReader.content`."""
+        return self._entries[b"%d" % number]
 
     def remove(self, numbers: Iterable[int]) -> None:
         """:raises StoreError: when one cannot be removed."""
@@ -80,25 +130,9 @@ class PageDirectory:
             except OSError as error:
                 raise StoreError(f"{self.file_of(number)}: cannot be removed ({error.strerror})") from error
 
-    def numbers(self) -> set[int]:
-        """The pages that are there. What else is there is somebody else's."""
-        found = set()
-        for name in self._disk.names(self.path):
-            try:
-                number = int(self._entries._decode(os.fsencode(name)))
-            except ValueError:
-                continue
-            if os.path.basename(self.file_of(number)) == name:
-                found.add(number)
-        return found
-
     def sync(self) -> None:
         """Return once the names of all pages are on the disk."""
         self._disk.sync_directory(self.path)
-
-    def file_of(self, number: int) -> str:
-        """The path of a page's file."""
-        return self._entries.path_of(b"%d" % number)
 
 
 class PageCache:

@@ -45,6 +45,7 @@ from kvtwist.model import (
     Outcome,
     Put,
     Record,
+    Restore,
     Slice,
     StoreError,
     StoreUnavailable,
@@ -383,7 +384,8 @@ class Store:
         if change.value is None:
             entry = Tombstone(revision)
         else:
-            entry = Record(change.value, change.media_type, revision, time_ms, change.expires_ms)
+            modified_ms = time_ms if change.modified_ms is None else change.modified_ms
+            entry = Record(change.value, change.media_type, revision, modified_ms, change.expires_ms)
         return space.tables.set(change.key, entry, lookup)
 
     async def _with_pages(self, look: Callable[[], T], pinned: _Pinned) -> T:
@@ -432,6 +434,8 @@ def _nowhere(ref: PageRef) -> None:
 
 def _fits(operation: Put | Append) -> bool:
     """Whether a page can hold its key."""
+    if isinstance(operation, Restore):  # the key may be one that an `Append` made
+        return len(operation.key) <= MAX_KEY
     return len(operation.key if isinstance(operation, Put) else operation.prefix) + 16 <= MAX_KEY
 
 
@@ -441,6 +445,15 @@ def _change(operation: Put | Append | Delete | Clear, revision: int, now_ms: int
         return Change(operation.keyspace, None)
     if isinstance(operation, Delete):
         return Change(operation.keyspace, operation.key)
+    if isinstance(operation, Restore):
+        return Change(
+            operation.keyspace,
+            operation.key,
+            operation.value,
+            operation.media_type,
+            operation.expires_ms,
+            operation.modified_ms,
+        )
     key = operation.key if isinstance(operation, Put) else operation.prefix + struct.pack(">QQ", now_ms, revision)
     expires_ms = None if operation.ttl_ms is None else now_ms + operation.ttl_ms
     return Change(operation.keyspace, key, operation.value, operation.media_type, expires_ms)

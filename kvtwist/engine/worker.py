@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -45,3 +45,20 @@ class ThreadWorker:
     def stop(self) -> None:
         """See `Worker`."""
         self._pool.stop()
+
+
+class InlineWorker:
+    """A `Worker` without a thread: every job is run at once. For tools and tests, which have nothing else to do."""
+
+    stopped = False
+
+    def run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
+        """See `Worker`. A thread that has ended runs no jobs, and nobody hears of it: neither does this one."""
+        return Deferred() if self.stopped else execute(job, *args, **kwargs)
+
+    def start(self) -> None:
+        """See `Worker`."""
+
+    def stop(self) -> None:
+        """See `Worker`."""
+        self.stopped = True

@@ -30,6 +30,8 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self.in_flight: Callable[[], int] = int
         """Set by whoever knows."""
+        self.in_flight_bytes: Callable[[], int] = int
+        """Set by whoever knows."""
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self._requests = Counter(
@@ -45,7 +47,7 @@ class Metrics:
             buckets=BUCKETS,
             registry=registry,
         )
-        registry.register(_StoreCollector(store, lambda: self.in_flight()))
+        registry.register(_StoreCollector(store, lambda: self.in_flight(), lambda: self.in_flight_bytes()))
 
     def __call__(self, exchange: Exchange) -> None:
         """Count an exchange."""
@@ -63,9 +65,10 @@ _METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"
 
 
 class _StoreCollector(Collector):
-    def __init__(self, store: IStore, in_flight: Callable[[], int]) -> None:
+    def __init__(self, store: IStore, in_flight: Callable[[], int], in_flight_bytes: Callable[[], int]) -> None:
         self._store = store
         self._in_flight = in_flight
+        self._in_flight_bytes = in_flight_bytes
 
     def describe(self) -> list[Metric]:
         """None in advance: the store need not be open yet."""
@@ -75,6 +78,7 @@ class _StoreCollector(Collector):
         """Ask the store."""
         figures = self._store.figures()
         yield GaugeMetricFamily("kvtwist_http_requests_in_flight", "Requests being answered.", self._in_flight())
+        yield GaugeMetricFamily("kvtwist_http_in_flight_bytes", "What they take.", self._in_flight_bytes())
         yield from _usage(figures)
         for name, help_text, value in _gauges(figures):
             yield GaugeMetricFamily(name, help_text, value)

@@ -14,7 +14,7 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
 
-from kvtwist.model import NoRoom, StoreUnavailable
+from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable
 
 log = Logger(namespace="kvtwist.profiles")
 
@@ -73,11 +73,14 @@ def _explain(failure: Failure) -> tuple[int, str, Headers]:
         said = error.description
         if said is None or said == type(error).description:  # werkzeug's own words are for people in browsers
             said = _MESSAGES.get(error.code) or HTTP_STATUS_CODES[error.code].lower()
-        return error.code, said, {}
+        return error.code, said, {"Retry-After": RETRY_AFTER_SECONDS} if error.code == 503 else {}
     if isinstance(error, StoreUnavailable):
         return 503, str(error), {"Retry-After": RETRY_AFTER_SECONDS}
     if isinstance(error, NoRoom):
         return 507, str(error), {}
+    if isinstance(error, StoreDamaged):  # an operator's concern, not a fault of ours: no traceback
+        log.error("a request failed: {error}", error=error)
+        return 503, "what is stored cannot be read", {}
     log.failure("a request failed", failure)
     return 500, "internal server error", {}
 

@@ -1,7 +1,7 @@
 """
 `clstr`: what `lsfr` is, with `GET /health`, and a log that tells what happened to each key.
 
-    GET    /health      200 once the server can serve, which is from when it listens
+    GET    /health      200 once the server can serve, which is from when it listens; 503 when it can write no more
 
 Spec 004.
 """
@@ -13,6 +13,7 @@ from typing import Any, cast
 from klein import Response
 from twisted.logger import Logger
 
+from kvtwist.model import StoreUnavailable
 from kvtwist.profiles._app import DialectApp
 from kvtwist.profiles.lsfr import OK, Lsfr
 
@@ -30,7 +31,9 @@ class Clstr(Lsfr):
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Any) -> Response:
-        """The store is open before the server listens, so whoever can ask can be served."""
+        """The store is open before the server listens, so whoever can ask can be served; but a disk may fail later."""
+        if self._store.figures().read_only:
+            raise StoreUnavailable("the store is read-only until it is started again")
         return OK
 
     def note(self, event: str, key: bytes = b"", value: bytes = b"") -> None:

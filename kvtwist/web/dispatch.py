@@ -98,6 +98,8 @@ class Dispatcher(Resource):
 
 
 async def _called(app: Klein, request: Any, route: Route) -> Any:
+    if request.overload is not None:
+        raise request.overload
     if route.endpoint is None:
         assert route.error is not None
         raise route.error

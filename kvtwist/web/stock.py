@@ -3,7 +3,8 @@ twisted.web, made strict where a store on the open network needs it:
 
 - what twisted.web lets pass and RFC 9112 does not (no `Host`, several codings, a relative target) is refused;
 - a body is kept in memory, never in a temporary file, and never grows beyond what its dialect takes;
-- a body that is too large is refused before it is read, and without `100 Continue`;
+- a body that is too large is refused before it is read, and without `100 Continue`; so is one for which there is no
+  room beside all others;
 - who is refused gets to read why: the connection is closed for writing first, and for good only once the client has
   finished or has had some seconds (RFC 9112, 9.6), since closing it at once would take the answer back.
 """
@@ -20,9 +21,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.http_headers import Headers
 from twisted.web.server import Request, Site
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, ServiceUnavailable
 
 from kvtwist.web.dispatch import Dispatcher
+from kvtwist.web.inflight import REQUEST_COST, InFlight
 from kvtwist.web.routing import path_of
 
 LINGER_SECONDS = 2.0
@@ -30,10 +32,13 @@ _REFUSED = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\
 
 
 class _RefusedBody:
-    """In place of a body that is too large: whoever reads it hears so."""
+    """In place of a body that is not read: whoever reads it hears why."""
+
+    def __init__(self, reason: HTTPException) -> None:
+        self._reason = reason
 
     def read(self, size: int = -1) -> bytes:
-        raise RequestEntityTooLarge
+        raise self._reason
 
     def tell(self) -> int:
         return 0
@@ -48,37 +53,71 @@ class _RefusedBody:
 class StoreRequest(Request):
     """
     :ivar max_body: the largest body, in bytes, that will be read.
-    :ivar refused: whether the body is larger.
+    :ivar in_flight: what all requests take together.
+    :ivar overload: set when there was no room for the request.
+    :ivar refused: whether the body is not read.
     """
 
     defaultContentType = None
     max_body = 0
+    in_flight: InFlight
+    overload: HTTPException | None = None
     refused = False
+    _held = 0
 
     def gotLength(self, length: int | None) -> None:
         """Called once the head is read. None: the body comes in chunks, of a length not known yet."""
         self.content: Any = BytesIO()
         if length is not None and length > self.max_body:
-            self.refuse()
+            self._refuse(RequestEntityTooLarge())
+        else:
+            self._hold(REQUEST_COST + (length or 0))
 
     def handleContentChunk(self, data: bytes) -> None:
         """Called with each piece of the body."""
         if self.refused:
             return
-        if self.content.tell() + len(data) > self.max_body:
-            self.refuse()
-        else:
+        size = self.content.tell() + len(data)
+        if size > self.max_body:
+            self._refuse(RequestEntityTooLarge())
+        elif self._hold(REQUEST_COST + size):
             self.content.write(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Called when the client is gone before the request was answered."""
+        self._release()
+        super().connectionLost(reason)
+
+    def finish(self) -> None:
+        """Called once the request is answered."""
+        self._release()
+        super().finish()
 
     def _handleStar(self) -> None:
         """Called for the target `*`, which is a path like any other here: unknown."""
         assert self.site is not None
         self.render(self.site.resource)
 
-    def refuse(self) -> None:
+    def _hold(self, size: int) -> bool:
+        """Hold so many bytes all in all, if there is room."""
+        if size <= self._held:
+            return True
+        if self.in_flight.take(size - self._held):
+            self._held = size
+            return True
+        self.overload = ServiceUnavailable("the server has too much to do")
+        self._refuse(self.overload)
+        return False
+
+    def _release(self) -> None:
+        held, self._held = self._held, 0
+        if held:
+            self.in_flight.give(held)
+
+    def _refuse(self, reason: HTTPException) -> None:
         """Read no body."""
         self.refused = True
-        self.content = _RefusedBody()
+        self.content = _RefusedBody(reason)
         self.requestHeaders.removeHeader(b"Expect")
 
 
@@ -125,6 +164,7 @@ class StoreChannel(HTTPChannel):
         if not _is_well_formed(self._path, self._version, request.requestHeaders):
             self._respondToBadRequestAndDisconnect()
             return
+        request.in_flight = self.site.in_flight
         request.max_body = self.site.dispatcher.router.max_body(path_of(self._path))
         super().allHeadersReceived()
         if request.refused:
@@ -196,6 +236,7 @@ def _is_well_formed(target: bytes, version: bytes, headers: Headers) -> bool:
 class StoreSite(Site):
     """
     :ivar dispatcher: answers every request.
+    :ivar in_flight: what all requests take together.
     :param idle_seconds: how long a connection may wait for the next byte of a request.
     """
 
@@ -203,9 +244,12 @@ class StoreSite(Site):
     requestFactory = StoreRequest
     noisy = False
 
-    def __init__(self, dispatcher: Dispatcher, clock: IReactorTime, idle_seconds: float = 60.0) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, clock: IReactorTime, in_flight: InFlight, idle_seconds: float = 60.0
+    ) -> None:
         super().__init__(dispatcher, timeout=idle_seconds, reactor=clock, parsePOSTFormSubmission=False)
         self.dispatcher = dispatcher
+        self.in_flight = in_flight
         self._channels: set[StoreChannel] = set()
         self._drained: Deferred[None] | None = None
 
