@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -45,6 +45,30 @@ class IStore(Interface):
 
     def figures() -> Figures:
         """What an operator wants to know about it."""
+
+
+class IBackup(Interface):
+    """A copy of a store at one moment, while it can be read. `close` it in the end."""
+
+    revision: int = Attribute("The last revision that it holds.")
+    size: int = Attribute("How long the archive is, in bytes.")
+
+    def archive() -> AsyncIterator[bytes]:
+        """A tar archive, piece by piece. Raises `OSError` or `StoreError` when it cannot be read to its end."""
+
+    async def close() -> None:
+        """Let go of it."""
+
+
+class IBackups(Interface):
+    """What can be copied while it goes on working."""
+
+    async def backup() -> IBackup | None:
+        """
+        Begin a copy of all that is durable by now. None: there is nothing on disk to be kept.
+
+        :raises StoreUnavailable: it is not known what is on disk, or the store is closing.
+        """
 
 
 class IProfile(Interface):

@@ -16,12 +16,13 @@ from typing import Any, cast
 
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IAddress, IReactorFromThreads, IReactorTime
+from twisted.logger import Logger
 from twisted.python import usage
 
 from kvtwist import __version__
 from kvtwist.engine import Limits, Store, StoreService
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.storage import Storage
+from kvtwist.engine.storage import ADMIN_SOCKET, Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.engine.worker import ThreadWorker
 from kvtwist.ops.access import FORMATS, AccessLog
@@ -29,13 +30,19 @@ from kvtwist.ops.lifecycle import OrderedServices
 from kvtwist.ops.metrics import Metrics
 from kvtwist.ops.system import raise_file_limit
 from kvtwist.profiles import PROFILES, Settings
+from kvtwist.profiles.admin import Admin
 from kvtwist.web import Dispatcher, HTTPService, StoreSite
 from kvtwist.web.dispatch import Observer
 from kvtwist.web.inflight import InFlight
 
+log = Logger(namespace="kvtwist")
+
 DEFAULT_PROFILE = "transactional"
 DEFAULT_DIRECTORY = "kvtwist-data"
 BACKLOG = 4096
+ADMIN_TITLE = "Admin site"
+ADMIN_IN_FLIGHT = 2**20
+"""What requests to the admin site may take, in bytes: they have no bodies."""
 
 
 class Reactor(IReactorFromThreads, IReactorTime):
@@ -96,6 +103,7 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("max-key", None, "4KiB", "Largest key, where the profile's spec sets no limit.", key_size),
     ("max-staged", None, "64MiB", "How much may wait for POST /commit.", size),
     ("max-in-flight", None, "128MiB", "What all requests that are being answered may take; past it, 503.", size),
+    ("admin", None, None, "Endpoint of the admin site, or off. [default: a socket in the directory]", str),
     ("access-log", None, "off", "off, common or json.", _one_of("off", *FORMATS)),
 ]
 """Name, letter, default, description, and what makes a value of the text."""
@@ -176,6 +184,15 @@ def _variable(option: str) -> str:
 class Server(OrderedServices):
     """The whole server."""
 
+    def __init__(self, profiles: Sequence[str]) -> None:
+        super().__init__()
+        self._profiles = profiles
+
+    def privilegedStartService(self) -> None:
+        """Open the store, and listen. Raises `StartFailed`, having told why."""
+        super().privilegedStartService()
+        log.info("profiles: {profiles}", profiles=", ".join(self._profiles))
+
     def addresses(self) -> list[IAddress]:
         """Where it listens."""
         http = self.getServiceNamed("http")
@@ -217,9 +234,26 @@ def makeService(options: Mapping[str, Any]) -> Server:
     metrics.in_flight_bytes = lambda: in_flight.held
     site = StoreSite(dispatcher, reactor, in_flight)
 
-    server = Server()
+    server = Server(options["profile"])
     StoreService(store, "memory" if storage is None else storage.path).setServiceParent(server)
-    http = HTTPService(reactor, options["endpoint"], site, options["profile"])
+    admin = _admin(options, reactor, storage, Admin(store, store, settings), observers)
+    if admin is not None:
+        admin.setServiceParent(server)
+    http = HTTPService(reactor, options["endpoint"], site)
     http.setName("http")
     http.setServiceParent(server)
     return server
+
+
+def _admin(
+    options: Mapping[str, Any], reactor: Reactor, storage: Storage | None, admin: Admin, observers: Sequence[Observer]
+) -> HTTPService | None:
+    endpoint = options["admin"]
+    if endpoint == "off" or (endpoint is None and storage is None):
+        return None
+    site = StoreSite(Dispatcher([admin], reactor, observers), reactor, InFlight(ADMIN_IN_FLIGHT))
+    if endpoint is not None:
+        return HTTPService(reactor, endpoint, site, ADMIN_TITLE)
+    assert storage is not None
+    socket = quoteStringArgument(os.path.join(storage.path, ADMIN_SOCKET))
+    return HTTPService(reactor, f"unix:{socket}:mode=600:lockfile=1", site, ADMIN_TITLE, optional=True)

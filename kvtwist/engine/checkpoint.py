@@ -68,4 +68,4 @@ class Checkpoint:
     async def clean(self) -> None:
         """Step 4. Raises `OSError` or `StoreError`; the next start drops the rest."""
         await self._layout.remove(self.superfluous)
-        await self._layout.storage.commit.drop(self.revision)
+        await self._layout.drop(self.revision)

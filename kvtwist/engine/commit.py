@@ -114,6 +114,10 @@ class GroupCommit:
         """Remove the segments that a checkpoint at that revision has made superfluous."""
         return self._worker.run(self._writer.drop, revision)
 
+    def mark(self, after: int) -> Deferred[tuple[int, list[tuple[str, int]]]]:
+        """What there is of the journal behind a revision, see `JournalWriter.mark`."""
+        return self._worker.run(self._writer.mark, after)
+
     def close(self) -> Deferred[None]:
         """End the journal once all that was submitted is settled."""
         return Deferred.fromCoroutine(self._close())

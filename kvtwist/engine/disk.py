@@ -7,7 +7,6 @@ runs. Each may raise `OSError`.
 
 from __future__ import annotations
 
-import errno
 import os
 
 
@@ -79,13 +78,19 @@ class Disk:
         with open(path, "rb") as file:
             return file.read()
 
-    def size(self, path: str) -> int:
-        """How many bytes a file has."""
-        return os.stat(path).st_size
-
     def link(self, old: str, new: str) -> None:
         """Give a file a second name, that none has yet."""
         os.link(old, new)
+
+    def read_part(self, path: str, position: int, count: int) -> bytes:
+        """At most `count` bytes of a file, from a position on; fewer only at its end."""
+        with open(path, "rb") as file:
+            file.seek(position)
+            return file.read(count)
+
+    def length(self, path: str) -> int:
+        """How long a file is."""
+        return os.stat(path).st_size
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, in place of any that had it."""
@@ -100,8 +105,12 @@ class Disk:
         return sorted(os.listdir(directory))
 
     def make_directory(self, path: str) -> None:
-        """Make a directory, and those above it, where there is none."""
-        os.makedirs(path, exist_ok=True)
+        """Make a directory, and those above it, where there is none, on the disk itself."""
+        if not os.path.isdir(path):
+            above = os.path.dirname(path)
+            self.make_directory(above)
+            os.mkdir(path)
+            self.sync_directory(above)
 
     def sync_directory(self, path: str) -> None:
         """Return once the names in a directory are on the disk as they are now."""
@@ -110,33 +119,3 @@ class Disk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-class ReadOnlyDisk(Disk):
-    """
-    For whoever looks at a store and must not touch it.
-
-    What a start does to the end of the journal it leaves undone; every other change is refused.
-    """
-
-    def create(self, path: str) -> int:
-        raise _read_only(path)
-
-    def cut_file(self, path: str, size: int) -> None:
-        """Leave a torn tail where it is."""
-
-    def link(self, old: str, new: str) -> None:
-        raise _read_only(new)
-
-    def rename(self, old: str, new: str) -> None:
-        raise _read_only(new)
-
-    def remove(self, path: str) -> None:
-        raise _read_only(path)
-
-    def make_directory(self, path: str) -> None:
-        raise _read_only(path)
-
-
-def _read_only(path: str) -> OSError:
-    return OSError(errno.EROFS, os.strerror(errno.EROFS), path)

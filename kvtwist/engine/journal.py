@@ -206,6 +206,13 @@ def segments(disk: Disk, directory: str) -> list[tuple[int, str]]:
     return [(int(name[1]), os.path.join(directory, name[0])) for name in found if name is not None]
 
 
+def segments_behind(disk: Disk, directory: str, after: int) -> list[tuple[int, str]]:
+    """Those of them that are needed beside a manifest of revision `after`; others may or may not be gone yet."""
+    found = segments(disk, directory)
+    needed = [at for at, (first, _) in enumerate(found) if first <= after + 1]
+    return found[needed[-1] :] if needed else found
+
+
 def replay(disk: Disk, directory: str, after: int, recovery: Recovery) -> Iterator[Transaction]:
     """
     Every transaction behind revision `after`, in order; cuts off a torn tail on the way, and syncs what is left.
@@ -213,10 +220,7 @@ def replay(disk: Disk, directory: str, after: int, recovery: Recovery) -> Iterat
     :raises StoreDamaged: where the journal is not what was written.
     :raises OSError: where it cannot be read, or cut.
     """
-    found = segments(disk, directory)
-    # Segments that a checkpoint has made superfluous may or may not be gone yet.
-    needed = [at for at, (first, _) in enumerate(found) if first <= after + 1]
-    found = found[needed[-1] :] if needed else found
+    found = segments_behind(disk, directory, after)
     expected = found[0][0] if found else after + 1
     if expected > after + 1:
         raise StoreDamaged(f"{directory}: the journal begins with revision {expected}, {after + 1} is missing")
@@ -395,6 +399,21 @@ class JournalWriter:
             self._trim_spare()
         for path in superfluous:
             self._disk.remove(path)
+
+    def mark(self, after: int) -> tuple[int, list[tuple[str, int]]]:
+        """
+        The last revision that was written, which is on the disk itself now, and (path, bytes in use) of each segment
+        that is needed beside a manifest of revision `after`.
+
+        :raises OSError: a file cannot be looked at.
+        :raises StoreUnavailable: what is on disk is not known.
+        """
+        self._check_whole()
+        if not self._durable:
+            self._sync()
+            self._synced = self._last
+        paths = [path for _, path in segments_behind(self._disk, self._directory, after)]
+        return self._last, [*((path, self._disk.length(path)) for path in paths[:-1]), (paths[-1], self._end)]
 
     def close(self) -> None:
         """Sync what is not synced yet, and end."""

@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from typing import TypeVar
 
 from twisted.internet.defer import DeferredLock
+from twisted.logger import Logger
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.keyspace import Keyspace, Tables
@@ -18,6 +19,8 @@ from kvtwist.engine.merging import PageNumbers
 from kvtwist.engine.run import Run
 from kvtwist.engine.storage import Storage
 from kvtwist.model import StoreError
+
+log = Logger(namespace="kvtwist.store")
 
 T = TypeVar("T")
 
@@ -33,6 +36,9 @@ class Layout:
         self.tables = {name: keyspace.tables for name, keyspace in keyspaces.items()}
         self.numbers = PageNumbers(storage.manifest.next_page)
         self._lock = DeferredLock()
+        self._pins = 0
+        self._superfluous: set[int] = set()
+        self._dropped = 0
 
     async def write(self, steps: Generator[None, None, T]) -> T:
         """Run a generator in the page thread, each step as a job of its own; returns what it returns."""
@@ -89,7 +95,31 @@ class Layout:
 
     async def remove(self, superfluous: set[int]) -> None:
         """Remove pages, and old manifests. Raises `OSError` or `StoreError`; the next start removes what is left."""
-        await self.storage.page_worker.run(_remove, self.storage, superfluous)
+        self._superfluous |= superfluous
+        if not self._pins:
+            superfluous, self._superfluous = self._superfluous, set()
+            await self.storage.page_worker.run(_remove, self.storage, superfluous)
+
+    async def drop(self, revision: int) -> None:
+        """Give up the journal up to a revision. Raises `OSError` or `StoreError`, as `remove` does."""
+        self._dropped = max(self._dropped, revision)
+        if not self._pins:
+            await self.storage.commit.drop(self._dropped)
+
+    async def pin(self) -> Manifest:
+        """The manifest as it is now. What it names stays, and the journal behind it, until as many have unpinned."""
+        async with self._lock:
+            self._pins += 1
+            return self.storage.manifest
+
+    async def unpin(self) -> None:
+        """Remove what has waited for that. What cannot be removed is logged; the next start removes it."""
+        self._pins -= 1
+        try:
+            await self.remove(set())
+            await self.drop(0)
+        except (OSError, StoreError) as error:
+            log.warn("files that a backup has read stay until the next start: {error}", error=error)
 
 
 def _step(steps: Generator[None, None, T]) -> tuple[bool, T | None]:

@@ -44,8 +44,9 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Manifest).decode
 
 
-def _path(directory: str, revision: int) -> str:
-    return os.path.join(directory, f"manifest-{revision:020d}")
+def name_of(manifest: Manifest) -> str:
+    """The name of its file."""
+    return f"manifest-{manifest.revision:020d}"
 
 
 def found(disk: Disk, directory: str) -> list[tuple[int, str]]:
@@ -85,6 +86,12 @@ def read(disk: Disk, path: str) -> Manifest:
         raise StoreDamaged(f"{path}: the manifest cannot be understood ({error})") from error
 
 
+def encoded(manifest: Manifest) -> bytes:
+    """What its file holds."""
+    payload = _encode(manifest)
+    return MANIFEST_HEADER + _CHECKSUM.pack(zlib.crc32(payload)) + payload
+
+
 def save(disk: Disk, directory: str, manifest: Manifest) -> None:
     """Make a manifest the newest, on the disk itself."""
     write(disk, directory, manifest)
@@ -93,9 +100,8 @@ def save(disk: Disk, directory: str, manifest: Manifest) -> None:
 
 def write(disk: Disk, directory: str, manifest: Manifest) -> None:
     """Make a manifest the newest, which it is for good once the directory is synced. When this fails it is not."""
-    payload = _encode(manifest)
-    path = _path(directory, manifest.revision)
-    disk.save(path + ".new", MANIFEST_HEADER + _CHECKSUM.pack(zlib.crc32(payload)) + payload)
+    path = os.path.join(directory, name_of(manifest))
+    disk.save(path + ".new", encoded(manifest))
     try:
         disk.rename(path + ".new", path)
     except OSError:
@@ -105,7 +111,7 @@ def write(disk: Disk, directory: str, manifest: Manifest) -> None:
 
 def remove_others(disk: Disk, directory: str, manifest: Manifest) -> bool:
     """Remove all manifests but this one, and what is left of one that was not finished; returns if there were any."""
-    others = [name for name in _names(disk, directory) if name != os.path.basename(_path(directory, manifest.revision))]
+    others = [name for name in _names(disk, directory) if name != name_of(manifest)]
     for name in others:
         disk.remove(os.path.join(directory, name))
     return bool(others)

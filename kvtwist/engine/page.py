@@ -32,7 +32,7 @@ from kvtwist.model import JSON, OCTETS, TEXT, Record, StoreDamaged
 PAGE_HEADER = b"kvtpage1"
 _CHECKSUM = struct.Struct("<I")
 _COUNT = struct.Struct("<I")
-_BODY = len(PAGE_HEADER) + _CHECKSUM.size
+BODY = len(PAGE_HEADER) + _CHECKSUM.size
 
 MAX_KEY = 0xFFFF
 TOMBSTONE = 0x80
@@ -113,7 +113,25 @@ def revision_of(record: bytes) -> int:
 
 def decode_record(record: bytes) -> Entry:
     """What an encoded record holds."""
-    return Page(encode_page("", [record])).entry(0)
+    return _decode(record, 0, len(record))
+
+
+def _decode(data: bytes, at: int, end: int) -> Entry:
+    kind = data[at + 2]
+    revision = int.from_bytes(data[at + 3 : at + 9], "little")
+    if kind & TOMBSTONE:
+        return Tombstone(revision)
+    modified_ms = int.from_bytes(data[at + 9 : at + 15], "little")
+    expires_ms = int.from_bytes(data[at + 15 : at + 21], "little") if kind & EXPIRES else None
+    start = _key_start(data, at)
+    number = kind & _NAMED
+    if number == _NAMED:
+        named = at + (21 if kind & EXPIRES else 15)
+        media_type = data[named + 1 : start].decode()
+    else:
+        media_type = _MEDIA_TYPES[number]
+    value = data[start + data[at] + (data[at + 1] << 8) : end]
+    return Record(value, media_type, revision, modified_ms, expires_ms)
 
 
 def _key_start(data: bytes, at: int) -> int:
@@ -143,12 +161,12 @@ class Page:
 
     def __init__(self, content: bytes) -> None:
         """:raises StoreDamaged: the content is not a whole page."""
-        body = memoryview(content)[_BODY:]
-        if content[:_BODY] != PAGE_HEADER + _CHECKSUM.pack(zlib.crc32(body)):
+        body = memoryview(content)[BODY:]
+        if content[:BODY] != PAGE_HEADER + _CHECKSUM.pack(zlib.crc32(body)):
             raise StoreDamaged("the page is damaged")
         self._data = content
-        at = _BODY + 1 + content[_BODY]
-        self.keyspace = content[_BODY + 1 : at].decode()
+        at = BODY + 1 + content[BODY]
+        self.keyspace = content[BODY + 1 : at].decode()
         (count,) = _COUNT.unpack_from(content, at)
         at += _COUNT.size
         self._records = at + 4 * (count + 1)
@@ -181,24 +199,7 @@ class Page:
 
     def entry(self, index: int) -> Entry:
         """What stands under a key."""
-        data = self._data
-        at = self._records + self._offsets[index]
-        end = self._records + self._offsets[index + 1]
-        kind = data[at + 2]
-        revision = int.from_bytes(data[at + 3 : at + 9], "little")
-        if kind & TOMBSTONE:
-            return Tombstone(revision)
-        modified_ms = int.from_bytes(data[at + 9 : at + 15], "little")
-        expires_ms = int.from_bytes(data[at + 15 : at + 21], "little") if kind & EXPIRES else None
-        start = _key_start(data, at)
-        number = kind & _NAMED
-        if number == _NAMED:
-            named = at + (21 if kind & EXPIRES else 15)
-            media_type = data[named + 1 : start].decode()
-        else:
-            media_type = _MEDIA_TYPES[number]
-        value = data[start + data[at] + (data[at + 1] << 8) : end]
-        return Record(value, media_type, revision, modified_ms, expires_ms)
+        return _decode(self._data, *self.place(index))
 
     def get(self, key: bytes) -> Entry | None:
         """What stands under a key, None if nothing does."""

@@ -5,6 +5,7 @@ A directory with a store in it:
     manifest-<revision>      which pages make up the store at that revision
     pages/                   a DirDBM of pages
     journal-<revision>.log   what happened since
+    admin.sock               where the process that has it open can be spoken to
 
 Opening it blocks, and happens before the reactor runs: there is nothing to serve yet.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.commit import GroupCommit
@@ -24,6 +26,9 @@ from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.pages import PageDirectory
 from kvtwist.engine.worker import Worker
 from kvtwist.model import StoreError
+
+ADMIN_SOCKET = "admin.sock"
+"""Where, in the directory of a store, its server can be asked for a backup. See `kvtwist.profiles.admin`."""
 
 
 class Storage:
@@ -76,6 +81,12 @@ class Storage:
 
         :raises OSError: that cannot be done.
         """
+        # A process that was killed may have left names behind that are not on the disk itself: that of the directory,
+        # and that of the manifest, behind which nothing older may go before it is.
+        if revision == 0:
+            with suppress(PermissionError):  # who may not look into the one above has not made this one
+                self.disk.sync_directory(os.path.dirname(self.path))
+        self.disk.sync_directory(self.path)
         self.pages.remove(self.pages.numbers() - self.manifest.pages())
         manifests.remove_others(self.disk, self.path, self.manifest)
         writer = JournalWriter(self.disk, self.path, revision + 1, self._sync)

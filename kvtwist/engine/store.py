@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from kvtwist.engine.backup import Backup
 from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
 from kvtwist.engine.housekeeping import Housekeeping, MemoryHousekeeping, Sweeper
 from kvtwist.engine.journal import Change, Recovery, Transaction
@@ -32,7 +33,7 @@ from kvtwist.engine.pages import PageCache
 from kvtwist.engine.run import PageLookup, PageNeeded, PageRef
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
-from kvtwist.interfaces import IStore
+from kvtwist.interfaces import IBackups, IStore
 from kvtwist.model import (
     Append,
     Clear,
@@ -59,7 +60,7 @@ log = Logger(namespace="kvtwist.store")
 T = TypeVar("T")
 
 
-@implementer(IStore)
+@implementer(IStore, IBackups)
 class Store:
     """
     It can be used between `open` and `close`; what needs the disk is done from `start` on.
@@ -77,6 +78,7 @@ class Store:
         self._clock = clock
         self._timeline = timeline
         self._storage = storage
+        self._layout: Layout | None = None
         self._commit: GroupCommit | MemoryCommit = MemoryCommit()
         self._keyspaces: dict[str, Keyspace] = defaultdict(self._new_keyspace)
         self._opened_at = 0
@@ -101,11 +103,12 @@ class Store:
             self.housekeeping = MemoryHousekeeping(sweeper, self._keyspaces, self._clock, self.limits)
             return recovery
         commit = self._commit = self._recover(self._storage, recovery)
+        self._layout = Layout(self._storage, self._keyspaces)
         self.housekeeping = Housekeeping(
             Sweeper(self._keyspaces, commit, self._timeline),
             self._keyspaces,
             self._cache,
-            Layout(self._storage, self._keyspaces),
+            self._layout,
             commit,
             self._timeline,
             self._clock,
@@ -342,6 +345,12 @@ class Store:
             checkpointed_ms=checkpoints.last_ms,
             read_only=commit.broken is not None,
         )
+
+    async def backup(self) -> Backup | None:
+        """See `IBackups.backup`."""
+        if self._closed:
+            raise StoreUnavailable("the server is stopping")
+        return None if self._layout is None else await Backup.begin(self._layout)
 
     # --- how it does that -----------------------------------------------------------------------------------------
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
@@ -26,13 +26,20 @@ class CannotServe(OperatorError):
 
 
 class HTTPService(Service):
-    """:param endpoint: where to listen, as Twisted's server endpoint strings say it."""
+    """
+    :param endpoint: where to listen, as Twisted's server endpoint strings say it.
+    :param title: what the log calls it.
+    :param optional: whether the server goes on without it when it cannot listen.
+    """
 
-    def __init__(self, reactor: IReactorTime, endpoint: str, site: StoreSite, profiles: Sequence[str]) -> None:
+    def __init__(
+        self, reactor: IReactorTime, endpoint: str, site: StoreSite, title: str = "Server", optional: bool = False
+    ) -> None:
         self._reactor = reactor
         self._endpoint = endpoint
         self._site = site
-        self._profiles = profiles
+        self._title = title
+        self._optional = optional
         self._port: IListeningPort | None = None
 
     def privilegedStartService(self) -> None:
@@ -42,6 +49,14 @@ class HTTPService(Service):
         :raises CannotServe: with one line that says why.
         """
         super().privilegedStartService()
+        try:
+            self._listen()
+        except CannotServe as error:
+            if not self._optional:
+                raise
+            log.warn("{title}: {error}", title=self._title, error=error)
+
+    def _listen(self) -> None:
         refused: list[Failure] = []
         try:
             listening = serverFromString(self._reactor, self._endpoint).listen(self._site)
@@ -53,8 +68,7 @@ class HTTPService(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self._port = port
-        log.info("Server listening on {address}", address=_readable(port.getHost()))
-        log.info("profiles: {profiles}", profiles=", ".join(self._profiles))
+        log.info("{title} listening on {address}", title=self._title, address=_readable(port.getHost()))
 
     def addresses(self) -> list[IAddress]:
         """Where it listens."""
@@ -85,4 +99,6 @@ def _readable(address: object) -> str:
         return f"{address.host}:{address.port}"
     if isinstance(address, IPv6Address):
         return f"[{address.host}]:{address.port}"
+    if isinstance(address, UNIXAddress):
+        return os.fsdecode(address.name or b"")
     return str(address)

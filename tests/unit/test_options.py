@@ -37,6 +37,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("max-staged", "1MiB", 2**20),
     ("max-in-flight", "1MiB", 2**20),
     ("memory-limit", "32MiB", 2**25),
+    ("admin", "off", "off"),
     ("access-log", "off", "off"),
     ("access-log", "common", "common"),
     ("access-log", "json", "json"),

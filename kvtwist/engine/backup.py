@@ -1,0 +1,118 @@
+"""
+Backups of a store that goes on working: the files of one moment, kept from being removed while they are read.
+
+A backup is a tar archive that unpacks to a working directory: the manifest of the moment it began, the pages that the
+manifest names, and the journal up to the last revision that was durable then. A start reads it as it would after a
+crash at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import AsyncIterator, Sequence
+
+from attrs import frozen
+from zope.interface import implementer
+
+from kvtwist.engine import manifest as manifests
+from kvtwist.engine.disk import Disk
+from kvtwist.engine.layout import Layout
+from kvtwist.interfaces import IBackup
+
+_CHUNK = 2**18
+_END = bytes(2 * tarfile.BLOCKSIZE)
+
+
+@frozen
+class Part:
+    """
+    One file of a backup.
+
+    :ivar name: its path in the working directory.
+    :ivar size: how many of its bytes belong to the backup.
+    :ivar content: all of it, where it is not read from the disk.
+    """
+
+    name: str
+    size: int
+    content: bytes | None = None
+
+
+@implementer(IBackup)
+class Backup:
+    """:ivar parts: its files."""
+
+    def __init__(self, layout: Layout, revision: int, parts: Sequence[Part]) -> None:
+        self.revision = revision
+        self.parts = parts
+        self.size = sum(tarfile.BLOCKSIZE + _padded(part.size) for part in parts) + len(_END)
+        self._layout: Layout | None = layout
+
+    @classmethod
+    async def begin(cls, layout: Layout) -> Backup:
+        """
+        Settle what it holds.
+
+        :raises StoreUnavailable: the store cannot say what is on disk.
+        """
+        manifest = await layout.pin()
+        storage = layout.storage
+        try:
+            await storage.commit.settled(storage.commit.assigned)
+            revision, segments = await storage.commit.mark(manifest.revision)
+        except BaseException:
+            await layout.unpin()
+            raise
+        content = manifests.encoded(manifest)
+        parts = [Part(manifests.name_of(manifest), len(content), content)]
+        for runs in manifest.keyspaces.values():
+            for run in runs:
+                for ref in run.pages:
+                    name = os.path.relpath(storage.pages.file_of(ref.number), storage.path)
+                    parts.append(Part(name, ref.size))
+        parts += [Part(os.path.basename(path), size) for path, size in segments]
+        return cls(layout, revision, parts)
+
+    async def archive(self) -> AsyncIterator[bytes]:
+        """See `IBackup.archive`. Each piece is read from the disk when it is asked for."""
+        for part in self.parts:
+            yield _header(part)
+            position = 0
+            while position < part.size:
+                assert self._layout is not None
+                storage = self._layout.storage
+                if part.content is not None:
+                    piece = part.content
+                else:
+                    path = os.path.join(storage.path, part.name)
+                    count = min(_CHUNK, part.size - position)
+                    piece = await storage.page_worker.run(_read, storage.disk, path, position, count)
+                position += len(piece)
+                yield piece
+            yield bytes(_padded(part.size) - part.size)
+        yield _END
+
+    async def close(self) -> None:
+        """See `IBackup.close`. From now on the store may remove the files."""
+        layout, self._layout = self._layout, None
+        if layout is not None:
+            await layout.unpin()
+
+
+def _read(disk: Disk, path: str, position: int, count: int) -> bytes:
+    piece = disk.read_part(path, position, count)
+    if len(piece) < count:
+        raise OSError(f"{path}: ends at byte {position + len(piece)}")
+    return piece
+
+
+def _header(part: Part) -> bytes:
+    member = tarfile.TarInfo(part.name)
+    member.size = part.size
+    member.mode = 0o600
+    return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _padded(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE

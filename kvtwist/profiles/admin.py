@@ -1,0 +1,71 @@
+"""
+The admin site: what an operator asks of a running server, on a port or socket of its own.
+
+    GET    /backup      200 with a tar archive of the store as it is now; unpacked, it is a working directory
+    GET    /metrics     200, for Prometheus
+    GET    /health      200 {"status":"ok"}, 503 when nothing can be written until a restart
+
+Errors are JSON. Whoever reaches it reads everything: by default that is who may open the socket in the working
+directory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from klein import Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from werkzeug.exceptions import NotFound
+from zope.interface import implementer
+
+from kvtwist.interfaces import IBackups, IProfile, IStore
+from kvtwist.model import JSON, StoreUnavailable
+from kvtwist.profiles._app import DialectApp, answer_errors
+from kvtwist.profiles._reply import json_error, json_reply
+from kvtwist.profiles._scan import send
+from kvtwist.profiles._settings import Settings
+
+
+@implementer(IProfile)
+class Admin:
+    """:param backups: makes the backups, of the same store."""
+
+    name = "admin"
+    max_body = 0
+    app = DialectApp()
+
+    def __init__(self, store: IStore, backups: IBackups, settings: Settings) -> None:
+        self._store = store
+        self._backups = backups
+        self._settings = settings
+
+    @app.route("/backup", methods=["GET"])
+    async def backup(self, request: Any) -> Response | None:
+        """A copy of the store, consistent to one revision, while it goes on working."""
+        backup = await self._backups.backup()
+        if backup is None:
+            raise NotFound("the store is in memory")
+        try:
+            request.setHeader("Content-Type", "application/x-tar")
+            request.setHeader("Content-Length", str(backup.size))
+            request.setHeader("Kvtwist-Revision", str(backup.revision))
+            if request.method != b"HEAD":
+                await send(request, backup.archive())
+        finally:
+            await backup.close()
+        return None
+
+    @app.route("/metrics", methods=["GET"])
+    def metrics(self, request: Any) -> Response:
+        """Prometheus' text format."""
+        return Response(200, {"Content-Type": CONTENT_TYPE_LATEST}, self._settings.scrape())
+
+    @app.route("/health", methods=["GET"])
+    def health(self, request: Any) -> Response:
+        """Whether it can serve."""
+        if self._store.figures().read_only:
+            raise StoreUnavailable("the store is read-only until it is started again")
+        return json_reply(200, b'{"status":"ok"}')
+
+
+answer_errors(Admin.app, JSON, json_error)
