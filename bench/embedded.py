@@ -25,8 +25,8 @@ class Kvtwist:
     """:param memory_limit: in bytes, as `--memory-limit` sets it; None for the engine's default."""
 
     def __init__(self, reactor: Any, directory: str, memory_limit: int | None = None) -> None:
-        workers = ThreadWorker(reactor, "journal"), ThreadWorker(reactor, "pages")
-        storage = Storage(directory, Disk(), *workers, sync=True)
+        journal, pages, reads = (ThreadWorker(reactor, name) for name in ("journal", "pages", "reads"))
+        storage = Storage(directory, Disk(), journal, pages, read_worker=reads)
         limits = Limits() if memory_limit is None else Limits.within(memory_limit)
         self._store = Store(reactor, Timeline(reactor.seconds, time.monotonic), storage, limits)
 

@@ -214,6 +214,7 @@ def makeService(options: Mapping[str, Any]) -> Server:
             Disk(),
             journal_worker=ThreadWorker(reactor, "journal"),
             page_worker=ThreadWorker(reactor, "pages"),
+            read_worker=ThreadWorker(reactor, "reads"),
             sync=options["durability"] == "sync",
         )
     store = Store(reactor, timeline, storage, Limits.within(options["memory-limit"]))

@@ -87,7 +87,7 @@ class Backup:
                 else:
                     path = os.path.join(storage.path, part.name)
                     count = min(_CHUNK, part.size - position)
-                    piece = await storage.page_worker.run(_read, storage.disk, path, position, count)
+                    piece = await storage.read_worker.run(_read, storage.disk, path, position, count)
                 position += len(piece)
                 yield piece
             yield bytes(_padded(part.size) - part.size)

@@ -12,7 +12,7 @@ from heapq import merge
 from operator import itemgetter
 
 from kvtwist.engine.memtable import Entry, Memtable, Tombstone
-from kvtwist.engine.run import PageLookup, PageNeeded, Run
+from kvtwist.engine.run import PageLookup, PageNeeded, PageRef, Run
 from kvtwist.model import Record, Usage
 
 _ABSENT = Tombstone(0)
@@ -80,10 +80,21 @@ class Tables:
                 previous = key
                 yield key, entry
 
-    def set(self, key: bytes, entry: Entry, lookup: PageLookup) -> Callable[[], object]:
-        """Make an entry the newest of its key; returns what takes that back."""
+    def in_memory(self, key: bytes) -> Entry | None:
+        """The newest entry of a key, as far as memory can tell; None for one that is in a page."""
+        try:
+            return self.find(key, _no_page)
+        except PageNeeded:
+            return None
+
+    def set(self, key: bytes, entry: Entry, old: Entry | None) -> Callable[[], object]:
+        """
+        Make an entry the newest of its key; returns what takes that back.
+
+        :param old: what it takes the place of, for `usage`.
+        """
         active = self.active
-        old: Entry = self._known(key, lookup) or _ABSENT
+        old = old or _ABSENT
         records = isinstance(entry, Record) - isinstance(old, Record)
         weight = _weight(key, entry) - _weight(key, old)
         undo = partial(self._restore, active, key, active.get(key), records, weight)
@@ -111,17 +122,15 @@ class Tables:
             sum(run.weight for run in self.runs) + sum(table.weight for table in tables),
         )
 
-    def _known(self, key: bytes, lookup: PageLookup) -> Entry | None:
-        try:
-            return self.find(key, lookup)
-        except PageNeeded:
-            return None  # counted as new until the next checkpoint, see `Usage`
-
     @staticmethod
     def _restore(table: Memtable, key: bytes, entry: Entry | None, records: int, weight: int) -> None:
         table.set(key, entry)
         table.records -= records
         table.weight -= weight
+
+
+def _no_page(ref: PageRef) -> None:
+    """A page lookup that has none."""
 
 
 def _weight(key: bytes, entry: Entry) -> int:

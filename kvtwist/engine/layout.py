@@ -38,6 +38,8 @@ class Layout:
         self._lock = DeferredLock()
         self._pins = 0
         self._superfluous: set[int] = set()
+        # What the journal clears is in the manifest until the first checkpoint.
+        self._cleared = storage.manifest.pages() - {n for t in self.tables.values() for n in _pages_of(t.runs)}
         self._dropped = 0
 
     async def write(self, steps: Generator[None, None, T]) -> T:
@@ -63,7 +65,8 @@ class Layout:
             for name, t in tables.items():
                 t.install(runs[name])
                 t.frozen = None
-            return {number for t in gone for number in _pages_of(t.runs)}
+            cleared, self._cleared = self._cleared, set()
+            return cleared.union(*(_pages_of(t.runs) for t in gone))
 
     async def replace(self, name: str, tables: Tables, old: Sequence[Run], new: Run) -> set[int]:
         """
@@ -98,6 +101,7 @@ class Layout:
         self._superfluous |= superfluous
         if not self._pins:
             superfluous, self._superfluous = self._superfluous, set()
+            await self.storage.read_worker.run(_nothing)  # behind those who may still ask for one of them
             await self.storage.page_worker.run(_remove, self.storage, superfluous)
 
     async def drop(self, revision: int) -> None:
@@ -143,6 +147,10 @@ def _save(storage: Storage, manifest: Manifest) -> OSError | None:
         return error
     storage.manifest = manifest
     return None
+
+
+def _nothing() -> None:
+    """A job that is done once all before it are."""
 
 
 def _remove(storage: Storage, superfluous: set[int]) -> None:

@@ -9,8 +9,8 @@ every checkpoint would write a hundred bytes for each that changed. So runs are 
   never takes more than that, or when much was removed;
 - else, when there are more than `MAX_RUNS` runs above the base, the newest ones of about the same size.
 
-All of this runs in the page thread. The functions that write are generators which stop after every page, so that other
-jobs of that thread get their turn between two pages.
+All of this runs in the page thread. The functions that write are generators which stop after every page, and after
+`STEP` records that fill none, so that other jobs of that thread get their turn in between.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ SMALL = 4 * 2**20
 """A keyspace of no more bytes than this is merged whole each time: it costs next to nothing."""
 FULL_SHARE = 0.7
 MAX_RUNS = 8
+STEP = 1000
+"""Records that are looked at in one go, where they do not fill a page before."""
 
 EncodedRecords = Iterator[tuple[bytes, bytes]]
+Kept = Iterator[tuple[bytes, bytes | None]]
+"""Of each key what is kept of its record, None for nothing."""
 _by_key = itemgetter(0)
 
 
@@ -53,6 +57,14 @@ def merge_due(runs: Sequence[Run]) -> list[Run]:
         size += sizes[count]
         count += 1
     return list(runs[:count])
+
+
+def is_compact(runs: Sequence[Run], now_ms: int) -> bool:
+    """Whether there is nothing in runs that a merge would leave out."""
+    if len(runs) != 1:
+        return not runs
+    [run] = runs
+    return not run.tombstones and (run.expires_ms is None or run.expires_ms > now_ms)
 
 
 @define
@@ -89,26 +101,25 @@ def merged_records(sources: Sequence[EncodedRecords]) -> EncodedRecords:
             yield key, record
 
 
-def without_dead(records: EncodedRecords, now_ms: int, base: bool) -> EncodedRecords:
+def without_dead(records: EncodedRecords, now_ms: int, base: bool) -> Kept:
     """
-    Records without what has expired.
+    What is kept of records when what has expired goes.
 
     :param base: whether there is nothing older below them that a tombstone would have to hide.
     """
     for key, record in records:
         if record[2] & TOMBSTONE:
-            if not base:
-                yield key, record
+            yield key, None if base else record
             continue
         expires_ms = expires_of(record)
         if expires_ms is None or expires_ms > now_ms:
             yield key, record
-        elif not base:
-            yield key, tombstone_of(record)
+        else:
+            yield key, None if base else tombstone_of(record)
 
 
 def write_run(
-    directory: PageDirectory, keyspace: str, numbers: PageNumbers, records: EncodedRecords
+    directory: PageDirectory, keyspace: str, numbers: PageNumbers, records: Kept
 ) -> Generator[None, None, Run]:
     """
     Write records as pages; returns the run, whose counts are those of its live records.
@@ -120,10 +131,17 @@ def write_run(
     keys: list[bytes] = []
     pending: list[bytes] = []
     try:
+        looked_at = 0
         for key, record in records:
+            looked_at += 1
+            if looked_at == STEP:
+                looked_at = 0
+                yield
+            if record is None:
+                continue
             if pending and size + len(record) > PAGE_SIZE:
                 pages.append(_write_page(directory, keyspace, numbers, keys[0], pending))
-                keys, pending, size = [], [], 0
+                keys, pending, size, looked_at = [], [], 0, 0
                 yield
             keys.append(key)
             pending.append(record)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 from kvtwist.engine.memtable import Entry, Tombstone
@@ -92,7 +92,7 @@ def is_record(record: bytes) -> bool:
         return kind == TOMBSTONE and len(record) == _FIXED + record[0] + (record[1] << 8)
     number = kind & _NAMED
     named = _FIXED + (12 if kind & EXPIRES else 6)
-    if len(record) < named or number != _NAMED and number >= len(_MEDIA_TYPES):
+    if len(record) < named or (number != _NAMED and number >= len(_MEDIA_TYPES)):
         return False
     start = named
     if number == _NAMED:
@@ -154,10 +154,14 @@ def encode_page(keyspace: str, records: Sequence[bytes]) -> bytes:
     return PAGE_HEADER + _CHECKSUM.pack(zlib.crc32(body)) + body
 
 
+LANDMARKS = 16
+"""Every so many keys one is kept at hand."""
+
+
 class Page:
     """A sequence of keys, so that it can be bisected, with the entries that belong to them."""
 
-    __slots__ = ("_data", "_offsets", "_records", "keyspace")
+    __slots__ = ("_data", "_landmarks", "_offsets", "_records", "keyspace")
 
     def __init__(self, content: bytes) -> None:
         """:raises StoreDamaged: the content is not a whole page."""
@@ -172,6 +176,7 @@ class Page:
         self._records = at + 4 * (count + 1)
         self._offsets = array("I")
         self._offsets.frombytes(content[at : self._records])
+        self._landmarks: list[bytes] | None = None
 
     @property
     def size(self) -> int:
@@ -203,8 +208,16 @@ class Page:
 
     def get(self, key: bytes) -> Entry | None:
         """What stands under a key, None if nothing does."""
-        index = bisect_left(self, key)
-        return self.entry(index) if index < len(self) and self[index] == key else None
+        # Python compares keys of a list in C, but asks this object for each of its own: so it asks for few.
+        landmarks = self._landmarks
+        if landmarks is None:
+            landmarks = self._landmarks = [self[index] for index in range(0, len(self), LANDMARKS)]
+        low = (bisect_right(landmarks, key) - 1) * LANDMARKS
+        if low < 0:
+            return None
+        high = min(low + LANDMARKS, len(self))
+        index = bisect_left(self, key, low, high)
+        return self.entry(index) if index < high and self[index] == key else None
 
     def range(self, start: bytes, stop: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, Entry]]:
         """(key, entry) with start <= key < stop, in order."""

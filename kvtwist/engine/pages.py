@@ -4,7 +4,7 @@ Where pages live: on disk one DirDBM entry to a page, in memory a cache.
 A page is never overwritten. What is new is written under new numbers; old pages go once a manifest names the new ones.
 
 What `twisted.persisted.dirdbm` leaves open is closed here: it does not sync, and it calls every I/O error a missing
-key. It is not thread-safe, so one thread owns the directory.
+key. It is not thread-safe: one thread writes and removes; any may read, which touches nothing but the file.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ from contextlib import suppress
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.commit import GroupCommit
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.journal import JournalWriter, Recovery, Transaction, replay
+from kvtwist.engine.journal import JournalWriter, Recovery, Transaction, replay, segments
 from kvtwist.engine.lock import DirectoryLock
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.pages import PageDirectory
 from kvtwist.engine.worker import Worker
-from kvtwist.model import StoreError
+from kvtwist.model import StoreDamaged, StoreError
 
 ADMIN_SOCKET = "admin.sock"
 """Where, in the directory of a store, its server can be asked for a backup. See `kvtwist.profiles.admin`."""
@@ -34,18 +34,28 @@ ADMIN_SOCKET = "admin.sock"
 class Storage:
     """
     :param journal_worker: the one thread that writes the journal.
-    :param page_worker: the one thread that reads and writes pages and manifests.
+    :param page_worker: the one thread that writes and removes pages and manifests, and reads pages to merge them.
     :param sync: whether a transaction is acknowledged after fdatasync, or already after the write.
+    :param read_worker: the thread that reads pages for those who wait for them; the one before if it is not given.
     """
 
     pages: PageDirectory
     manifest: Manifest
     commit: GroupCommit
 
-    def __init__(self, path: str, disk: Disk, journal_worker: Worker, page_worker: Worker, sync: bool = True) -> None:
+    def __init__(
+        self,
+        path: str,
+        disk: Disk,
+        journal_worker: Worker,
+        page_worker: Worker,
+        sync: bool = True,
+        read_worker: Worker | None = None,
+    ) -> None:
         self.path = os.path.abspath(path)
         self.disk = disk
         self.page_worker = page_worker
+        self.read_worker = read_worker or page_worker
         self._journal_worker = journal_worker
         self._sync = sync
         self._lock: DirectoryLock | None = None
@@ -63,6 +73,7 @@ class Storage:
             self._lock = DirectoryLock(self.path)
             self.manifest = manifests.load(self.disk, self.path)
             self.pages = PageDirectory(self.disk, os.path.join(self.path, "pages"))
+            self._check_pages()
         except OSError as error:
             self.release()
             raise StoreError(f"cannot use {self.path}: {error.strerror}") from error
@@ -70,6 +81,11 @@ class Storage:
             self.release()
             raise
         return self.manifest
+
+    def _check_pages(self) -> None:
+        """Refuse to take pages for leftovers when all that could name them is gone."""
+        if not manifests.found(self.disk, self.path) and not segments(self.disk, self.path) and self.pages.numbers():
+            raise StoreDamaged(f"{self.path}: there are pages, and neither a manifest nor a journal")
 
     def replay(self, recovery: Recovery) -> Iterator[Transaction]:
         """All transactions behind the manifest's revision. See `kvtwist.engine.journal.replay`."""
@@ -94,16 +110,20 @@ class Storage:
 
     def start(self) -> None:
         """Start the threads."""
-        self._journal_worker.start()
-        self.page_worker.start()
+        for worker in self._workers():
+            worker.start()
+
+    def _workers(self) -> list[Worker]:
+        others = [] if self.read_worker is self.page_worker else [self.read_worker]
+        return [self._journal_worker, self.page_worker, *others]
 
     async def close(self) -> None:
         """Settle what was accepted, end the threads, and let the next process in, whatever happens."""
         try:
             await self.commit.close()
         finally:
-            self._journal_worker.stop()
-            self.page_worker.stop()
+            for worker in self._workers():
+                worker.stop()
             self.release()
 
     def release(self) -> None:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -58,6 +59,11 @@ from kvtwist.model import (
 log = Logger(namespace="kvtwist.store")
 
 T = TypeVar("T")
+
+_Known = dict[tuple[str, bytes], Entry | None]
+
+TURN_SECONDS = 0.005
+"""How long those who have waited for memory are served before others get their turn."""
 
 
 @implementer(IStore, IBackups)
@@ -132,7 +138,7 @@ class Store:
             revision = manifest.revision
             for transaction in storage.replay(recovery):
                 for change in transaction.changes:
-                    self._set(change, transaction.revision, transaction.time_ms, _nowhere)
+                    self._apply(change, transaction.revision, transaction.time_ms, {})
                     self._keyspaces[change.keyspace].changed = transaction.revision
                 self._timeline.not_before(transaction.time_ms)
                 revision = transaction.revision
@@ -249,7 +255,11 @@ class Store:
 
     async def _serve_line(self) -> None:
         """Let those who wait go on, in order. (A chain of locks would nest as deep as the line is long.)"""
+        began = self._clock.seconds()
         while self._line:
+            if self._clock.seconds() - began > TURN_SECONDS:
+                await deferLater(self._clock, 0)
+                began = self._clock.seconds()
             operations, turn, applied = self._line[0]
             try:
                 room = self.housekeeping.room(operations)
@@ -272,14 +282,12 @@ class Store:
 
     async def _pages_of(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> _Pinned:
         """All pages that it takes to check the conditions and do the operations."""
-
-        def look() -> None:
-            for asked in (*conditions, *operations):
-                if isinstance(asked, Exists | Unchanged | Get):
-                    self._keyspaces[asked.keyspace].tables.find(asked.key, pinned)
-
         pinned = _Pinned(self._cached)
-        await self._with_pages(look, pinned)
+        for asked in (*conditions, *operations):
+            if isinstance(asked, Exists | Unchanged | Get):
+                await self._with_pages(partial(self._find, asked.keyspace, asked.key, pinned), pinned)
+        # What was there before a wait may be elsewhere after it.
+        await self._with_pages(lambda: self._known(conditions, operations, pinned), pinned)
         if self._closed:
             raise StoreUnavailable("the server is stopping")
         return pinned
@@ -288,13 +296,9 @@ class Store:
         self, conditions: Sequence[Condition], operations: Sequence[Operation], lookup: PageLookup
     ) -> Deferred[Outcome]:
         """:raises PageNeeded: before anything was changed."""
-        read = {(asked.keyspace, asked.key) for asked in conditions if not isinstance(asked, UnchangedSince)}
-        for operation in operations:
-            if isinstance(operation, Get):
-                self._keyspaces[operation.keyspace].tables.find(operation.key, lookup)
-                read.add((operation.keyspace, operation.key))
+        known = self._known(conditions, operations, lookup)
         for condition in conditions:
-            if not self._holds(condition, lookup):
+            if not self._holds(condition, known):
                 return Deferred.fromCoroutine(self._when_settled(Outcome(False), conditions, operations))
         if self._commit.broken is not None and not all(isinstance(o, Get) for o in operations):
             return fail(StoreUnavailable(self._commit.broken))
@@ -306,17 +310,14 @@ class Store:
         undo: list[Undo] = []
         for operation in operations:
             if isinstance(operation, Get):
-                entry = self._keyspaces[operation.keyspace].tables.find(operation.key, lookup)
-                results.append(self._alive(entry))
+                results.append(self._alive(known[operation.keyspace, operation.key]))
             else:
                 change = _change(operation, revision, now_ms)
                 changes.append(change)
                 space = self._keyspaces[change.keyspace]
                 undo.append(partial(setattr, space, "changed", space.changed))
                 space.changed = revision
-                # What was not read is not looked for on disk either, just to count it: see `Usage`.
-                known = lookup if (change.keyspace, change.key) in read else _nowhere
-                undo.append(self._set(change, revision, now_ms, known))
+                undo.append(self._apply(change, revision, now_ms, known))
                 results.append(None)
         outcome = Outcome(True, results)
         if not changes:
@@ -376,18 +377,31 @@ class Store:
             return outcome
         return await self.transact(conditions, operations)
 
-    def _holds(self, condition: Condition, lookup: PageLookup) -> bool:
-        space = self._keyspaces[condition.keyspace]
+    def _find(self, keyspace: str, key: bytes, lookup: PageLookup) -> Entry | None:
+        return self._keyspaces[keyspace].tables.find(key, lookup)
+
+    def _known(self, conditions: Sequence[Condition], operations: Sequence[Operation], lookup: PageLookup) -> _Known:
+        """The entries that conditions and operations ask for, each looked up once: that may cost more than all else."""
+        known: _Known = {}
+        for asked in (*conditions, *operations):
+            if isinstance(asked, Exists | Unchanged | Get):
+                at = asked.keyspace, asked.key
+                if at not in known:
+                    known[at] = self._find(asked.keyspace, asked.key, lookup)
+        return known
+
+    def _holds(self, condition: Condition, known: _Known) -> bool:
         if isinstance(condition, UnchangedSince):
-            return space.changed <= condition.revision
-        record = self._alive(space.tables.find(condition.key, lookup))
+            return self._keyspaces[condition.keyspace].changed <= condition.revision
+        record = self._alive(known[condition.keyspace, condition.key])
         if isinstance(condition, Exists):
             return record is not None
         return condition.revision == (0 if record is None else record.revision)
 
-    def _set(self, change: Change, revision: int, time_ms: int, lookup: PageLookup) -> Undo:
+    def _apply(self, change: Change, revision: int, time_ms: int, known: _Known) -> Undo:
         space = self._keyspaces[change.keyspace]
         if change.key is None:
+            known.update((at, None) for at in known if at[0] == change.keyspace)
             return space.clear(revision)
         entry: Entry
         if change.value is None:
@@ -395,7 +409,12 @@ class Store:
         else:
             modified_ms = time_ms if change.modified_ms is None else change.modified_ms
             entry = Record(change.value, change.media_type, revision, modified_ms, change.expires_ms)
-        return space.tables.set(change.key, entry, lookup)
+        at = change.keyspace, change.key
+        # What was not read is not looked for on disk either, just to count it: see `Usage`.
+        old = known[at] if at in known else space.tables.in_memory(change.key)
+        if at in known:
+            known[at] = entry
+        return space.tables.set(change.key, entry, old)
 
     async def _with_pages(self, look: Callable[[], T], pinned: _Pinned) -> T:
         """What `look` returns once it finds all pages that it needs."""
@@ -415,7 +434,7 @@ class Store:
             return loaded
         self._loading[ref.number] = [loaded]
         assert self._storage is not None
-        read = self._storage.page_worker.run(self._storage.pages.read, ref.number)
+        read = self._storage.read_worker.run(self._storage.pages.read, ref.number)
         read.addBoth(self._loaded, ref)
         return loaded
 
@@ -435,10 +454,6 @@ class _Pinned:
 
     def __call__(self, ref: PageRef) -> Page | None:
         return self.pages.get(ref.number) or self._cached(ref)
-
-
-def _nowhere(ref: PageRef) -> None:
-    """A page lookup that has no page."""
 
 
 def _fits(operation: Put | Append) -> bool:

@@ -28,7 +28,7 @@ from kvtwist.engine.disk import Disk
 from kvtwist.engine.journal import Recovery
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
-from kvtwist.engine.worker import Worker
+from kvtwist.engine.worker import InlineWorker, Worker
 from kvtwist.model import (
     DATA,
     HISTORY,
@@ -104,23 +104,6 @@ def failure_of(deferred: Deferred[T]) -> BaseException | None:
 
 
 # --- workers ----------------------------------------------------------------------------------------------------------
-
-
-class InlineWorker:
-    """A `Worker` without a thread: every job is run at once."""
-
-    stopped = False
-
-    def run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """See `Worker`. A thread that has ended runs no jobs, and nobody hears of it: neither does this one."""
-        return Deferred() if self.stopped else execute(job, *args, **kwargs)
-
-    def start(self) -> None:
-        """See `Worker`."""
-
-    def stop(self) -> None:
-        """See `Worker`."""
-        self.stopped = True
 
 
 class SteppedWorker:
@@ -236,6 +219,10 @@ class WatchedDisk(Disk):
             for descriptor, path in self.paths.items():
                 if path == old:
                     self.paths[descriptor] = new
+
+    def link(self, old: str, new: str) -> None:
+        with self._told("link", new):
+            super().link(old, new)
 
     def remove(self, path: str) -> None:
         with self._told("remove", path):
@@ -494,7 +481,7 @@ class Engine:
         """
         dead = InlineWorker()
         dead.stop()
-        self.storage.page_worker = dead
+        self.storage.page_worker = self.storage.read_worker = dead
         if hasattr(self.storage, "commit"):
             self.storage.commit._worker = dead
         self.storage.release()
