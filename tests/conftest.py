@@ -20,6 +20,11 @@ Connect = Callable[[], Connection]
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Called by pytest."""
+    parser.addoption("--rounds", type=int, default=100, help="how often tests that are marked `long` do the same again")
+
+
 @pytest_twisted.async_yield_fixture
 async def http(arguments: list[str], tmp_path: Path) -> AsyncIterator[Client]:
     """An empty server in this process, in memory, with the `arguments` that the module or test gives."""

@@ -7,12 +7,13 @@ reason.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
 from attrs import frozen
 
-from tests.support.answer import JSON, TEXT
+from tests.support.answer import JSON, TEXT, Answer, is_json_error
 from tests.support.wire import Address, Connection, sized
 
 MAX_VALUE: Final = 64 * 1024
@@ -37,6 +38,7 @@ class Dialect:
     :ivar max_value: the longest value it takes, in bytes.
     :ivar created: the status of a write to a new key.
     :ivar write: the request that writes a value.
+    :ivar delete: the request that deletes a key.
     :ivar target: where a key's value is read.
     :ivar shown: the body of the answer to such a read.
     :ivar commits: whether a write is seen only after `POST /commit`.
@@ -47,9 +49,33 @@ class Dialect:
     max_value: int
     created: int
     write: Callable[[str, bytes], Call]
+    delete: Callable[[str], Call]
     target: Callable[[str], str]
     shown: Callable[[str, bytes], bytes] = lambda key, value: value
     commits: bool = False
+
+    def put(self, connection: Connection, key: str, value: bytes) -> Answer:
+        """Write so that it can be read. Of the two answers that may take, the commit's if only that is an error."""
+        return self._change(connection, self.write(key, value))
+
+    def remove(self, connection: Connection, key: str) -> Answer:
+        """Delete so that it can be seen. See `put`."""
+        return self._change(connection, self.delete(key))
+
+    def _change(self, connection: Connection, call: Call) -> Answer:
+        answer = connection.ask(call.method, call.target, call.body)
+        if self.commits and answer.status < 300:
+            committed = connection.ask("POST", "/commit")
+            return answer if committed.status == 204 else committed
+        return answer
+
+    def is_error(self, answer: Answer, status: int) -> None:
+        """An error in the format of the dialect."""
+        if self.error_type == JSON:
+            is_json_error(answer, status)
+        else:
+            assert (answer.status, answer.header("content-type")) == (status, self.error_type), answer
+            assert re.fullmatch(rb"[^\n]+\n", answer.body), answer
 
     def read(self, address: Address, key: str) -> bytes | None:
         """The value of a key, once all that was written is visible; None when there is none."""
@@ -74,6 +100,10 @@ def _kv(key: str) -> str:
     return f"/kv/{key}"
 
 
+def _delete_at(target: Callable[[str], str]) -> Callable[[str], Call]:
+    return lambda key: Call("DELETE", target(key), b"")
+
+
 def _put_at(target: Callable[[str], str]) -> Callable[[str, bytes], Call]:
     return lambda key, value: Call("PUT", target(key), value)
 
@@ -84,6 +114,7 @@ TRANSACTIONAL: Final = Dialect(
     max_value=MAX_VALUE,
     created=201,
     write=_set,
+    delete=lambda key: Call("DELETE", "/set", b'"%b"' % key.encode()),
     target=lambda key: f"/{key}",
     shown=lambda key, value: b'{"%b":%b}' % (key.encode(), value),
     commits=True,
@@ -94,16 +125,18 @@ HISTORY: Final = Dialect(
     max_value=1024,
     created=204,
     write=_put_at(lambda key: f"/{key}"),
+    delete=_delete_at(lambda key: f"/{key}"),
     target=lambda key: f"/{key}",
 )
-LSFR: Final = Dialect("lsfr", TEXT, MAX_VALUE, 200, _put_at(_kv), _kv)
-CLSTR: Final = Dialect("clstr", TEXT, MAX_VALUE, 200, _put_at(_kv), _kv)
+LSFR: Final = Dialect("lsfr", TEXT, MAX_VALUE, 200, _put_at(_kv), _delete_at(_kv), _kv)
+CLSTR: Final = Dialect("clstr", TEXT, MAX_VALUE, 200, _put_at(_kv), _delete_at(_kv), _kv)
 KEYS: Final = Dialect(
     profile="keys",
     error_type=JSON,
     max_value=MAX_VALUE,
     created=201,
     write=_put_at(lambda key: f"/keys/{key}"),
+    delete=_delete_at(lambda key: f"/keys/{key}"),
     target=lambda key: f"/keys/{key}",
 )
 

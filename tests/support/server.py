@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,9 +19,17 @@ import kvtwist
 PATIENCE: Final = 20.0
 """Seconds after which an event that tests wait for counts as never coming. Nothing is measured with it."""
 
-_TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+"""Twisted's own script, whose place in the file system depends on how it was installed."""
 _LISTENING: Final = r"Server listening on (?P<host>[0-9.]+):(?P<port>[0-9]+)"
 _SOURCES: Final = Path(kvtwist.__file__).resolve().parents[1]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return once something is so; :raises AssertionError: when it never is."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "this never comes to be"
 
 
 class Server:
@@ -32,10 +41,21 @@ class Server:
 
     address: tuple[str, int]
 
-    def __init__(self, directory: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        """Start it and return once it listens; :raises AssertionError: when it ends before that."""
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        twistd: Sequence[str] = TWISTD,
+    ) -> None:
+        """
+        Start it and return once it listens.
+
+        :param twistd: the command that is twistd, or does what twistd does.
+        :raises AssertionError: when it ends before it listens.
+        """
         directory.mkdir(parents=True, exist_ok=True)
-        command = [*_TWISTD, "-n", "--pidfile=", "kvstore", "--port", "0", "--working-dir", str(directory)]
+        command = [*twistd, "-n", "--pidfile=", "kvstore", "--port", "0", "--working-dir", str(directory)]
         self._lines: list[str] = []
         self._ended = False
         self._news = threading.Condition()
@@ -47,7 +67,7 @@ class Server:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=directory.parent,
-                env=_environment(environment or {}),
+                env=clean_environment(environment or {}),
             )
         self._reader = threading.Thread(target=self._read, name="server output", daemon=True)
         self._reader.start()
@@ -68,16 +88,26 @@ class Server:
             self._ended = True
             self._news.notify_all()
 
-    def wait_for(self, pattern: str) -> re.Match[str]:
-        """Wait for a line of output; :raises AssertionError: when the process ends without it."""
+    @property
+    def lines(self) -> int:
+        """How many lines it has written to standard output so far."""
+        return len(self._lines)
+
+    def wait_for(self, pattern: str, behind: int = 0) -> re.Match[str]:
+        """
+        Wait for a line of output.
+
+        :param behind: so many lines do not count.
+        :raises AssertionError: when the process ends without it.
+        """
         with self._news:
-            self._news.wait_for(lambda: self._ended or self._find(pattern) is not None, PATIENCE)
-            found = self._find(pattern)
+            self._news.wait_for(lambda: self._ended or self._find(pattern, behind) is not None, PATIENCE)
+            found = self._find(pattern, behind)
         assert found is not None, f"no line with {pattern!r} in:\n{self.output()}\n{self.errors()}"
         return found
 
-    def _find(self, pattern: str) -> re.Match[str] | None:
-        return next((found for line in self._lines if (found := re.search(pattern, line))), None)
+    def _find(self, pattern: str, behind: int) -> re.Match[str] | None:
+        return next((found for line in self._lines[behind:] if (found := re.search(pattern, line))), None)
 
     def output(self) -> str:
         """What it has written to standard output so far."""
@@ -89,6 +119,11 @@ class Server:
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
 
     def stop(self) -> int:
         """SIGTERM, and the exit status."""
@@ -112,16 +147,50 @@ class Server:
 
 
 @contextmanager
-def running(directory: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+def running(
+    directory: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    twistd: Sequence[str] = TWISTD,
+) -> Iterator[Server]:
     """A server for as long as the block lasts; what is left of it is killed."""
-    server = Server(directory, *arguments, environment=environment)
+    server = Server(directory, *arguments, environment=environment, twistd=twistd)
     try:
         yield server
     finally:
         server.kill()
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def refused(
+    directory: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    twistd: Sequence[str] = TWISTD,
+) -> str:
+    """
+    Start a server that cannot start; returns why, as it said.
+
+    :raises AssertionError: it started after all, or it did not end with status 1 and one clear line.
+    """
+    command = [*twistd, "-n", "--pidfile=", "kvstore", "--port", "0", "--working-dir", str(directory), *arguments]
+    process = subprocess.run(
+        command,
+        cwd=directory.parent,
+        env=clean_environment(environment or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert process.returncode == 1, process
+    assert "Traceback" not in process.stdout + process.stderr, process
+    lines = process.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("kvtwist: "), process
+    return lines[0]
+
+
+def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
     """Ours, without what would configure the server behind a test's back."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KVTWIST_", "DATA_DIR"))}
     paths = [str(_SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -15,10 +15,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import random
 import re
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -106,14 +104,6 @@ TRANSACTIONAL: Final = Spoken(
     _transactional_outcome,
 )
 BOTH: Final = pytest.mark.parametrize("spoken", [LSFR, TRANSACTIONAL], ids=lambda spoken: str(spoken.profile))
-
-
-@pytest.fixture
-def dice() -> random.Random:
-    """Decides what is asked; when things happen nobody decides. The seed of a failure is in its captured output."""
-    seed = int(os.environ.get("KVTWIST_TEST_SEED") or secrets.randbits(32))
-    print(f"KVTWIST_TEST_SEED={seed}")
-    return random.Random(seed)
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
@@ -250,15 +240,22 @@ def test_concurrent_requests_happen_in_some_order(spoken: Spoken, dice: random.R
 
 
 @BOTH
-def test_a_history_goes_on_after_a_kill(spoken: Spoken, dice: random.Random, tmp_path: Path) -> None:
-    crowd = Crowd(spoken, dice, keys=3)
-    for _ in range(2):
-        with running(tmp_path / "data", "--profile", spoken.profile) as server:
+@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.long)])
+def test_a_history_goes_on_after_a_kill(spoken: Spoken, kills: int, dice: random.Random, tmp_path: Path) -> None:
+    """The values are so large, and memory is so small, that every few writes begin a checkpoint."""
+    options = ["--profile", spoken.profile, "--memory-limit=1MiB"]
+    crowd = Crowd(spoken, dice, keys=3, padding="." * 80_000)
+    checkpoints = 0
+    for _ in range(kills):
+        with running(tmp_path / "data", *options) as server:
             asyncio.run(crowd.send_until_killed(server, clients=6, requests=dice.randrange(100, 400)))
-    with running(tmp_path / "data", "--profile", spoken.profile) as server:
+            checkpoints += server.output().count("checkpoint of revision")
+    with running(tmp_path / "data", *options) as server:
         asyncio.run(crowd.read(server.address))
         asyncio.run(crowd.send(server.address, clients=6, requests=30))
+    print(f"{len(crowd.history)} requests, {checkpoints} checkpoints")
     assert any(operation.end is None for operation in crowd.history)
+    assert checkpoints
     crowd.check()
 
 

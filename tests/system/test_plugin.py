@@ -20,8 +20,7 @@ import pytest
 
 from kvtwist.engine.housekeeping import STOP_SECONDS
 from kvtwist.web.service import DRAIN_SECONDS
-from tests.support import server as servers
-from tests.support.server import PATIENCE, running
+from tests.support.server import PATIENCE, clean_environment, running
 from tests.support.wire import Connection, ask
 
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
@@ -32,7 +31,7 @@ def twistd(place: Path, *arguments: str, **environment: str) -> subprocess.Compl
     return subprocess.run(
         [*TWISTD, *arguments],
         cwd=place,
-        env=servers._environment(environment),
+        env=clean_environment(environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -135,7 +134,9 @@ def test_a_damaged_journal_is_one_line_that_names_file_and_offset(tmp_path: Path
     content = journal.read_bytes()
     at = content.index(b"value")
     journal.write_bytes(content[:at] + b"VALUE" + content[at + 5 :])
-    assert_refused(start(tmp_path, "--working-dir=data"), str(journal), "damaged at byte")
+    assert_refused(
+        start(tmp_path, "--working-dir=data"), str(journal), "damaged at byte", f"; run: kvtwist check {tmp_path}/data"
+    )
     journal.write_bytes(content)
     with running(tmp_path / "data", "--profile", "lsfr") as server:
         assert ask(server.address, "GET", "/kv/0").body == b"value"
@@ -147,7 +148,7 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
         server.stop()
     [manifest] = (tmp_path / "data").glob("manifest-*")
     manifest.write_bytes(manifest.read_bytes()[:-1])
-    assert_refused(start(tmp_path, "--working-dir=data"), str(manifest))
+    assert_refused(start(tmp_path, "--working-dir=data"), str(manifest), "; run: kvtwist check ")
 
 
 def test_nothing_is_made_where_it_could_not_start(tmp_path: Path) -> None:
@@ -181,13 +182,14 @@ def test_it_listens_once_the_store_is_open(tmp_path: Path) -> None:
 def test_a_torn_tail_is_a_warning(tmp_path: Path) -> None:
     with running(tmp_path / "data", "--profile", "lsfr") as server:
         ask(server.address, "PUT", "/kv/a", b"1")
+        ask(server.address, "PUT", "/kv/b", b"2")
         server.kill()
     [journal] = (tmp_path / "data").glob("journal-*")
-    with journal.open("ab") as file:
-        file.write(b"torn")
+    journal.write_bytes(journal.read_bytes().rstrip(b"\0")[:-1])
     with running(tmp_path / "data", "--profile", "lsfr") as server:
-        server.wait_for("last 4 bytes of the journal")
+        server.wait_for("bytes of the journal were not whole")
         assert ask(server.address, "GET", "/kv/a").body == b"1"
+        assert ask(server.address, "GET", "/kv/b").status == 404
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------
@@ -323,7 +325,7 @@ def test_a_server_with_a_logger_of_ours_writes_one_line_an_event(tmp_path: Path)
             "--access-log=json",
         ],
         cwd=tmp_path,
-        env=servers._environment({"KVTWIST_STORE": "memory"}),
+        env=clean_environment({"KVTWIST_STORE": "memory"}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

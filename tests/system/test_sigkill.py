@@ -1,8 +1,9 @@
 """
 A server that is killed under many writers keeps every write that it acknowledged, and of every other one all or nothing.
 
-Each round goes on with the directory that the one before left. The moment of the kill is chosen by chance, as a number of
-acknowledged writes; the seed of each round is printed.
+Each round goes on with the directory that the one before left. When the kill comes is chosen by chance, as a number of
+acknowledged writes. The server has so little memory that it writes checkpoints and merges runs all the time, and waits
+for its disk in every other round only: what the kernel has is not lost with a process.
 """
 
 from __future__ import annotations
@@ -10,22 +11,86 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from tests.support.directory import runs
 from tests.support.server import Server, running
-from tests.support.wire import ask
+from tests.support.wire import Connection, ask
 from tests.system.swarm import Client, Count, Gone, clients
 
-ROUNDS = 10
 WRITERS = 32
+LIMIT = "--memory-limit=1MiB"
+
+Possible = dict[str, set[Any]]
+"""What may be under each key; None for nothing."""
+
+
+class Housework:
+    """Whether a server has had to do more than write its journal."""
+
+    def __init__(self, directory: Path) -> None:
+        self.checkpoints = 0
+        self.merged = 0
+        self._directory = directory
+        self._runs = 0
+
+    def note(self, server: Server) -> None:
+        """Look at what a server that is dead by now has done."""
+        checkpoints = server.output().count("checkpoint of revision")
+        before, self._runs = self._runs, runs(self._directory)
+        self.checkpoints += checkpoints
+        self.merged += max(before + checkpoints - self._runs, 0)
+
+    def check(self) -> None:
+        """:raises AssertionError: there were no checkpoints, or no merges."""
+        print(f"{self.checkpoints} checkpoints, {self.merged} runs merged away")
+        assert self.checkpoints and self.merged
+
+
+def durability(number: int) -> str:
+    """What the server waits for in a round."""
+    return "--durability=sync" if number % 2 else "--durability=os"
+
+
+def stored(server: Server) -> dict[str, Any]:
+    """Everything that a server holds."""
+    answer = ask(server.address, "GET", "/keys")
+    assert answer.status == 200
+    found = answer.json()
+    assert isinstance(found, dict)
+    return found
+
+
+def check(found: dict[str, Any], possible: Possible) -> None:
+    """Compare what a server holds with what it may; from here on that is what is there."""
+    assert not found.keys() - possible.keys(), "nobody has ever written these"
+    for key, values in possible.items():
+        assert found.get(key) in values, (key, found.get(key), values)
+        possible[key] = {found.get(key)}
+
+
+async def kill_under_load(
+    server: Server, limit: int, writers: list[Callable[[Client, Count], Coroutine[Any, Any, None]]]
+) -> None:
+    """Let writers write until the server is gone, which it is after so many acknowledged writes."""
+    acknowledged = Count()
+    async with clients(server.address, len(writers)) as opened:
+        tasks = [asyncio.create_task(write(c, acknowledged)) for write, c in zip(writers, opened, strict=True)]
+        await acknowledged.reaches(limit)
+        server.kill()
+        await asyncio.gather(*tasks)
+
+
+# --- lsfr -------------------------------------------------------------------------------------------------------------
 
 
 class Writer:
     """Writes keys of its own, some again and again, and knows what may be in each of them."""
 
     def __init__(self, name: str, chance: random.Random) -> None:
-        self.possible: dict[str, set[str | None]] = {}
+        self.possible: Possible = {}
         self._name = name
         self._chance = chance
 
@@ -49,72 +114,149 @@ class Writer:
             self.possible[key] = {value}
             acknowledged.up()
 
-    def check(self, found: dict[str, str]) -> None:
-        """Compare with what a server holds; from here on that is what is there."""
-        for key, possible in self.possible.items():
-            assert found.get(key) in possible, (key, found.get(key), possible)
-            self.possible[key] = {found.get(key)}
+
+def test_every_acknowledged_write_is_there_and_every_other_one_is_whole_or_absent(
+    rounds: int, dice: random.Random, tmp_path: Path
+) -> None:
+    options = ["--profile", "lsfr", "--profile", "keys", LIMIT]
+    writers = [Writer(f"w{number}", random.Random(dice.random())) for number in range(WRITERS)]
+    housework = Housework(tmp_path / "data")
+
+    def check_all(server: Server) -> None:
+        possible: Possible = {}
+        for writer in writers:
+            possible.update(writer.possible)
+        check(stored(server), possible)
+        for writer in writers:
+            writer.possible = {key: possible[key] for key in writer.possible}
+
+    for number in range(rounds):
+        limit = dice.randrange(1, 3000)
+        print(f"round {number}: SIGKILL after {limit} acknowledged writes")
+        with running(tmp_path / "data", *options, durability(number)) as server:
+            check_all(server)
+            asyncio.run(kill_under_load(server, limit, [writer.run for writer in writers]))
+            housework.note(server)
+    with running(tmp_path / "data", *options) as server:
+        check_all(server)
+    housework.check()
 
 
-def stored(server: Server) -> dict[str, Any]:
-    """Everything that a server holds."""
-    answer = ask(server.address, "GET", "/keys")
-    assert answer.status == 200
-    found = answer.json()
-    assert isinstance(found, dict)
-    return found
+# --- history ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_acknowledged_write_is_there_and_every_other_one_is_whole_or_absent(tmp_path: Path) -> None:
-    options = ["--profile", "lsfr", "--profile", "keys"]
-    writers = [Writer(f"w{number}", random.Random(number)) for number in range(WRITERS)]
+class Chronicler:
+    """Writes a few keys of its own, and knows what was written to each, in order. Uses no key in two rounds."""
 
-    async def write_until_killed(server: Server, limit: int) -> None:
-        acknowledged = Count()
-        async with clients(server.address, WRITERS) as opened:
-            tasks = [asyncio.create_task(w.run(c, acknowledged)) for w, c in zip(writers, opened, strict=True)]
-            await acknowledged.reaches(limit)
-            server.kill()
-            await asyncio.gather(*tasks)
+    def __init__(self, name: str, chance: random.Random) -> None:
+        self.written: dict[str, list[str | None]] = {}
+        self.unanswered: str | None = None
+        """The key whose last write may have happened, or not."""
+        self._name = name
+        self._chance = chance
 
-    for seed in range(ROUNDS):
-        limit = random.Random(seed).randrange(1, 3000)
-        print(f"round {seed}: SIGKILL after {limit} acknowledged writes")
-        with running(tmp_path / "data", *options) as server:
+    async def run(self, client: Client, acknowledged: Count) -> None:
+        """Write until the server is gone."""
+        for number in range(10**9):
+            key = f"{self._name}k{self._chance.randrange(3)}"
+            written = self.written.setdefault(key, [])
+            value = None
+            if not written or written[-1] is None or self._chance.random() < 0.8:
+                value = f"{number} " + "x" * self._chance.choice([0, 100, 900])
+            written.append(value)
+            self.unanswered = key
+            try:
+                if value is None:
+                    status, _ = await client.ask("DELETE", f"/{key}")
+                else:
+                    status, _ = await client.ask("PUT", f"/{key}", value.encode())
+            except Gone:
+                return
+            assert status == 204, status
+            self.unanswered = None
+            acknowledged.up()
+
+    def check(self, found: dict[str, Any], connection: Connection) -> None:
+        """Compare with what a server holds: values and events, which come together or not at all."""
+        for key, written in self.written.items():
+            events = connection.ask("GET", f"/{key}/history").json()
+            told = [event["value"] for event in reversed(events)]
+            assert told in ([written] if key != self.unanswered else [written, written[:-1]]), key
+            assert found.get(key) == (told[-1] if told else None), key
+            times = [event["timestamp"] for event in events]
+            assert times == sorted(times, reverse=True)
+
+
+def test_a_value_and_its_event_come_together(rounds: int, dice: random.Random, tmp_path: Path) -> None:
+    options = ["--profile", "keys", "--profile", "history", LIMIT]
+    housework = Housework(tmp_path / "data")
+    for number in range(rounds):
+        limit = dice.randrange(1, 1500)
+        print(f"round {number}: SIGKILL after {limit} acknowledged writes")
+        writers = [Chronicler(f"r{number}w{name}", random.Random(dice.random())) for name in range(16)]
+        with running(tmp_path / "data", *options, durability(number)) as server:
+            asyncio.run(kill_under_load(server, limit, [writer.run for writer in writers]))
+            housework.note(server)
+        with running(tmp_path / "data", *options) as server, Connection(server.address) as connection:
             found = stored(server)
             for writer in writers:
-                writer.check(found)
-            asyncio.run(write_until_killed(server, limit))
-    with running(tmp_path / "data", *options) as server:
-        found = stored(server)
-        for writer in writers:
-            writer.check(found)
+                writer.check(found, connection)
+            server.kill()
+            housework.note(server)
+    housework.check()
 
 
-def test_a_commit_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+# --- transactional ----------------------------------------------------------------------------------------------------
+
+
+class Stager:
+    """Stages changes of keys of its own, and knows what may be in each of them behind the next commit."""
+
+    def __init__(self, name: str, possible: Possible) -> None:
+        self._name = name
+        self._possible = possible
+
+    async def run(self, client: Client, staged: Count, value: int) -> None:
+        """Stage until the server is gone."""
+        for number in range(10**9):
+            key = f"{self._name}-{number % 50}"
+            document = [value, number, "x" * 500]
+            before = self._possible.get(key, {None})
+            self._possible[key] = {*before, as_json(document)}
+            try:
+                status, _ = await client.ask("POST", "/set", json.dumps({key: document}).encode())
+            except Gone:
+                return
+            assert status in (200, 201)
+            self._possible[key] = {as_json(document)}
+            staged.up()
+
+
+def as_json(value: object) -> str | None:
+    """Something that can be in a set."""
+    return None if value is None else json.dumps(value)
+
+
+def test_a_commit_is_there_as_a_whole_or_not_at_all(rounds: int, dice: random.Random, tmp_path: Path) -> None:
     """What was staged and acknowledged is committed by the next commit, if not by the one that was killed."""
-    options = ["--profile", "keys", "--profile", "transactional"]
+    options = ["--profile", "keys", "--profile", "transactional", LIMIT]
     group = [f"g{number}" for number in range(10)]
+    housework = Housework(tmp_path / "data")
+    possible: Possible = {}
 
-    async def commit_and_kill(server: Server, value: int, chance: random.Random) -> bool:
+    async def commit_and_kill(server: Server, value: int) -> bool:
         """Returns whether the commit was acknowledged."""
         others = Count()
-
-        async def stage_others(client: Client, name: int) -> None:
-            for number in range(10**9):
-                try:
-                    await client.ask("POST", "/set", b'{"other%d-%d":%d}' % (name, number % 50, value))
-                except Gone:
-                    return
-                others.up()
-
         async with clients(server.address, 20) as opened:
             for key in group:
                 await opened[0].ask("POST", "/set", b'{"%b":%d}' % (key.encode(), value))
-            tasks = [asyncio.create_task(stage_others(client, n)) for n, client in enumerate(opened[1:])]
-            await others.reaches(chance.randrange(1, 200))
+            tasks = [
+                asyncio.create_task(Stager(f"other{number}", possible).run(client, others, value))
+                for number, client in enumerate(opened[1:])
+            ]
+            await others.reaches(dice.randrange(1, 1000))
             commit = asyncio.create_task(opened[0].ask("POST", "/commit"))
-            await others.reaches(others.value + chance.randrange(0, 40))
+            await others.reaches(others.value + dice.choice([0, 20, 100, 300]))
             server.kill()
             await asyncio.gather(*tasks)
             try:
@@ -125,20 +267,25 @@ def test_a_commit_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
             return True
 
     acknowledged = 0
-    for seed in range(ROUNDS):
-        value = seed + 1
-        with running(tmp_path / "data", *options) as server:
-            done = asyncio.run(commit_and_kill(server, value, random.Random(seed)))
+    for number in range(rounds):
+        value = number + 1
+        with running(tmp_path / "data", *options, durability(number)) as server:
+            done = asyncio.run(commit_and_kill(server, value))
             acknowledged += done
+            housework.note(server)
         with running(tmp_path / "data", *options) as server:
             found = stored(server)
             values = {found.get(key) for key in group}
-            print(f"round {seed}: the commit was {'' if done else 'not '}acknowledged, {values} is there")
+            print(f"round {number}: the commit was {'' if done else 'not '}acknowledged, {values} is there")
             assert values in ([{value}] if done else [{value}, {value - 1 or None}])
             assert ask(server.address, "POST", "/commit").status == 204
             found = stored(server)
-            assert {found.get(key) for key in group} == {value}
-    print(f"{acknowledged} of {ROUNDS} commits were acknowledged")
+            assert {found.pop(key) for key in group} == {value}
+            check({key: as_json(document) for key, document in found.items()}, possible)
+            server.kill()
+            housework.note(server)
+    print(f"{acknowledged} of {rounds} commits were acknowledged")
+    housework.check()
 
 
 def test_commits_and_sets_that_race_lose_nothing_and_show_nothing_too_early(tmp_path: Path) -> None:

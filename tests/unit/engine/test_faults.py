@@ -357,6 +357,24 @@ class MissingPartsTests(FaultCase):
             page.write_bytes(content)
         self.assertEqual(self.engine.get(b"0"), bytes(60))
 
+    def test_a_page_that_the_disk_fails_to_read_is_missing_to_nobody(self) -> None:
+        for number in range(4):
+            self.engine.put(b"%d" % number, bytes(60))
+        self.engine.checkpoint()
+        self.engine.reopen()
+        self.engine.put(b"late", b"1")
+        self.disk.fail("read", errno.EIO, path="pages", times=99)
+        store = self.engine.store
+        for _ in range(2):
+            self.failureResultOf(store.get(DATA, b"0"), StoreDamaged)
+            self.failureResultOf(store.scan(DATA), StoreDamaged)
+            self.refused(store.transact([Exists(DATA, b"0")], [put(b"0", b"1")]), StoreDamaged)
+            self.refused(store.transact([], [Get(DATA, b"0"), put(b"0", b"1")]), StoreDamaged)
+            self.assertEqual(self.engine.get(b"late"), b"1")
+        self.assertFalse(store.figures().read_only)
+        self.disk.heal()
+        self.assertEqual([key for key, _ in self.engine.items()], [b"0", b"1", b"2", b"3", b"late"])
+
     def test_a_damaged_page_is_never_replaced_by_a_merge(self) -> None:
         for number in range(4):
             self.engine.put(b"%d" % number, bytes(60))

@@ -268,14 +268,14 @@ class MemoryStoreLimitTests(TestCase):
 
     def test_what_does_not_fit_is_refused_and_reads_go_on(self) -> None:
         self.assertGreater(self.keys, 5)
-        self.failureResultOf(self.store.transact([], [put(b"more", b"")]), NoRoom)
+        self.failureResultOf(self.store.transact([], [put(b"more", b"1")]), NoRoom)
         self.assertIsNotNone(self.successResultOf(self.store.get(DATA, b"0000")))
         self.assertEqual(self.store.usage(DATA).records, self.keys)
 
     def test_deleting_makes_room(self) -> None:
         for key in (b"0000", b"0001"):
             result_of(self.store.transact([], [Delete(DATA, key)]))
-        self.assertTrue(result_of(self.store.transact([], [put(b"more", b"")])).committed)
+        self.assertTrue(result_of(self.store.transact([], [put(b"more", b"1")])).committed)
         result_of(self.store.transact([], [Clear(DATA)]))
         self.assertTrue(result_of(self.store.transact([], [put(b"more", bytes(500))])).committed)
 

@@ -11,7 +11,17 @@ from kvtwist.engine import Limits, Store
 from kvtwist.engine.memtable import ENTRY_COST
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import DATA, Clear, Delete, Get, NoRoom, Outcome, StoreUnavailable
-from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, TestCase, put, result_of, whole_scan
+from tests.support.engine import (
+    Engine,
+    EngineCase,
+    FaultyDisk,
+    SteppedWorker,
+    TestCase,
+    failure_of,
+    put,
+    result_of,
+    whole_scan,
+)
 
 
 class LimitsTests(TestCase):
@@ -117,3 +127,23 @@ class MemoryStoreTests(TestCase):
         result_of(store.transact([], [put(b"new", b"v")]))
         result_of(store.transact([], [Clear(DATA)]))
         result_of(store.transact([], [put(b"new", b"v")]))
+
+    def test_what_holds_no_value_finds_a_little_more_room(self) -> None:
+        # Where deletions are staged, a store that takes none could never be emptied.
+        clock = Clock()
+        store = Store(clock, Timeline(clock.seconds, clock.seconds), None, Limits.within(200 * ENTRY_COST))
+        store.open()
+        store.start()
+
+        def take(value: bytes, first: int) -> int:
+            """How many keys find room."""
+            for number in range(first, 1000):
+                done = store.transact([], [put(b"%03d" % number, value)])
+                if isinstance(failure_of(done), NoRoom):
+                    return number - first
+            raise AssertionError("it is never full")
+
+        with_value = take(b"v", 0)
+        without = take(b"", with_value)
+        self.assertGreater(without, 5)
+        self.assertLess(without, 0.1 * with_value)

@@ -1,0 +1,195 @@
+"""
+A disk that is really full: writes are refused, in words of the profile's own, and nothing that was acknowledged is lost.
+
+When there is room again the server goes on by itself. What a full disk does to the engine step by step is tested in
+tests/unit/engine/test_faults.py; here it is the kernel that says no.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.support.answer import Answer
+from tests.support.dialects import DIALECTS, KEYS, LSFR, Dialect, value_of
+from tests.support.mounts import Ballast, small_disk
+from tests.support.process import MIB, forget_peak, peak_memory
+from tests.support.server import PATIENCE, TWISTD, Server, refused, running
+from tests.support.wire import Connection, ask
+from tests.system.swarm import clients
+
+SIZE = 8 * MIB
+IMPATIENT = (*TWISTD[:2], f"from kvtwist.engine import checkpoints; checkpoints.RETRY_SECONDS = 0.5; {TWISTD[2]}")
+"""Tries a checkpoint that failed again sooner, so that a test need not wait for so long."""
+BOTH = ("--profile", "lsfr", "--profile", "keys")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk that is soon full."""
+    with small_disk(tmp_path / "disk", SIZE) as place:
+        yield place
+
+
+def fill(server: Server, dialect: Dialect, value: bytes, name: str = "full") -> tuple[dict[str, bytes], Answer]:
+    """Write until something is refused; returns what was acknowledged, and the refusal."""
+    kept: dict[str, bytes] = {}
+    with Connection(server.address) as connection:
+        for number in range(5000):
+            key = f"{name}{number}"
+            answer = dialect.put(connection, key, value)
+            if answer.status != dialect.created:
+                return kept, answer
+            kept[key] = value
+    raise AssertionError("the disk is never full")
+
+
+def assert_there(server: Server, dialect: Dialect, kept: dict[str, bytes], refused: str) -> None:
+    """All that was acknowledged can be read, and what was refused is not there."""
+    with Connection(server.address) as connection:
+        for key, value in kept.items():
+            answer = connection.ask("GET", dialect.target(key))
+            assert (answer.status, answer.body) == (200, dialect.shown(key, value)), key
+        assert connection.ask("GET", dialect.target(refused)).status == 404
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.profile))
+def test_a_write_without_room_is_507_until_there_is_room(dialect: Dialect, disk: Path) -> None:
+    ballast = Ballast(disk)
+    value = value_of(min(dialect.max_value, 5000))
+    with running(disk, "--profile", dialect.profile, "--store", "dir") as server:
+        ballast.fill(leave=20 * 4096)
+        kept, refusal = fill(server, dialect, value)
+        assert len(kept) > 5
+        dialect.is_error(refusal, 507)
+        assert_there(server, dialect, kept, f"full{len(kept)}")
+        ballast.remove()
+        with Connection(server.address) as connection:
+            assert dialect.put(connection, "after", value).status == dialect.created
+        kept["after"] = value
+        server.kill()
+    with running(disk, "--profile", dialect.profile, "--store", "dir") as server:
+        assert "were not whole" not in server.output(), "a part of what was refused was still in the journal"
+        refused = f"full{len(kept) - 1}"
+        if dialect.commits:  # its value may have been staged, and just the commit refused
+            refused = "never"
+        assert_there(server, dialect, kept, refused)
+
+
+def test_where_a_large_value_has_no_room_small_ones_have(disk: Path) -> None:
+    ballast = Ballast(disk)
+    large, small = b"l" * 4 * MIB, b"s"
+    with running(disk, *BOTH) as server:
+        ballast.fill(leave=1 * MIB)
+        with Connection(server.address) as connection:
+            for number in range(50):
+                LSFR.is_error(LSFR.put(connection, "large", large), 507)
+                assert LSFR.put(connection, f"small{number}", small).status == 200
+        found = ask(server.address, "GET", "/keys").json()
+        assert found == {f"small{number}": "s" for number in range(50)}
+        server.kill()
+    with running(disk, *BOTH) as server:
+        assert ask(server.address, "GET", "/keys").json() == found
+
+
+def test_who_writes_at_the_same_time_loses_nothing(disk: Path) -> None:
+    """Large values that have no room, and small ones beside them: a small one that is acknowledged is there."""
+    ballast = Ballast(disk)
+    kept: dict[str, str] = {}
+    refusals = 0
+
+    async def write_all(server: Server) -> None:
+        nonlocal refusals
+        enough = asyncio.Event()
+
+        async def write_large() -> None:
+            async with clients(server.address, 1) as [client]:
+                for _ in range(30):
+                    status, _ = await client.ask("PUT", "/kv/large", b"l" * 4 * MIB)
+                    assert status == 507
+            enough.set()
+
+        async def write_small(name: int) -> None:
+            nonlocal refusals
+            async with clients(server.address, 1) as [client]:
+                for number in count():
+                    if enough.is_set():
+                        return
+                    key = f"s{name}-{number}"
+                    status, _ = await client.ask("PUT", f"/kv/{key}", b"%d" % number)
+                    assert status in (200, 507)
+                    if status == 200:
+                        kept[key] = str(number)
+                    refusals += status == 507
+
+        await asyncio.wait_for(asyncio.gather(write_large(), *map(write_small, range(4))), PATIENCE)
+
+    with running(disk, *BOTH) as server:
+        ballast.fill(leave=1 * MIB)
+        asyncio.run(write_all(server))
+        print(f"{len(kept)} small values acknowledged, {refusals} refused beside a large one")
+        assert ask(server.address, "GET", "/keys").json() == kept
+        server.kill()
+    with running(disk, *BOTH) as server:
+        assert ask(server.address, "GET", "/keys").json() == kept
+
+
+@pytest.mark.parametrize("scarce", ["bytes", "files"])
+def test_without_room_for_checkpoints_memory_stays_bounded(scarce: str, tmp_path: Path) -> None:
+    """The journal can still grow where there is room for bytes and not for files; what is in memory then cannot."""
+    refusals = set()
+    with (
+        small_disk(tmp_path / "disk", 2 * SIZE, files=60) as disk,
+        running(disk, *BOTH, "--memory-limit=1MiB", twistd=IMPATIENT) as server,
+    ):
+        ballast = Ballast(disk)
+        if scarce == "files":
+            ballast.fill_names()
+        else:
+            ballast.fill(leave=2 * MIB)
+        kept: dict[str, bytes] = {}
+        before = forget_peak(server.pid)
+        with Connection(server.address) as connection:
+            for number in range(3000):
+                key, value = f"k{number}", b"%d " % number + b"v" * 4000
+                answer = LSFR.put(connection, key, value)
+                if answer.status == 200:
+                    kept[key] = value
+                else:
+                    LSFR.is_error(answer, answer.status)
+                    refusals.add(answer.status)
+        grown = peak_memory(server.pid) - before
+        print(
+            f"{len(kept)} of 3000 writes were acknowledged, {refusals} told to the others, {grown / MIB:.1f} MiB more"
+        )
+        assert refusals and refusals <= ({503} if scarce == "files" else {503, 507})
+        assert grown < 8 * MIB, "12 MB were written"
+        assert_there(server, LSFR, kept, "k2999")
+        server.wait_for("checkpoint failed")
+        assert "Traceback" not in server.output()
+        behind = server.lines
+        ballast.remove()
+        server.wait_for("checkpoint of revision", behind)
+        assert LSFR.put(Connection(server.address), "after", b"1").status == 200
+        server.kill()
+        with running(disk, *BOTH) as server:
+            assert_there(server, LSFR, {**kept, "after": b"1"}, "k2999")
+
+
+def test_a_start_without_room_is_refused_in_one_line_and_harms_nothing(disk: Path) -> None:
+    ballast = Ballast(disk)
+    with running(disk, "--profile", "keys") as server:
+        ballast.fill(leave=20 * 4096)
+        kept, _ = fill(server, KEYS, value_of(5000))
+        server.kill()
+    ballast.fill()
+    for _ in range(3):
+        line = refused(disk, "--profile", "keys")
+        assert str(disk) in line and "No space left on device" in line
+    ballast.remove()
+    with running(disk, "--profile", "keys") as server:
+        assert_there(server, KEYS, kept, "never")
