@@ -14,10 +14,13 @@ REQUIRES = [
     "klein>=24.8,<25",
     "werkzeug>=3.1,<4",  # klein's routing
     "zope.interface>=8,<9",
+    "httptools>=0.7,<0.10",
     "attrs>=24.1,<27",
     "msgspec>=0.19,<0.23",
     "sortedcontainers>=2.4,<3",
     "prometheus-client>=0.21,<1",
+    "click>=8.2,<9",
+    "rich>=14,<16",
 ]
 EXAMPLES = ["treq>=24.9,<27"]
 TEST = [*EXAMPLES, "pytest>=8.3,<10", "pytest-twisted>=1.14,<2", "hypothesis>=6.100,<7", "h11>=0.14,<1"]
@@ -43,6 +46,7 @@ setup(
     package_data={"kvtwist": ["py.typed"]},
     zip_safe=False,
     install_requires=REQUIRES,
+    entry_points={"console_scripts": ["kvtwist = kvtwist.cli.main:main"]},
     extras_require={
         "examples": EXAMPLES,
         "test": TEST,

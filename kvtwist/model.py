@@ -213,7 +213,8 @@ class Exchange(Struct, frozen=True):
     One request and its response, for whoever logs and counts.
 
     :ivar route: the route as the dialect wrote it, empty where none matched.
-    :ivar target: the request target as it was sent.
+    :ivar method: as it was sent, as are target and version.
+    :ivar target: the request target.
     :ivar status: 0 when the client left before there was one.
     :ivar seconds: from the end of the request to the end of the response.
     :ivar size: bytes of the response's body.
@@ -222,9 +223,9 @@ class Exchange(Struct, frozen=True):
     profile: str
     route: str
     client: str
-    method: str
-    target: str
-    version: str
+    method: bytes
+    target: bytes
+    version: bytes
     status: int
     seconds: float
     size: int

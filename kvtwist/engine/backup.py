@@ -3,7 +3,8 @@ Backups of a store that goes on working: the files of one moment, kept from bein
 
 A backup is a tar archive that unpacks to a working directory: the manifest of the moment it began, the pages that the
 manifest names, and the journal up to the last revision that was durable then. A start reads it as it would after a
-crash at that moment.
+crash at that moment. The last file, `backup.json`, says that it is whole: one that was cut short may look like an older
+store.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import tarfile
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 from attrs import frozen
 from zope.interface import implementer
 
@@ -20,6 +22,8 @@ from kvtwist.engine.disk import Disk
 from kvtwist.engine.layout import Layout
 from kvtwist.interfaces import IBackup
 
+END = "backup.json"
+"""The last file of every archive, an object of `revision` and `files`."""
 _CHUNK = 2**18
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -72,6 +76,8 @@ class Backup:
                     name = os.path.relpath(storage.pages.file_of(ref.number), storage.path)
                     parts.append(Part(name, ref.size))
         parts += [Part(os.path.basename(path), size) for path, size in segments]
+        end = msgspec.json.encode({"revision": revision, "files": len(parts)})
+        parts.append(Part(END, len(end), end))
         return cls(layout, revision, parts)
 
     async def archive(self) -> AsyncIterator[bytes]:

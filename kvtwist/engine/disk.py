@@ -8,6 +8,7 @@ runs. Each may raise `OSError`.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 
 class Disk:
@@ -106,11 +107,15 @@ class Disk:
 
     def make_directory(self, path: str) -> None:
         """Make a directory, and those above it, where there is none, on the disk itself."""
-        if not os.path.isdir(path):
-            above = os.path.dirname(path)
-            self.make_directory(above)
-            os.mkdir(path)
-            self.sync_directory(above)
+        if os.path.isdir(path):
+            return
+        above = os.path.dirname(path)
+        self.make_directory(above)
+        with suppress(PermissionError):
+            # The one above may have been made by a process that was killed before it could do the same.
+            self.sync_directory(os.path.dirname(above))
+        os.mkdir(path)
+        self.sync_directory(above)
 
     def sync_directory(self, path: str) -> None:
         """Return once the names in a directory are on the disk as they are now."""

@@ -85,8 +85,8 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 # On disk a batch is [synced, first revision, its time, transactions]; a transaction [ms later than the one before,
-# changes ...]; a change [keyspace, key, value, media type, expires, modified] without what is None at its end. What kvtwist
-# itself names goes by number. Written in full, a record of 100 bytes would take a quarter more.
+# changes ...]; a change [keyspace, key, value, media type, expires, modified] without what is None at its end. What
+# kvtwist itself names goes by number. Written in full, a record of 100 bytes would take a quarter more.
 _NAMES = (DATA, STAGED, HISTORY, JSON, TEXT, OCTETS)
 _NUMBERS: dict[str, int | str] = {name: number for number, name in enumerate(_NAMES)}
 _pack = msgspec.msgpack.Encoder().encode

@@ -69,6 +69,11 @@ def load(disk: Disk, directory: str) -> Manifest:
     return read(disk, manifests[-1][1]) if manifests else Manifest()
 
 
+def is_unfinished(path: str) -> bool:
+    """Whether a file is a manifest that has not got its name yet."""
+    return _is_manifest(os.path.basename(path).removesuffix(".new")) is not None and path.endswith(".new")
+
+
 def read(disk: Disk, path: str) -> Manifest:
     """
     The manifest in a file.

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from kvtwist.engine.keyspace import Tables
 from kvtwist.engine.layout import Layout
-from kvtwist.engine.merging import merge_due, write_merged, write_scrubbed
+from kvtwist.engine.merging import PageNumbers, is_compact, merge_due, write_merged, write_scrubbed
 from kvtwist.engine.run import Run
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import StoreError
@@ -51,6 +51,25 @@ class Merges:
         self._stopped = True
         if self._running is not None:
             self._running.cancel()
+
+    async def compact(self, advance: Callable[[int], object]) -> None:
+        """
+        Merge each keyspace into one run. Nothing else may merge meanwhile.
+
+        :param advance: called with the number of pages that were written since the last time; it may raise
+            `StoreError`, to stop it.
+        Raises `OSError` or `StoreError`.
+        """
+        layout, now_ms = self._layout, self._timeline.now_ms()
+        for name, tables in list(layout.tables.items()):
+            old = list(tables.runs)
+            if is_compact(old, now_ms):
+                continue
+            steps = write_merged(layout.storage.pages, name, layout.numbers, old, now_ms, True)
+            new = await layout.write(_told(steps, layout.numbers, advance))
+            superfluous = await layout.replace(name, tables, old, new)
+            self._finished(superfluous)
+            await layout.remove(superfluous)
 
     async def _run(self) -> None:
         try:
@@ -110,3 +129,21 @@ class Merges:
     def _failed(self) -> None:
         self.failed += 1
         self._not_before = self._clock.seconds() + SCRUB_SECONDS
+
+
+def _told(
+    steps: Generator[None, None, Run], numbers: PageNumbers, advance: Callable[[int], object]
+) -> Generator[None, None, Run]:
+    """The same steps, with a call for each; what it raises, the steps hear."""
+    while True:
+        before = numbers.next
+        try:
+            next(steps)
+        except StopIteration as end:
+            run: Run = end.value
+            return run
+        try:
+            advance(numbers.next - before)
+        except StoreError as error:
+            steps.throw(error)
+        yield

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from kvtwist.engine.store import Store
+from kvtwist.model import StoreDamaged
 
 log = Logger(namespace="kvtwist.store")
 
@@ -25,7 +28,10 @@ class StoreService(Service):
         :raises StoreError: with one line that says why it cannot be used.
         """
         super().privilegedStartService()
-        recovery = self.store.open()
+        try:
+            recovery = self.store.open()
+        except StoreDamaged as error:
+            raise StoreDamaged(f"{error}; run: kvtwist check {shlex.quote(self._place)}") from error
         log.info(
             "store in {place}: {transactions} transactions replayed from {segments} journal segments ({size} bytes)",
             place=self._place,

@@ -343,7 +343,7 @@ class ForgetfulDisk(FaultyDisk):
     def _remember(self, call: str, path: str) -> None:
         if call in ("sync", "cut_file"):
             self._contents[self._inode(path)] = Path(path).read_bytes()
-        elif call == "sync_directory":
+        elif call == "sync_directory" and Path(path).is_relative_to(self._root):
             self._names[Path(path)] = {
                 entry.name: None if entry.is_dir() else self._inode(str(entry)) for entry in Path(path).iterdir()
             }

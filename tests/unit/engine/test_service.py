@@ -63,7 +63,9 @@ class StoreServiceTests(TestCase):
         self.engine.die()
         journal = self.engine.path / self.engine.files("journal")[0]
         journal.write_bytes(b"?" + journal.read_bytes()[1:])
-        self.assertRaises(StoreDamaged, self.service().privilegedStartService)
+        damaged = self.assertRaises(StoreDamaged, self.service().privilegedStartService)
+        self.assertTrue(str(damaged).startswith(str(journal)))
+        self.assertTrue(str(damaged).endswith(f"; run: kvtwist check {self.engine.path}"))
 
     def test_nothing_runs_before_it_is_started_and_after_it_has_stopped(self) -> None:
         service = self.service()

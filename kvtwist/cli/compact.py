@@ -1,0 +1,37 @@
+"""`kvtwist compact`: everything that counts, written once, and nothing else."""
+
+from __future__ import annotations
+
+import click
+
+from kvtwist.cli.directory import looking, working
+from kvtwist.cli.output import Output, directory_argument, json_option
+from kvtwist.cli.progress import Interrupts, progress
+from kvtwist.cli.texts import size
+from kvtwist.engine.inspection.directory import Listing
+from kvtwist.engine.inspection.readonly import ReadOnlyDisk
+
+
+@click.command(short_help="Give back the room of what is superseded.")
+@directory_argument
+@json_option
+def compact(directory: str, as_json: bool) -> None:
+    """Write each keyspace anew as one run, without what was superseded or has expired."""
+    with looking(directory) as listing:
+        before = _bytes(listing)
+    with Interrupts() as interrupts, working(directory) as store, progress("compacting", store.pages()) as advance:
+
+        def step(pages: int) -> None:
+            interrupts.check()
+            advance(pages)
+
+        store.compact(step)
+    with looking(directory) as listing:
+        after = _bytes(listing)
+    fields: dict[str, object] = {"type": "compacted", "bytes_before": before, "bytes_after": after}
+    Output(as_json).put(fields, f"{size(before)} before, {size(after)} after")
+
+
+def _bytes(listing: Listing) -> int:
+    disk = ReadOnlyDisk()
+    return sum(disk.length(path) for path in listing.files())

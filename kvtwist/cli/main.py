@@ -1,0 +1,108 @@
+"""The commands together, and what becomes of errors: a line on standard error and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import Any, NoReturn
+
+import click
+
+from kvtwist import __version__
+from kvtwist.cli import exits
+from kvtwist.cli.backup import backup
+from kvtwist.cli.check import check
+from kvtwist.cli.compact import compact
+from kvtwist.cli.dump import dump
+from kvtwist.cli.export import export
+from kvtwist.cli.import_ import import_
+from kvtwist.cli.repair import repair
+from kvtwist.cli.restore import restore
+from kvtwist.cli.stats import stats
+from kvtwist.model import OperatorError, StoreDamaged, StoreInUse
+
+
+class Commands(click.Group):
+    """A group of commands that ends with the exit codes of `kvtwist.cli.exits`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; `SystemExit` for whatever it could not do."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()  # here, where a closed pipe is heard of
+        except exits.Interrupted as error:
+            _end(str(error), exits.INTERRUPTED)
+        except KeyboardInterrupt:
+            _end("interrupted", exits.INTERRUPTED)
+        except exits.BadInput as error:
+            _end(str(error), exits.PROBLEMS)
+        except StoreDamaged as error:
+            _end(str(error), exits.PROBLEMS)
+        except StoreInUse as error:
+            _end(str(error), exits.IN_USE)
+        except OperatorError as error:
+            _end(str(error), exits.IMPOSSIBLE)
+        except BrokenPipeError:
+            _close_output()
+            raise SystemExit(exits.CLOSED_PIPE) from None
+        except OSError as error:
+            name = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
+            _close_output(error)
+            _end(f"{name}{error.strerror or error}", exits.IMPOSSIBLE)
+        except MemoryError:
+            _end("out of memory", exits.IMPOSSIBLE)
+
+
+def _end(text: str, status: int) -> NoReturn:
+    click.echo(f"kvtwist: {text}", err=True)
+    raise SystemExit(status)
+
+
+def _close_output(error: OSError | None = None) -> None:
+    """Let what is still to be written to standard output go nowhere: nobody can take it any more."""
+    if error is not None and error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        return
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="kvtwist", message="%(prog)s %(version)s")
+def cli() -> None:
+    """
+    Look after the directory of a kvtwist store.
+
+    No server may have it open, but for a backup. Exit codes: 0 fine, 1 damage or problems found, 2 wrong usage, 3 the
+    directory is in use, 4 it cannot be done, 130 interrupted.
+    """
+
+
+for command in (check, repair, dump, stats, backup, restore, export, import_, compact):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """What the `kvtwist` command runs."""
+    _check_streams()
+    with suppress(KeyboardInterrupt):  # before a command has begun
+        cli.main(prog_name="kvtwist")
+    raise SystemExit(exits.INTERRUPTED)
+
+
+def _check_streams() -> None:
+    """Have standard streams, even where they were closed, that take every character."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115 # for as long as the process lives
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

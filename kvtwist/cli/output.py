@@ -1,0 +1,34 @@
+"""Standard output: lines for people, or with `--json` one JSON object a line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+directory_argument = click.argument("directory", metavar="DIR", type=click.Path())
+_encode = msgspec.json.Encoder().encode
+
+
+class Output:
+    """:param as_json: whether objects are written, or the lines that say the same."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def put(self, fields: dict[str, object], line: str | None) -> None:
+        """Write one thing: its fields, or its line; no line: people need not know of it."""
+        if self.as_json:
+            click.echo(_encode(fields))
+        elif line is not None:
+            click.echo(line)
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    click.echo(f"kvtwist: {text}", err=True)

@@ -1,0 +1,136 @@
+"""`kvtwist repair`: make a damaged store one that opens, and say what that costs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import click
+
+from kvtwist.cli import exits
+from kvtwist.cli.check import examine
+from kvtwist.cli.directory import looking
+from kvtwist.cli.output import Output, directory_argument, json_option
+from kvtwist.cli.progress import Interrupts, progress
+from kvtwist.cli.texts import key_range, path_text, put_bytes, shown
+from kvtwist.engine.disk import Disk
+from kvtwist.engine.inspection.diagnosis import Diagnosis
+from kvtwist.engine.inspection.folding import Report, Wishes
+from kvtwist.engine.repair import Repair
+
+_NEWS = {
+    "manifest": "The manifest is whole.",
+    "older manifest": "The manifest is damaged. An older one is whole, with all that belongs to it: nothing is lost.",
+    "pages": (
+        "There is no whole manifest: of each key the newest record in any page counts. Records that were removed, and "
+        "keyspaces that were cleared, may come back."
+    ),
+}
+
+
+@click.command(short_help="Make a damaged store one that opens.")
+@directory_argument
+@click.option("--yes", is_flag=True, help="Do it. Without this nothing is changed.")
+@click.option("--salvage", is_flag=True, help="Save what can be read of damaged pages, although it may be wrong.")
+@click.option(
+    "--keep-older", is_flag=True, help="Keep older versions of what a lost page may have replaced or removed."
+)
+@json_option
+@click.pass_context
+def repair(ctx: click.Context, directory: str, yes: bool, salvage: bool, keep_older: bool, as_json: bool) -> None:
+    """
+    Make a damaged store one that opens; without --yes, say what that would cost.
+
+    The old files are kept, in DIR/damaged-<time>/.
+    """
+    output = Output(as_json)
+    with looking(directory, writing=yes), Interrupts() as interrupts:
+        diagnosis = examine(directory, output, everything=False)
+        if not diagnosis.problems:
+            output.put({"type": "nothing"}, "nothing to repair")
+            return
+        kinds: Counter[tuple[str, bool]] = Counter()
+
+        def tell(report: Report) -> None:
+            kinds[report.kind, report.saved] += 1
+            output.put(_fields(report), _line(report, yes))
+
+        with progress("repairing", None, in_bytes=True) as advance:
+
+            def step(done: int) -> None:
+                interrupts.check()
+                advance(done)
+
+            plan = Repair(diagnosis, Wishes(salvage, keep_older), tell, step)
+            if not as_json:
+                click.echo(_NEWS[plan.basis])
+            if not yes:
+                plan.rehearse()
+                output.put({"type": "plan", "basis": plan.basis, **_counts(kinds)}, _plan(kinds, directory))
+                ctx.exit(exits.PROBLEMS)
+            repaired = plan.carry_out(Disk())
+        after = Diagnosis(os.path.abspath(directory))
+        left = sum(finding.kind == "problem" for finding in after.findings())
+        fields = {
+            "type": "repaired",
+            "basis": plan.basis,
+            "kept": path_text(repaired.kept),
+            "revision": repaired.revision,
+        }
+        line = f"repaired: the store is at revision {repaired.revision}; the old files are in {repaired.kept}"
+        output.put({**fields, **_counts(kinds), "problems": left}, line)
+        if left:
+            ctx.exit(exits.PROBLEMS)
+
+
+def _counts(kinds: Counter[tuple[str, bool]]) -> dict[str, object]:
+    return {
+        "unsure_saved": kinds["unsure", True],
+        "unsure_not_saved": kinds["unsure", False],
+        "older_saved": kinds["older", True],
+        "older_not_saved": kinds["older", False],
+        "changes_behind_a_gap": kinds["behind", False],
+    }
+
+
+def _plan(kinds: Counter[tuple[str, bool]], directory: str) -> str:
+    lines = [f"nothing has been changed; to do it: kvtwist repair --yes {directory}"]
+    if kinds["unsure", False]:
+        lines.append(f"{kinds['unsure', False]} unsure records would be saved with --salvage")
+    if kinds["older", False]:
+        lines.append(f"{kinds['older', False]} older records would be kept with --keep-older")
+    return "\n".join(lines)
+
+
+def _fields(report: Report) -> dict[str, object]:
+    fields: dict[str, object] = {"type": report.kind, "saved": report.saved}
+    for name in ("keyspace", "revision", "size", "page", "records"):
+        value = getattr(report, name)
+        if value is not None:
+            fields[name] = value
+    for name in ("key", "first", "stop"):
+        data = getattr(report, name)
+        if data is not None:
+            put_bytes(fields, name, data)
+    if report.revisions is not None:
+        fields["first_revision"], fields["last_revision"] = report.revisions
+    return fields
+
+
+def _line(report: Report, done: bool) -> str:
+    saved = ("saved" if done else "would be saved") if report.saved else ("not saved" if done else "would not be saved")
+    if report.revisions is not None:
+        return f"lost: revisions {report.revisions[0]} to {report.revisions[1]}, of which nothing is left"
+    if report.kind == "unreadable":
+        count = "nobody can tell how many" if report.records is None else str(report.records)
+        where = "of a keyspace that cannot be read" if report.keyspace is None else f"of keyspace {report.keyspace!r}"
+        return f"lost: page {report.page}: {count} records {where}, {key_range(report.first, report.stop)}"
+    what = "every key" if report.key is None else f"key {shown(report.key)}"
+    change = "removed" if report.size is None else f"{report.size} bytes"
+    record = f"keyspace {report.keyspace!r}, {what}, revision {report.revision} ({change})"
+    why = {
+        "unsure": f"read from damaged page {report.page}, may be wrong",
+        "older": f"lost page {report.page} may have had a newer version, or its removal",
+        "behind": "behind a gap in the journal",
+    }
+    return f"{saved}: {record}: {why[report.kind]}"

@@ -1,0 +1,36 @@
+"""`kvtwist restore`: a store from a backup, be it a directory or the archive that a server's admin site has sent."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from kvtwist.cli.archives import unpack
+from kvtwist.cli.arrival import arriving, put_summary
+from kvtwist.cli.backup import copy_store, last_revision
+from kvtwist.cli.directory import hinting, looking
+from kvtwist.cli.output import Output, json_option
+from kvtwist.cli.progress import Interrupts, progress
+
+
+@click.command()
+@click.argument("source", metavar="BACKUP", type=click.Path(exists=True))
+@click.argument("target", metavar="DIR", type=click.Path())
+@json_option
+def restore(source: str, target: str, as_json: bool) -> None:
+    """
+    Make the new directory DIR of BACKUP: a directory from `kvtwist backup`, or a tar file from GET /backup.
+
+    DIR is there only once it is whole, synced and verified.
+    """
+    output = Output(as_json)
+    if os.path.isdir(source):
+        with looking(source) as listing, hinting(source):
+            copy_store(listing, target, "restore", output)
+        return
+    size = os.path.getsize(source)
+    with Interrupts() as interrupts, progress("unpacking", size, in_bytes=True) as advance:
+        with open(source, "rb") as archive, arriving(target, advance, interrupts) as arrival:
+            unpack(archive, arrival)
+        put_summary(output, "restore", arrival, target, last_revision(target))

@@ -1,0 +1,64 @@
+"""Bytes, sizes and times, for people and for JSON."""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+
+SHOWN = 60
+"""How many characters of a key or a value people are shown."""
+
+
+def put_bytes(into: dict[str, object], name: str, data: bytes) -> None:
+    """Put bytes into what becomes a JSON object: as text where they are UTF-8, else in base64 under another name."""
+    try:
+        into[name] = data.decode()
+    except UnicodeDecodeError:
+        into[f"{name}_base64"] = base64.b64encode(data).decode("ascii")
+
+
+def path_text(path: str) -> str:
+    """A path as text that can be encoded: names are bytes, and need not be UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def shown(data: bytes, limit: int = SHOWN) -> str:
+    """Bytes in a line for people: in quotes, with escapes, cut short where they are long."""
+    try:
+        text = data[: limit + 4].decode() if len(data) > limit + 4 else data.decode()
+    except UnicodeDecodeError:
+        text = data[:limit].decode("latin-1")
+    text = "".join(c if c.isprintable() and c not in '"\\' else _escaped(c) for c in text[:limit])
+    return f'"{text}"' if len(data) <= limit else f'"{text}"...'
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii") if char not in '"\\' else f"\\{char}"
+
+
+def size(count: int | None) -> str:
+    """A number of bytes."""
+    if count is None:
+        return "?"
+    value = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{count} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def moment(ms: int | None) -> str:
+    """A time in milliseconds since the epoch."""
+    if ms is None:
+        return "never"
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + f".{ms % 1000:03d}Z"
+    except (OverflowError, ValueError, OSError):
+        return f"{ms} ms"
+
+
+def key_range(first: bytes | None, stop: bytes | None) -> str:
+    """A range of keys."""
+    return f"keys from {shown(first or b'')} " + ("on" if stop is None else f"to before {shown(stop)}")

@@ -1,0 +1,328 @@
+"""
+The whole of a store, looked at: every checksum and every invariant of manifest, pages and journal.
+
+Nothing is changed, and no more than a page and a segment are in memory at a time. Whether the journal can be replayed
+is decided by replaying it, as a start does; `journal_reading` then says what is missing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+
+from attrs import Factory, define, frozen
+
+from kvtwist.engine import manifest as manifests
+from kvtwist.engine.disk import Disk
+from kvtwist.engine.inspection.directory import Listing, look
+from kvtwist.engine.inspection.findings import Finding
+from kvtwist.engine.inspection.journal_reading import Behind, Hole, JournalReading
+from kvtwist.engine.inspection.page_faults import NONSENSE, faults_of, tombstones_of
+from kvtwist.engine.inspection.readonly import ReadOnlyDisk
+from kvtwist.engine.inspection.salvage import claim_of, readable_records
+from kvtwist.engine.journal import Recovery, replay
+from kvtwist.engine.manifest import Manifest
+from kvtwist.engine.page import BODY, PAGE_HEADER, Page
+from kvtwist.engine.run import PageRef, Run
+from kvtwist.model import StoreDamaged
+
+_DAMAGE = {errno.EIO, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EBADMSG}
+_DAMAGE.add(getattr(errno, "EUCLEAN", errno.EIO))  # Linux alone has it
+"""Errors on reading that belong to the file."""
+Advance = Callable[[int], object]
+"""Called with the number of bytes that have been looked at since the last time."""
+
+
+@frozen
+class BadPage:
+    """
+    A page that cannot be used.
+
+    :ivar depth: of its run, 0 for the newest.
+    :ivar stop: the first key that is not in its range any more, None for a range without end.
+    """
+
+    keyspace: str
+    depth: int
+    ref: PageRef
+    stop: bytes | None
+
+
+@define
+class Diagnosis:
+    """
+    Look at a store: iterate over `findings`, and ask for the rest then.
+
+    :ivar manifest_path: the manifest to look at in place of the newest.
+    :ivar manifest: the newest one; None if it is damaged; an empty one if there is none and none is needed.
+    :ivar bad_pages: pages that the manifest names and that cannot be used, by number.
+    :ivar miscounted: keyspaces of which the manifest says something else than the pages.
+    :ivar after: the revision behind which the journal is needed.
+    :ivar journal: what is in it.
+    :ivar journal_error: what a start would say of it, None: nothing.
+    :ivar torn_bytes: what a start would cut off it.
+    :ivar problems: how many were found.
+    """
+
+    path: str
+    advance: Advance = lambda _: None
+    manifest_path: str | None = None
+    disk: Disk = Factory(ReadOnlyDisk)
+    listing: Listing = Factory(lambda self: look(self.disk, self.path), takes_self=True)
+    manifest: Manifest | None = None
+    bad_pages: dict[int, BadPage] = Factory(dict)
+    miscounted: set[str] = Factory(set)
+    after: int = 0
+    journal: JournalReading = Factory(lambda: JournalReading(0, 0))
+    journal_error: str | None = None
+    torn_bytes: int = 0
+    problems: int = 0
+
+    def size(self) -> int:
+        """About how many bytes there are to look at."""
+        files = [path for _, path in self.listing.segments]
+        files += [self.listing.reader.file_of(number) for number in self.listing.pages]
+        return sum(self._length(path) for path in files)
+
+    def findings(self) -> Iterator[Finding]:
+        """Everything that is worth saying: problems, leftovers, notes."""
+        for finding in self._findings():
+            self.problems += finding.kind == "problem"
+            yield finding
+
+    def _findings(self) -> Iterator[Finding]:
+        yield from self._manifest()
+        if self.manifest is None:
+            yield from self._pages_alone()
+        else:
+            yield from self._pages(self.manifest)
+        yield from self._journal()
+        if self.manifest is not None:
+            for path, what in self.listing.leftovers(self.manifest):
+                yield Finding(kind="leftover", file=path, what=what, end=self._length(path), at=0)
+        for path in self.listing.kept:
+            yield Finding(kind="note", file=path, what="what a repair has replaced; the store does not need it")
+        for path in self.listing.foreign:
+            yield Finding(kind="note", file=path, what="is not the store's")
+
+    # --- the manifest ---------------------------------------------------------------------------------------------
+
+    def _manifest(self) -> Iterator[Finding]:
+        listing = self.listing
+        if not listing.manifests:
+            if not listing.segments and listing.pages:
+                what = "there are pages, and neither a manifest nor a journal"
+                yield Finding(kind="problem", file=listing.path, what=what)
+            elif not listing.pages or listing.segments[0][0] == 1:
+                self.manifest = Manifest()  # there has been no checkpoint yet
+            else:
+                yield Finding(kind="problem", file=listing.path, what="there is no manifest")
+                self.after = listing.segments[0][0] - 1
+            return
+        revision, path = self._newest()
+        self.after = revision
+        try:
+            manifest = manifests.read(self.disk, path)
+        except (OSError, StoreDamaged) as error:
+            _unless_damage(error)
+            length = self._length(path)
+            yield Finding(kind="problem", file=path, what=_reason(error, path), at=0, end=length)
+            return
+        faults = list(manifest_faults(manifest, revision))
+        for fault in faults:
+            yield Finding(kind="problem", file=path, what=fault)
+        if not faults:
+            self.manifest = manifest
+
+    def _newest(self) -> tuple[int, str]:
+        if self.manifest_path is None:
+            return self.listing.manifests[-1]
+        return revision_of(self.manifest_path), self.manifest_path
+
+    # --- pages ----------------------------------------------------------------------------------------------------
+
+    def _pages(self, manifest: Manifest) -> Iterator[Finding]:
+        for keyspace, runs in manifest.keyspaces.items():
+            for depth, run in enumerate(runs):
+                yield from self._run(manifest, keyspace, depth, run)
+
+    def _run(self, manifest: Manifest, keyspace: str, depth: int, run: Run) -> Iterator[Finding]:
+        tombstones = 0
+        whole = True
+        for ref, stop in with_stops(run.pages):
+            page, found = self._page(keyspace, ref, stop, manifest.revision)
+            self.advance(ref.size)
+            yield from found
+            if found or page is None:
+                self.bad_pages[ref.number] = BadPage(keyspace, depth, ref, stop)
+                whole = False
+            else:
+                tombstones += tombstones_of(page)
+        if whole and tombstones != run.tombstones:
+            self.miscounted.add(keyspace)
+            path = self._newest()[1]
+            what = f"keyspace {keyspace!r}, run {depth}: {tombstones} removed records, and should be {run.tombstones}"
+            yield Finding(kind="problem", file=path, what=what)
+
+    def _page(
+        self, keyspace: str, ref: PageRef, stop: bytes | None, revision: int
+    ) -> tuple[Page | None, list[Finding]]:
+        number = ref.number
+
+        def problem(what: str, at: int | None, end: int | None, count: int | None, readable: int) -> Finding:
+            return Finding(
+                kind="problem",
+                file=self.listing.reader.file_of(number),
+                what=f"page {number}: {what}",
+                at=at,
+                end=end,
+                page=number,
+                keyspace=keyspace,
+                first=ref.first,
+                stop=stop,
+                records=count,
+                readable=readable,
+            )
+
+        if number not in self.listing.pages:
+            return None, [problem("there is no such file", None, None, None, 0)]
+        try:
+            content = self.listing.reader.content(number)
+        except StoreDamaged as error:
+            _unless_damage(error.__cause__)
+            return None, [problem(str(error), None, None, None, 0)]
+        claim = claim_of(content, keyspace)
+        try:
+            page = Page(content)
+            faults = list(faults_of(page, keyspace, ref, stop, revision))
+        except (StoreDamaged, *NONSENSE):
+            readable = readable_records(content, claim, ref.first, stop, revision)
+            what, at, end = _checksum_fault(content, ref.size)
+            return None, [problem(what, at, end, claim.count, len(readable))]
+        if not faults:
+            return page, []
+        readable = readable_records(content, claim, ref.first, stop, revision)
+        return None, [problem(what, at, None, len(page), len(readable)) for at, what in faults]
+
+    def _pages_alone(self) -> Iterator[Finding]:
+        """Without a manifest a page can just be right in itself."""
+        for number in sorted(self.listing.pages):
+            file = self.listing.reader.file_of(number)
+            self.advance(self._length(file))
+            try:
+                self.listing.reader.read(number)
+            except (StoreDamaged, *NONSENSE) as error:
+                _unless_damage(error.__cause__ and error.__cause__.__cause__)
+                yield Finding(kind="problem", file=file, what=_reason(error, file), page=number)
+
+    # --- the journal ----------------------------------------------------------------------------------------------
+
+    def _journal(self) -> Iterator[Finding]:
+        recovery = Recovery()
+        try:
+            for _ in replay(self.disk, self.path, self.after, recovery):
+                pass
+        except (OSError, StoreDamaged) as error:
+            _unless_damage(error)
+            self.journal_error = _reason(error)
+        self.torn_bytes = recovery.torn_bytes
+        self.journal = JournalReading(self.after, self.after)
+        holes: list[Hole] = []
+        behind: list[Behind] = []
+        count = 0
+        for event in self.journal.read(self.disk, self.listing):
+            if isinstance(event, Hole):
+                holes.append(event)
+            elif isinstance(event, Behind):
+                count += 1
+                behind = [*behind[:1], event]
+        self.advance(sum(self._length(path) for _, path in self.listing.segments))
+        if self.journal_error is None:
+            if self.torn_bytes:
+                what = f"the last {self.torn_bytes} bytes are not whole: a crash came, and the next start cuts them off"
+                yield Finding(kind="note", file=self.listing.segments[-1][1], what=what)
+            return
+        # Zeros, or frames of an older segment, may follow on the last frame: no hole, unless it is the only one.
+        certain = [hole for hole in holes if hole.found is not None and not hole.is_harmless] or holes
+        told = [finding for hole in certain for finding in self._tell_hole(hole)]
+        if not told:
+            file = self.listing.segments[-1][1] if self.listing.segments else self.listing.path
+            what = self.journal_error.removeprefix(f"{file}: ").removeprefix(f"{self.listing.path}: ")
+            told = [Finding(kind="problem", file=file, what=what)]
+        yield from told
+        if behind:
+            first, last = behind[0].transaction.revision, behind[-1].transaction.revision
+            what = f"{count} transactions from here on can be read, but were built upon what is missing"
+            place = behind[0].place
+            yield Finding(
+                kind="note", file=place.path, what=what, at=place.start, end=place.end, revisions=(first, last)
+            )
+
+    def _tell_hole(self, hole: Hole) -> Iterator[Finding]:
+        lost = (hole.expected, hole.found - 1) if hole.found is not None and hole.is_gap else None
+        revisions = "" if lost is None else f", revisions {lost[0]} to {lost[1]} are missing"
+        for place in hole.places:
+            if place.is_rest and hole.found == hole.expected:
+                continue
+            what = f"no frame of the journal can be read here, behind revision {hole.expected - 1}{revisions}"
+            yield Finding(kind="problem", file=place.path, what=what, at=place.start, end=place.end, revisions=lost)
+        if not hole.places and hole.found is not None:
+            what = f"revision {hole.found} follows on {hole.expected - 1}{revisions}"
+            yield Finding(kind="problem", file=self.listing.path, what=what, revisions=lost)
+
+    def _length(self, path: str) -> int:
+        try:
+            return self.disk.length(path)
+        except OSError:
+            return 0
+
+
+def with_stops(refs: list[PageRef]) -> Iterator[tuple[PageRef, bytes | None]]:
+    """(page, first key of the next one) of each page of a run; None for the last one."""
+    for index, ref in enumerate(refs):
+        yield ref, refs[index + 1].first if index + 1 < len(refs) else None
+
+
+def revision_of(path: str) -> int:
+    """The revision in the name of a manifest, finished or not."""
+    return int(os.path.basename(path).removeprefix("manifest-").removesuffix(".new"))
+
+
+def manifest_faults(manifest: Manifest, revision: int) -> Iterator[str]:
+    """What is wrong with a manifest whose checksum is right; `revision` is that of its name."""
+    if manifest.revision != revision:
+        yield f"it is of revision {manifest.revision}, and its name of {revision}"
+    seen: set[int] = set()
+    for keyspace, runs in manifest.keyspaces.items():
+        for depth, run in enumerate(runs):
+            where = f"keyspace {keyspace!r}, run {depth}"
+            if not run.pages:
+                yield f"{where}: it has no page"
+            for ref, stop in with_stops(run.pages):
+                if stop is not None and stop <= ref.first:
+                    yield f"{where}: key {stop!r} follows on {ref.first!r}"
+                if ref.number in seen or not 0 < ref.number < manifest.next_page:
+                    yield f"{where}: page number {ref.number} is used twice, or is one that is still to come"
+                seen.add(ref.number)
+
+
+def _checksum_fault(content: bytes, size: int) -> tuple[str, int, int]:
+    """What is wrong with the bytes of a page, and from where to where it may be."""
+    length = "" if len(content) == size else f", and it is {len(content)} bytes long instead of {size}"
+    if not content.startswith(PAGE_HEADER):
+        return f"it does not begin as a page{length}", 0, min(len(PAGE_HEADER), len(content))
+    return f"its checksum is wrong{length}", BODY, len(content)
+
+
+def _unless_damage(error: BaseException | None) -> None:
+    """:raises OSError: it says nothing about the file itself: this process may not read it, or has no memory for it."""
+    if isinstance(error, OSError) and error.errno not in _DAMAGE:
+        raise error
+
+
+def _reason(error: Exception, path: str = "") -> str:
+    """Why something cannot be read, without the name of the file."""
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror})"
+    return str(error).removeprefix(f"{path}: ") if path else str(error)

@@ -1,0 +1,307 @@
+"""
+One sequence of records out of sources of which some have holes: what a repair makes a keyspace of.
+
+Of each key the newest version counts. Where a page is lost, nobody knows what it said of the keys in its range: what
+older runs say of them is *older*, and may have been replaced or removed since. What can be read of the lost page is
+*unsure*. Both are told, and left out unless they are asked for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from heapq import merge
+from itertools import groupby
+from operator import attrgetter
+from typing import Literal
+
+from attrs import frozen
+
+from kvtwist.engine.inspection.diagnosis import Advance, BadPage, with_stops
+from kvtwist.engine.inspection.page_faults import NONSENSE
+from kvtwist.engine.inspection.salvage import claim_of, readable_records
+from kvtwist.engine.merging import EncodedRecords
+from kvtwist.engine.page import TOMBSTONE, Page, expires_of, revision_of, weight_of
+from kvtwist.engine.pages import PageReader
+from kvtwist.engine.run import PageRef
+from kvtwist.model import DATA, HISTORY, STAGED, StoreDamaged
+
+ReportKind = Literal["unsure", "older", "unreadable", "behind", "missing"]
+MAX_REVISION = 2**48 - 1
+
+
+@frozen(kw_only=True)
+class Report:
+    """
+    Something that a repair does not save, or that it saves and that may be wrong.
+
+    :ivar kind: `unsure`: a record of a damaged page; `older`: a version that a lost page may have replaced or removed;
+        `unreadable`: what else was in a damaged page; `behind`: a change behind a gap in the journal; `missing`:
+        transactions of which nothing is left.
+    :ivar saved: whether it is in the repaired store.
+    :ivar key: the key of the record; None where it is not known.
+    :ivar revision: that wrote it.
+    :ivar size: bytes of key and value; None for a removed record.
+    :ivar page: the damaged page.
+    :ivar records: how many records it is about, None if nobody can tell.
+    :ivar first: the first key of the range that they are in, and `stop` where it ends, None: at the end.
+    :ivar revisions: the first and the last transaction that are missing.
+    """
+
+    kind: ReportKind
+    saved: bool = False
+    keyspace: str | None = None
+    key: bytes | None = None
+    revision: int | None = None
+    size: int | None = None
+    page: int | None = None
+    records: int | None = 1
+    first: bytes | None = None
+    stop: bytes | None = None
+    revisions: tuple[int, int] | None = None
+
+
+Told = Callable[[Report], object]
+
+
+@frozen
+class Version:
+    """
+    What one source says of a key.
+
+    :ivar level: how deep the source is, 0 for the newest.
+    :ivar page: the damaged page that it is from, None if it is certain.
+    """
+
+    key: bytes
+    record: bytes
+    level: int
+    page: int | None = None
+
+
+@frozen
+class Wishes:
+    """
+    :ivar salvage: whether unsure records are saved.
+    :ivar keep_older: whether older ones are.
+    """
+
+    salvage: bool = False
+    keep_older: bool = False
+
+
+class Holes:
+    """Ranges of keys, by level, of which nobody knows what was there."""
+
+    def __init__(self, bad: Sequence[BadPage]) -> None:
+        """:param bad: the pages of one keyspace that cannot be used; the journal is level 0, the newest run level 1."""
+        self._levels: dict[int, list[tuple[bytes, bytes | None, int]]] = defaultdict(list)
+        for page in sorted(bad, key=lambda page: page.ref.first):
+            self._levels[page.depth + 1].append((page.ref.first, page.stop, page.ref.number))
+
+    def above(self, key: bytes, level: int) -> int | None:
+        """The lost page that may have had a newer version of a key than that level has; None if there is none."""
+        for at, ranges in self._levels.items():
+            if at < level:
+                index = bisect_right(ranges, key, key=lambda found: found[0]) - 1
+                if index >= 0 and (ranges[index][1] is None or key < (ranges[index][1] or b"")):
+                    return ranges[index][2]
+        return None
+
+
+def certain(records: EncodedRecords, level: int) -> Iterator[Version]:
+    """Records that are what was written."""
+    for key, record in records:
+        yield Version(key, record, level)
+
+
+def run_versions(
+    reader: PageReader,
+    keyspace: str,
+    refs: list[PageRef],
+    level: int,
+    bad: dict[int, BadPage],
+    revision: int,
+    advance: Advance,
+) -> Iterator[Version]:
+    """What a run says, with what can be read of its damaged pages."""
+    for ref, stop in with_stops(refs):
+        advance(ref.size)
+        if ref.number not in bad:
+            yield from certain(reader.read(ref.number).records(), level)
+            continue
+        for key, record in salvaged(reader, ref.number, keyspace, ref.first, stop, revision):
+            yield Version(key, record, level, ref.number)
+
+
+def salvaged(
+    reader: PageReader, number: int, keyspace: str | None, first: bytes, stop: bytes | None, revision: int
+) -> list[tuple[bytes, bytes]]:
+    """What can be read of a damaged page, see `kvtwist.engine.inspection.salvage`."""
+    try:
+        content = reader.content(number)
+    except StoreDamaged:
+        return []
+    return readable_records(content, claim_of(content, keyspace), first, stop, revision)
+
+
+def folded(
+    keyspace: str,
+    sources: Sequence[Iterator[Version]],
+    holes: Holes | None,
+    wishes: Wishes,
+    now_ms: int,
+    told: Told,
+) -> EncodedRecords:
+    """
+    (key, encoded record) of each key's newest version, in order.
+
+    :param sources: the newest first.
+    :param holes: what is missing; None: it is not known which source is newer, the largest revision counts.
+    """
+    by_key = attrgetter("key")
+    for key, group in groupby(merge(*sources, key=by_key), key=by_key):
+        versions = list(group)
+        if holes is None:
+            versions.sort(key=lambda version: revision_of(version.record), reverse=True)
+        record = _newest(keyspace, versions, holes, wishes, now_ms, told)
+        if record is not None:
+            yield key, record
+
+
+def _newest(
+    keyspace: str, versions: list[Version], holes: Holes | None, wishes: Wishes, now_ms: int, told: Told
+) -> bytes | None:
+    skipped: int | None = None
+    for version in versions:
+        above = skipped if holes is None else holes.above(version.key, version.level)
+        if version.page is None and above is None:
+            return version.record
+        saved = (version.page is None or wishes.salvage) and (above is None or wishes.keep_older)
+        if not _is_dead(version.record, now_ms) or version.page is not None:
+            told(_report(keyspace, version, above, saved))
+        if saved:
+            return version.record
+        if version.page is None:
+            return None  # what is older still has been replaced
+        skipped = version.page
+    return None
+
+
+def _is_dead(record: bytes, now_ms: int) -> bool:
+    if record[2] & TOMBSTONE:
+        return True
+    expires_ms = expires_of(record)
+    return expires_ms is not None and expires_ms <= now_ms
+
+
+def _report(keyspace: str, version: Version, above: int | None, saved: bool) -> Report:
+    return Report(
+        kind="older" if version.page is None else "unsure",
+        saved=saved,
+        keyspace=keyspace,
+        key=version.key,
+        revision=revision_of(version.record),
+        size=None if version.record[2] & TOMBSTONE else weight_of(version.record),
+        page=above if version.page is None else version.page,
+    )
+
+
+# --- without a manifest -----------------------------------------------------------------------------------------------
+
+
+@frozen
+class _Found:
+    number: int
+    first: bytes
+    last: bytes
+
+
+class LoosePages:
+    """
+    All pages of a directory, sorted into keyspaces by what they say themselves.
+
+    Pages whose ranges do not overlap make a chain, so that no more are in memory than there were runs.
+
+    :ivar highest: the largest revision of a record in a page that is whole.
+    :ivar unreadable: pages of which not even the keyspace can be read.
+    """
+
+    def __init__(self, reader: PageReader, numbers: set[int], advance: Advance) -> None:
+        self.highest = 0
+        self.unreadable: list[int] = []
+        self._reader = reader
+        self._chains: dict[str, list[list[int]]] = {}
+        self._damaged: dict[str, list[int]] = defaultdict(list)
+        found: dict[str, list[_Found]] = defaultdict(list)
+        for number in sorted(numbers):
+            self._sort_in(number, found, advance)
+        self._chains = {name: _chains(pages) for name, pages in found.items()}
+        for name in [name for name in self._damaged if name not in {*found, DATA, STAGED, HISTORY}]:
+            self.unreadable += self._damaged.pop(name)  # the name is what is damaged
+
+    def _sort_in(self, number: int, found: dict[str, list[_Found]], advance: Advance) -> None:
+        try:
+            content = self._reader.content(number)
+            advance(len(content))
+        except StoreDamaged:
+            self.unreadable.append(number)
+            return
+        try:
+            page = Page(content)
+            revisions = [revision_of(record) for _, record in page.records()]
+            if revisions:
+                found[page.keyspace].append(_Found(number, page[0], page[len(page) - 1]))
+                self.highest = max(self.highest, *revisions)
+        except (StoreDamaged, *NONSENSE):
+            name = claim_of(content).keyspace
+            if name:
+                self._damaged[name].append(number)
+            else:
+                self.unreadable.append(number)
+
+    def names(self) -> set[str]:
+        """The keyspaces that there are pages of."""
+        return {*self._chains, *self._damaged}
+
+    def damaged(self) -> Iterator[tuple[str | None, int]]:
+        """(keyspace, page) of each page that is not whole."""
+        for number in self.unreadable:
+            yield None, number
+        for name, numbers in self._damaged.items():
+            for number in numbers:
+                yield name, number
+
+    def sources(self, keyspace: str, not_before: int, highest: int, advance: Advance) -> Iterator[Iterator[Version]]:
+        """
+        :param not_before: the revision at which the keyspace was cleared: what is older is gone.
+        :param highest: the largest revision that a record of a damaged page can have.
+        """
+        for chain in self._chains.get(keyspace, []):
+            yield self._chain(chain, not_before, advance)
+        for number in self._damaged.get(keyspace, []):
+            records = salvaged(self._reader, number, keyspace, b"", None, highest)
+            newer = [(key, record) for key, record in records if revision_of(record) >= not_before]
+            yield iter([Version(key, record, 1, number) for key, record in newer])
+
+    def _chain(self, chain: list[int], not_before: int, advance: Advance) -> Iterator[Version]:
+        for number in chain:
+            page = self._reader.read(number)
+            advance(page.size)
+            for key, record in page.records():
+                if revision_of(record) >= not_before:
+                    yield Version(key, record, 1)
+
+
+def _chains(pages: list[_Found]) -> list[list[int]]:
+    chains: list[tuple[list[int], bytes]] = []
+    for page in sorted(pages, key=attrgetter("first")):
+        at = next((at for at, (_, last) in enumerate(chains) if last < page.first), None)
+        if at is None:
+            chains.append(([page.number], page.last))
+        else:
+            chain, _ = chains[at]
+            chain.append(page.number)
+            chains[at] = chain, page.last
+    return [chain for chain, _ in chains]

@@ -1,0 +1,59 @@
+"""What can be wrong with a page whose checksum is right: it is not the page that the manifest means."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from kvtwist.engine.page import TOMBSTONE, Page, expires_of, is_record, key_of, revision_of
+from kvtwist.engine.run import PageRef
+
+NONSENSE = (struct.error, ValueError, IndexError)
+"""What reading a page may raise that was never written as a page."""
+
+
+def faults_of(
+    page: Page, keyspace: str, ref: PageRef, stop: bytes | None, revision: int
+) -> Iterator[tuple[int | None, str]]:
+    """
+    (byte, what is wrong there) for everything that is; no byte: it is about the page as a whole.
+
+    :param ref: what the manifest says of it.
+    :param stop: the first key of the next page of its run, None for the last one.
+    :param revision: that of the manifest.
+    """
+    if page.keyspace != keyspace:
+        yield None, f"it is a page of keyspace {page.keyspace!r}"
+    if page.size != ref.size:
+        yield None, f"it is {page.size} bytes long, and should be {ref.size}"
+    if not len(page):
+        yield None, "it holds no record"
+        return
+    previous: bytes | None = None
+    expires_ms: int | None = None
+    for index in range(len(page)):
+        at, _ = page.place(index)
+        record = page.record(index)
+        if not is_record(record):
+            yield at, "there is no record where one should begin"
+            return
+        key = key_of(record)
+        if previous is None and key != ref.first:
+            yield at, f"it begins with key {key!r}, and should with {ref.first!r}"
+        if previous is not None and key <= previous:
+            yield at, f"key {key!r} follows on {previous!r}"
+        if stop is not None and key >= stop:
+            yield at, f"key {key!r} is behind the page's range, which ends before {stop!r}"
+        if not 0 < revision_of(record) <= revision:
+            yield at, f"the record of key {key!r} is of revision {revision_of(record)}, the manifest of {revision}"
+        expiry = None if record[2] & TOMBSTONE else expires_of(record)
+        if expiry is not None:
+            expires_ms = expiry if expires_ms is None else min(expires_ms, expiry)
+        previous = key
+    if expires_ms != ref.expires_ms:
+        yield None, f"its first record to expire does so at {expires_ms}, and should at {ref.expires_ms}"
+
+
+def tombstones_of(page: Page) -> int:
+    """How many removed records a page remembers."""
+    return sum(bool(record[2] & TOMBSTONE) for _, record in page.records())

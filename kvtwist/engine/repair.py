@@ -1,0 +1,324 @@
+"""
+Making a damaged store one that opens: of all that is certain, and of nothing that is not unless that is asked for.
+
+What is repaired is always the same: all that counts goes into pages, and a new manifest, of a revision that the store
+never had, names them. Until that manifest has its name the store is what it was; from then on it needs none of the old
+files. They are kept, in a directory `damaged-<time>`: manifests and pages, which nobody ever changes, under a second
+name before the new manifest is written, so that not even a start between two steps of a repair can remove the last
+copy; then the segments of the journal. While one of those is left no start succeeds: it ends before the new manifest
+begins. A repair that was interrupted is run again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+
+from attrs import frozen
+
+from kvtwist.engine import manifest as manifests
+from kvtwist.engine.disk import Disk
+from kvtwist.engine.inspection.contents import apply
+from kvtwist.engine.inspection.diagnosis import Advance, BadPage, Diagnosis
+from kvtwist.engine.inspection.directory import DAMAGED
+from kvtwist.engine.inspection.folding import (
+    MAX_REVISION,
+    Holes,
+    LoosePages,
+    Report,
+    Told,
+    Wishes,
+    certain,
+    folded,
+    run_versions,
+    salvaged,
+)
+from kvtwist.engine.inspection.journal_reading import Behind, Hole, JournalReading
+from kvtwist.engine.inspection.salvage import claim_of
+from kvtwist.engine.journal import Transaction
+from kvtwist.engine.keyspace import Keyspace
+from kvtwist.engine.manifest import Manifest
+from kvtwist.engine.merging import EncodedRecords, PageNumbers, frozen_records, without_dead, write_frozen, write_run
+from kvtwist.engine.pages import PageDirectory
+from kvtwist.engine.run import Run
+from kvtwist.model import StoreDamaged, StoreError
+
+
+@frozen
+class Repaired:
+    """
+    :ivar kept: the directory in which the old files are.
+    :ivar revision: of the repaired store.
+    """
+
+    kept: str
+    revision: int
+
+
+class Repair:
+    """
+    A plan, made of a diagnosis that has been iterated over.
+
+    :ivar basis: what the repair builds on: "manifest", "older manifest" or "pages".
+    :param told: called with everything that will not be saved, or may be wrong.
+    """
+
+    def __init__(self, diagnosis: Diagnosis, wishes: Wishes, told: Told, advance: Advance = lambda _: None) -> None:
+        self._wishes = wishes
+        self._told = told
+        self._advance = advance
+        self._listing = diagnosis.listing
+        self._diagnosis = diagnosis
+        self.basis = "manifest"
+        if diagnosis.manifest is None:
+            older = _older(diagnosis)
+            self._diagnosis = older or diagnosis
+            self.basis = "pages" if older is None else "older manifest"
+        self._manifest = self._diagnosis.manifest
+        self._keyspaces: dict[str, Keyspace] = defaultdict(Keyspace)
+        self._now_ms = int(time.time() * 1000)
+        self._loose: LoosePages | None = None
+        self._highest = max([self._diagnosis.after, *(revision for revision, _ in self._listing.manifests)])
+
+    def rehearse(self) -> None:
+        """Say what would not be saved, and change nothing. :raises StoreDamaged: it cannot be done."""
+        self._prepare()
+        for name in sorted(self._names()):
+            if self._is_affected(name):
+                for _ in self._records(name):
+                    pass
+
+    def carry_out(self, disk: Disk) -> Repaired:
+        """
+        Repair the store, of which the caller holds the lock.
+
+        :raises OSError: it could not be finished; :raises StoreError: likewise. The store is what it was, or it takes
+            another run.
+        """
+        self._prepare()
+        revision = self._highest + 1
+        if revision > MAX_REVISION:
+            raise StoreError(
+                f"{self._listing.path}: revision {self._highest} cannot be: move the file that says so away"
+            )
+        staying = {number for name in self._names() for number in self._pages_that_stay(name)}
+        kept = self._keep_originals(disk, staying)
+        directory = PageDirectory(disk, self._listing.reader.path)
+        numbers = PageNumbers(self._next_number())
+        first_new = numbers.next
+        try:
+            runs = {name: self._write(name, directory, numbers) for name in sorted(self._names())}
+            directory.sync()
+            disk.sync_directory(self._listing.path)
+            manifest = Manifest(
+                revision, self._now_ms, numbers.next, {name: found for name, found in runs.items() if found}
+            )
+            manifests.write(disk, self._listing.path, manifest)
+        except (OSError, StoreError):
+            with suppress(OSError, StoreError):
+                directory.remove(sorted(number for number in directory.numbers() if number >= first_new))
+            raise
+        disk.sync_directory(self._listing.path)
+        self._put_away(disk, kept, directory, manifest)
+        return Repaired(kept, revision)
+
+    # --- what there is ----------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        if self._manifest is None:
+            self._loose = LoosePages(self._listing.reader, self._listing.pages, self._advance)
+            self._highest = max(self._highest, self._loose.highest)
+        else:
+            self._now_ms = max(self._now_ms, self._manifest.time_ms)
+            for name, runs in self._manifest.keyspaces.items():
+                self._keyspaces[name].tables.install(runs)
+        self._replay()
+        self._tell_of_pages()
+
+    def _replay(self) -> None:
+        after = self._diagnosis.after
+        needed = self._listing.needed_segments(after)
+        if self._manifest is None and needed:
+            after = min(after, needed[0][0] - 1)  # what the pages should have is in their stead, if it is still there
+        reading = JournalReading(after, after)
+        for event in reading.read(self._diagnosis.disk, self._listing):
+            if isinstance(event, Transaction):
+                apply(self._keyspaces, event)
+                self._now_ms = max(self._now_ms, event.time_ms)
+            elif isinstance(event, Behind):
+                self._tell_behind(event.transaction)
+            elif event.found is not None and event.is_gap:
+                self._tell_missing(event, event.found)
+        self._highest = max(self._highest, reading.highest)
+
+    def _names(self) -> set[str]:
+        return {*self._keyspaces, *(self._loose.names() if self._loose else ())}
+
+    def _bad_pages(self, name: str) -> list[BadPage]:
+        """The lost pages that matter: those of a keyspace that was cleared since do not."""
+        if not self._keyspaces[name].tables.runs:
+            return []
+        return [page for page in self._diagnosis.bad_pages.values() if page.keyspace == name]
+
+    def _is_affected(self, name: str) -> bool:
+        """Whether the pages of a keyspace have to be written anew."""
+        if self._loose is not None:
+            return True
+        return bool(self._bad_pages(name)) or (
+            name in self._diagnosis.miscounted and bool(self._keyspaces[name].tables.runs)
+        )
+
+    def _pages_that_stay(self, name: str) -> set[int]:
+        if self._is_affected(name):
+            return set()
+        return {ref.number for run in self._keyspaces[name].tables.runs for ref in run.pages}
+
+    def _records(self, name: str) -> EncodedRecords:
+        tables = self._keyspaces[name].tables
+        sources = [certain(frozen_records(tables.active), 0)]
+        holes: Holes | None = None
+        if self._loose is not None:
+            sources += self._loose.sources(name, self._keyspaces[name].cleared, self._highest, self._advance)
+        else:
+            assert self._manifest is not None
+            bad = self._diagnosis.bad_pages
+            holes = Holes(self._bad_pages(name))
+            for depth, run in enumerate(tables.runs):
+                pages, revision = self._listing.reader, self._manifest.revision
+                sources.append(run_versions(pages, name, run.pages, depth + 1, bad, revision, self._advance))
+        return folded(name, sources, holes, self._wishes, self._now_ms, self._told)
+
+    # --- what is lost -----------------------------------------------------------------------------------------------
+
+    def _tell_of_pages(self) -> None:
+        """Of those records of damaged pages of which nothing can be read."""
+        if self._loose is not None:
+            for keyspace, number in self._loose.damaged():
+                self._tell_unreadable(keyspace, number, b"", None, self._highest)
+            return
+        assert self._manifest is not None
+        for name in sorted(self._keyspaces):
+            for page in self._bad_pages(name):
+                self._tell_unreadable(name, page.ref.number, page.ref.first, page.stop, self._manifest.revision)
+
+    def _tell_unreadable(
+        self, keyspace: str | None, number: int, first: bytes, stop: bytes | None, revision: int
+    ) -> None:
+        reader = self._listing.reader
+        try:
+            count = claim_of(reader.content(number), keyspace).count
+        except StoreDamaged:
+            count = None
+        readable = len(salvaged(reader, number, keyspace, first, stop, revision)) if keyspace is not None else 0
+        lost = None if count is None else max(count - readable, 0)
+        if lost != 0:
+            self._told(Report(kind="unreadable", keyspace=keyspace, page=number, records=lost, first=first, stop=stop))
+
+    def _tell_behind(self, transaction: Transaction) -> None:
+        for change in transaction.changes:
+            size = None if change.value is None else len(change.key or b"") + len(change.value)
+            self._told(
+                Report(
+                    kind="behind",
+                    keyspace=change.keyspace,
+                    key=change.key,
+                    revision=transaction.revision,
+                    size=size,
+                    records=1 if change.key is not None else None,
+                )
+            )
+
+    def _tell_missing(self, hole: Hole, found: int) -> None:
+        self._told(Report(kind="missing", revisions=(hole.expected, found - 1), records=None))
+
+    # --- what is done -----------------------------------------------------------------------------------------------
+
+    def _next_number(self) -> int:
+        known = 1 if self._manifest is None else self._manifest.next_page
+        return max(known, max(self._listing.pages, default=0) + 1)
+
+    def _write(self, name: str, directory: PageDirectory, numbers: PageNumbers) -> list[Run]:
+        tables = self._keyspaces[name].tables
+        if self._is_affected(name):
+            run = _finish(write_run(directory, name, numbers, without_dead(self._records(name), self._now_ms, True)))
+            return [run] if run.pages else []
+        if not tables.active:
+            return tables.runs
+        base = not tables.runs
+        run = _finish(write_frozen(directory, name, numbers, tables.active, self._now_ms, base))
+        return [run, *tables.runs] if run.pages else tables.runs
+
+    def _retired(self, staying: set[int]) -> Iterator[str]:
+        """Every manifest and page that the repaired store does not need."""
+        for _, path in self._listing.manifests:
+            yield path
+        yield from self._listing.unfinished
+        for number in sorted(self._listing.pages - staying):
+            yield self._listing.reader.file_of(number)
+
+    def _keep_originals(self, disk: Disk, staying: set[int]) -> str:
+        kept = self._new_place(disk)
+        disk.make_directory(os.path.join(kept, "pages"))
+        for path in self._retired(staying):
+            with suppress(FileNotFoundError):
+                _keep(disk, path, self._kept_path(path, kept))
+        disk.sync_directory(os.path.join(kept, "pages"))
+        disk.sync_directory(kept)
+        disk.sync_directory(self._listing.path)
+        return kept
+
+    def _new_place(self, disk: Disk) -> str:
+        name = DAMAGED + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        taken = set(disk.names(self._listing.path))
+        candidates = [name, *(f"{name}-{count}" for count in range(2, len(taken) + 3))]
+        return os.path.join(self._listing.path, next(name for name in candidates if name not in taken))
+
+    def _kept_path(self, path: str, kept: str) -> str:
+        return os.path.join(kept, os.path.relpath(path, self._listing.path))
+
+    def _put_away(self, disk: Disk, kept: str, directory: PageDirectory, manifest: Manifest) -> None:
+        for _, path in self._listing.segments:
+            disk.rename(path, self._kept_path(path, kept))
+            disk.sync_directory(kept)
+            disk.sync_directory(self._listing.path)
+        for path in self._listing.unfinished:
+            with suppress(FileNotFoundError):
+                disk.remove(path)
+        manifests.remove_others(disk, self._listing.path, manifest)
+        directory.remove(sorted(directory.numbers() - manifest.pages()))
+        disk.sync_directory(self._listing.path)
+
+
+def _older(diagnosis: Diagnosis) -> Diagnosis | None:
+    """A look at another manifest, if one is whole with all its pages, and the journal goes on from it."""
+    whole = [path for _, path in diagnosis.listing.manifests]
+    begun = [path for path in diagnosis.listing.unfinished if manifests.is_unfinished(path)]
+    newest = max((revision for revision, _ in diagnosis.listing.manifests), default=0)
+    for path in sorted([*whole[:-1], *begun], reverse=True):
+        older = Diagnosis(diagnosis.path, diagnosis.advance, manifest_path=path)
+        list(older.findings())
+        if not older.problems and older.manifest is not None and older.journal.revision >= newest:
+            return older
+    return None
+
+
+def _keep(disk: Disk, path: str, target: str) -> None:
+    """Give a file a second name; where the file system has no such thing, make a copy."""
+    try:
+        disk.link(path, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        disk.save(target, disk.read(path))
+
+
+def _finish(steps: Iterator[None]) -> Run:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            run: Run = end.value
+            return run

@@ -1,0 +1,324 @@
+"""`kvtwist export` and `kvtwist import`: what goes out comes in again, once, however often it is interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvtwist.cli import import_ as importing
+from kvtwist.cli.exits import Interrupted
+from kvtwist.cli.lines import PROGRESS
+from kvtwist.cli.progress import Interrupts
+from kvtwist.engine.offline import OfflineStore, opened
+from kvtwist.model import DATA, STAGED, Append, Operation, Put
+from tests.support.engine import TestCase, new_directory
+from tests.support.tools import Contents, contents_of, eventful, kvtwist, objects
+
+HEADER = b'{"kvtwist_export":1,"revision":1}\n'
+LINE = b'{"keyspace":"data","key":"%d","value":"v%d","media_type":"text/plain","modified_ms":7}\n'
+
+
+def lines(count: int, end: bool = True) -> bytes:
+    """An export of so many records."""
+    body = b"".join(LINE % (number, number) for number in range(count))
+    return HEADER + body + (b'{"end":%d}\n' % count if end else b"")
+
+
+def everything(path: Path) -> Contents:
+    """All keyspaces of a store, whatever their names."""
+    with opened(str(path)) as store:
+        return {
+            name: {k: (r.value, r.media_type, r.modified_ms, r.expires_ms) for k, r in store.scan(name)}
+            for name in store.keyspaces()
+            if any(True for _ in store.scan(name))
+        }
+
+
+RECORDS = st.lists(
+    st.builds(
+        Put,
+        st.sampled_from([DATA, STAGED, "ünusual \0", "x" * 255]),
+        st.binary(max_size=30) | st.text(max_size=9).map(str.encode),
+        st.binary(max_size=200) | st.text(max_size=90).map(str.encode),
+        st.sampled_from(["text/plain", "application/json", "", "ü" * 127]),
+        st.none() | st.integers(10**8, 2**46),
+    )
+    | st.builds(Append, st.just("history"), st.binary(max_size=9), st.binary(max_size=9), st.just("text/plain")),
+    max_size=20,
+)
+
+
+class RoundTripTests(TestCase):
+    @given(RECORDS)
+    @settings(max_examples=60, deadline=None)
+    def test_what_goes_out_comes_in(self, records: list[Operation]) -> None:
+        place = new_directory()
+        self.addCleanup(shutil.rmtree, place)
+        with opened(str(place / "one"), create=True) as store:
+            for record in records:
+                store.write([record])
+        exported = kvtwist("export", place / "one")
+        self.assertEqual(exported.exit_code, 0, exported.output)
+        for line in exported.stdout_bytes.splitlines():
+            json.loads(line)
+        imported = kvtwist("import", "--create", place / "two", text=exported.stdout_bytes)
+        self.assertEqual(imported.exit_code, 0, imported.output)
+        self.assertEqual(everything(place / "two"), everything(place / "one"))
+        again = kvtwist("export", place / "two")
+        self.assertEqual(again.stdout_bytes.splitlines()[1:], exported.stdout_bytes.splitlines()[1:])
+        self.assertEqual(kvtwist("check", place / "two").exit_code, 0)
+
+    def test_the_largest_key_that_there_can_be_comes_in_again(self) -> None:
+        with opened(str(self.path / "one"), create=True) as store:
+            store.write([Append("history", b"x" * (65535 - 16), b"v", "text/plain")])
+        exported = kvtwist("export", self.path / "one").stdout_bytes
+        self.assertEqual(kvtwist("import", "--create", self.path / "two", text=exported).exit_code, 0)
+        self.assertEqual(everything(self.path / "two"), everything(self.path / "one"))
+
+    def test_times_survive_a_crash_behind_the_import(self) -> None:
+        self.assertEqual(kvtwist("import", "--create", self.path / "one", text=lines(3)).exit_code, 0)
+        found = contents_of(self.path / "one")
+        self.assertEqual(found[DATA][b"1"], (b"v1", "text/plain", 7, None))
+
+    def test_what_has_expired_is_not_imported(self) -> None:
+        now_ms = int(time.time() * 1000)
+        text = HEADER + b"".join(
+            b'{"keyspace":"data","key":"%d","value":"","media_type":"","modified_ms":0,"expires_ms":%d}\n' % (ms, ms)
+            for ms in (0, now_ms - 1, now_ms + 10**6)
+        )
+        result = kvtwist("import", "--json", "--create", self.path / "s", text=text + b'{"end":3}\n')
+        self.assertEqual(objects(result), [{"type": "imported", "records": 1, "expired": 2}])
+        self.assertEqual(list(contents_of(self.path / "s")[DATA]), [b"%d" % (now_ms + 10**6)])
+
+
+class ExportTests(TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = eventful(self.path / "store").end()
+        self.file = self.path / "file"
+        self.whole = kvtwist("export", self.store).stdout_bytes
+
+    def export(self, *options: str) -> int:
+        return kvtwist("export", self.store, self.file, *options).exit_code
+
+    def test_the_first_line_is_a_header_and_the_last_one_counts(self) -> None:
+        header, *records, end = [json.loads(line) for line in self.whole.splitlines()]
+        self.assertEqual(header, {"kvtwist_export": 1, "revision": 31, "keyspaces": None})
+        self.assertEqual(end, {"end": len(records)})
+        keys = [(r["keyspace"], r["key"].encode() if "key" in r else b"\xff\x00") for r in records]
+        self.assertEqual(keys, sorted(keys))
+
+    def test_it_goes_on_wherever_it_was_cut(self) -> None:
+        self.file.write_bytes(b"")
+        for size in [*range(0, len(self.whole), 37), len(self.whole) - 1, len(self.whole)]:
+            self.file.write_bytes(self.whole[:size])
+            self.assertEqual(self.export("--resume"), 0)
+            self.assertEqual(self.file.read_bytes(), self.whole)
+        self.file.unlink()
+        self.assertEqual(self.export("--resume"), 0)
+        self.assertEqual(self.file.read_bytes(), self.whole)
+
+    def test_it_does_not_go_on_with_something_else(self) -> None:
+        for text, status in (
+            (self.whole.replace(b'"revision":31', b'"revision":30')[:200], 4),
+            (self.whole.replace(b'"keyspaces":null', b'"keyspaces":["data"]')[:200], 4),
+            (b"a file of mine\n", 1),
+            (self.whole.splitlines(True)[0] + b"[]\n", 1),
+        ):
+            self.file.write_bytes(text)
+            self.assertEqual(self.export("--resume"), status, text)
+            self.assertEqual(self.file.read_bytes(), text)
+
+    def test_a_file_that_is_there_is_not_written_over(self) -> None:
+        self.file.write_bytes(b"mine")
+        self.assertEqual(self.export(), 4)
+        self.assertEqual(self.file.read_bytes(), b"mine")
+        self.assertEqual(self.export("--force"), 0)
+        self.assertEqual(self.file.read_bytes(), self.whole)
+
+    def test_just_some_keyspaces(self) -> None:
+        self.assertEqual(self.export("--keyspace", "staged"), 0)
+        _, record, _ = self.file.read_bytes().splitlines()
+        self.assertEqual(json.loads(record)["key"], "u")
+        self.assertEqual(self.export("--keyspace", "stagd", "--force"), 4)
+
+    def test_it_stops_when_it_is_interrupted_and_goes_on_then(self) -> None:
+        for number in range(30):
+            with opened(str(self.store)) as store:
+                store.write([Put(DATA, b"more %d-%d" % (number, n), b"", "") for n in range(100)])
+        whole = kvtwist("export", self.store).stdout_bytes
+        with patch.object(Interrupts, "check", side_effect=[None, Interrupted("interrupted")]):
+            self.assertEqual(self.export(), 130)
+        self.assertLess(len(self.file.read_bytes()), len(whole))
+        self.assertEqual(self.export("--resume"), 0)
+        self.assertEqual(self.file.read_bytes(), whole)
+
+
+class ImportTests(TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.path / "store"
+        self.file = self.path / "file"
+        self.patch(importing, "BATCH_LINES", 10)
+
+    def run_import(self, *options: str) -> int:
+        return kvtwist("import", self.store, self.file, *options).exit_code
+
+    def count(self) -> int:
+        return len(contents_of(self.store).get(DATA, {}))
+
+    def test_a_store_is_made_only_if_that_is_asked_for(self) -> None:
+        self.file.write_bytes(lines(25))
+        self.assertEqual(self.run_import(), 4)
+        self.assertFalse(self.store.exists())
+        self.assertEqual(self.run_import("--create"), 0)
+        self.assertEqual(self.run_import("--create"), 0)
+        self.assertEqual(self.count(), 25)
+
+    def test_no_store_is_made_where_something_else_is(self) -> None:
+        self.file.write_bytes(lines(1))
+        self.store.mkdir()
+        (self.store / "mine").write_bytes(b"")
+        self.assertEqual(self.run_import("--create"), 4)
+        self.assertEqual([path.name for path in self.store.iterdir()], ["mine"])
+        self.store = self.file
+        self.assertEqual(self.run_import("--create"), 4)
+
+    def test_records_are_put_beside_those_that_are_there(self) -> None:
+        with opened(str(self.store), create=True) as store:
+            store.write([Put(DATA, b"mine", b"m", "text/plain"), Put(DATA, b"1", b"other", "text/plain")])
+        self.file.write_bytes(lines(3))
+        self.assertEqual(self.run_import(), 0)
+        found = contents_of(self.store)[DATA]
+        self.assertEqual(
+            {key: record[0] for key, record in found.items()}, {b"mine": b"m", b"0": b"v0", b"1": b"v1", b"2": b"v2"}
+        )
+
+    def test_a_bad_line_is_told_and_what_is_before_its_batch_stays(self) -> None:
+        good = LINE % (99, 99)
+        for bad, part in (
+            (b"nonsense\n", "malformed"),
+            (b"\n", "truncated"),
+            (b"[]\n", "object"),
+            (b"\xff\n", "line 27"),
+            (good.replace(b'"key"', b'"kay"'), "kay"),
+            (good.replace(b'"key":"99",', b""), "neither key nor key_base64"),
+            (good.replace(b'"value"', b'"value_base64"').replace(b"v99", b"a"), "base64"),
+            (good.replace(b'"key":"99"', b'"key":"99","key_base64":""'), "key and key_base64"),
+            (good.replace(b'"data"', b'""'), "keyspace"),
+            (good.replace(b'"data"', b'"%b"' % (b"d" * 256)), "keyspace"),
+            (good.replace(b'"data"', b'"kvtwist.import"'), "keyspace"),
+            (good.replace(b"text/plain", b"t" * 256), "media type"),
+            (good.replace(b'"99"', b'"%b"' % (b"9" * 65536)), "65536 bytes long"),
+            (good.replace(b'"99"', b'"\\ud800"'), "line 27"),
+            (good.replace(b":7}", b":-1}"), "modified_ms"),
+            (good.replace(b":7}", b":%d}" % 2**48), "modified_ms"),
+            (good.replace(b":7}", b':7,"expires_ms":-1}'), "expires_ms"),
+            (good.replace(b":7}", b":1.5}"), "int"),
+            (good[:-1], "not whole"),
+            (good[:40], "not whole"),
+            (b'{"end":24}\n', "there should be 24 records"),
+            (b'{"end":25}\nmore\n', "something follows"),
+            (b'{"end":"25"}\n', "int"),
+            (b"", "is missing"),
+        ):
+            shutil.rmtree(self.store, ignore_errors=True)
+            text = lines(25, end=False) + bad
+            self.file.write_bytes(text)
+            result = kvtwist("import", "--create", self.store, self.file)
+            self.assertEqual(result.exit_code, 1, (bad, result.output))
+            self.assertIn(f"{self.file}: line 27: ", result.stderr)
+            self.assertIn(part, result.stderr)
+            self.assertEqual(self.count(), 20 if bad else 25, bad)
+            self.file.write_bytes(lines(30))
+            self.assertEqual(self.run_import("--resume"), 0, bad)
+            self.assertEqual(self.count(), 30)
+
+    def test_a_bad_header_makes_nothing(self) -> None:
+        for text in (b"", b"{}\n", b"nonsense\n", HEADER.replace(b":1,", b":2,", 1), LINE % (1, 1)):
+            result = kvtwist("import", "--create", self.store, text=text)
+            self.assertEqual(result.exit_code, 1)
+            self.assertIn("standard input: line 1: ", result.stderr)
+            self.assertFalse(self.store.exists())
+        self.assertEqual(kvtwist("import", "--create", self.store, self.path / "missing").exit_code, 4)
+
+    def test_each_line_is_applied_once_wherever_it_is_interrupted(self) -> None:
+        self.file.write_bytes(lines(35))
+        applied: list[bytes] = []
+        write = OfflineStore.write
+
+        def counting(store: OfflineStore, operations: list[Operation]) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            write(store, operations)
+            applied.extend(
+                operation.key for operation in operations if isinstance(operation, Put) and operation.keyspace == DATA
+            )
+
+        with patch.object(OfflineStore, "write", counting):
+            for stop in range(6):
+                shutil.rmtree(self.store, ignore_errors=True)
+                applied.clear()
+                left = stop
+                status = self.run_import("--create")
+                left = 1000
+                if status == 0:
+                    self.assertEqual(stop, 5)
+                else:
+                    self.assertEqual(status, 130)
+                    options = ["--resume"] if stop else []  # not even begun
+                    self.assertEqual(self.run_import(*options), 0)
+                self.assertEqual(applied, [b"%d" % number for number in range(35)])
+
+    def test_an_interrupted_import_is_not_forgotten(self) -> None:
+        self.file.write_bytes(lines(25, end=False))
+        self.assertEqual(self.run_import("--create"), 1)
+        self.file.write_bytes(lines(25))
+        result = kvtwist("import", self.store, self.file)
+        self.assertEqual(result.exit_code, 4)
+        self.assertIn("--resume", result.stderr)
+        self.assertIn("--restart", result.stderr)
+        exported = kvtwist("export", self.store).stdout
+        self.assertNotIn(PROGRESS, exported)
+        self.assertEqual(self.run_import("--restart"), 0)
+        with opened(str(self.store)) as store:
+            self.assertEqual(list(store.scan(PROGRESS)), [])
+        self.assertEqual(self.run_import("--resume"), 4)
+
+    def test_it_does_not_go_on_with_another_file(self) -> None:
+        self.file.write_bytes(lines(25, end=False))
+        self.assertEqual(self.run_import("--create"), 1)
+        for text in (
+            lines(25).replace(b"v3", b"V3"),
+            lines(5),
+            HEADER.replace(b'n":1', b'n":2') + lines(25)[len(HEADER) :],
+        ):
+            self.file.write_bytes(text)
+            result = kvtwist("import", "--resume", self.store, self.file)
+            self.assertEqual(result.exit_code, 1)
+            self.assertIn("not what the import began with", result.stderr)
+        self.file.write_bytes(lines(40))
+        self.assertEqual(self.run_import("--resume"), 0)
+        self.assertEqual(self.count(), 40)
+
+    def test_large_batches_are_bounded_by_their_bytes(self) -> None:
+        self.patch(importing, "BATCH_BYTES", 1000)
+        self.file.write_bytes(lines(25).replace(b':"v', b':"' + b"w" * 900, 5))
+        sizes = []
+        write = OfflineStore.write
+
+        def noting(store: OfflineStore, operations: list[Operation]) -> None:
+            sizes.append(len(operations))
+            write(store, operations)
+
+        with patch.object(OfflineStore, "write", noting):
+            self.assertEqual(self.run_import("--create"), 0)
+        self.assertEqual(sizes, [1, 3, 3, 3, 11, 10])  # the note of how far it is is one of each

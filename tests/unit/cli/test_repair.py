@@ -1,0 +1,352 @@
+"""`kvtwist repair`: what it saves, what it says of the rest, and that it may die at any moment."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+from kvtwist.engine import journal, merges, merging
+from kvtwist.engine.disk import Disk
+from kvtwist.engine.inspection.diagnosis import Diagnosis
+from kvtwist.engine.inspection.folding import Wishes
+from kvtwist.engine.repair import Repair
+from kvtwist.model import DATA, STAGED, Clear, Put, StoreError
+from tests.support.engine import FaultyDisk, SmallDisk, TestCase, WitnessDisk
+from tests.support.tools import Chronicle, Contents, bytes_of, contents_of, eventful, kvtwist, objects
+
+OCTETS = "application/octet-stream"
+
+
+def put(key: bytes, value: bytes) -> Put:
+    return Put(DATA, key, value, OCTETS)
+
+
+class RepairCase(TestCase):
+    """A test with a store whose pages are tiny, and are not merged."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(merging, "PAGE_SIZE", 100)
+        self.patch(merges, "merge_due", lambda runs: [])
+        self.patch(journal, "EXTENT", 300)
+        self.store = self.path / "store"
+
+    def damage(self, name: str, old: bytes, new: bytes) -> Path:
+        """Put other bytes into the first file of that name, or whose name begins so, that holds the old ones."""
+        path = next(p for p in sorted(self.store.rglob(f"{name}*")) if p.is_file() and old in p.read_bytes())
+        path.write_bytes(path.read_bytes().replace(old, new, 1))
+        return path
+
+    def repair(self, *options: str) -> list[dict[str, object]]:
+        """Repair it; what was told."""
+        self.assertEqual(kvtwist("check", self.store).exit_code, 1)
+        result = kvtwist("repair", "--yes", "--json", *options, self.store)
+        self.assertEqual(result.exit_code, 0, result.output)
+        self.assertEqual(kvtwist("check", self.store).exit_code, 0)
+        return objects(result)
+
+    def values(self) -> dict[bytes, bytes]:
+        return {key: record[0] for key, record in contents_of(self.store).get(DATA, {}).items()}
+
+
+class DamagedPageTests(RepairCase):
+    """Two runs: a base of the keys `a` to `h`, and one above it in which `b` is newer and `g` is removed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        told = Chronicle.begin(self.store)
+        told.do(*(put(bytes([key]), b"old " + bytes([key]) * 10) for key in b"abcdefgh"))
+        told.engine.checkpoint()
+        told.do(*(put(bytes([key]), b"new " + bytes([key]) * 40) for key in b"bcd"))
+        told.engine.delete(b"g")
+        told.engine.checkpoint()
+        told.end()
+        self.before = self.values()
+
+    def test_a_lost_page_of_the_oldest_run_takes_nothing_else_with_it(self) -> None:
+        self.damage("pages/", b"old aaaa", b"old aXaa")
+        told = self.repair()
+        lost = {bytes_of(line, "key") for line in told if line["type"] == "unsure"}
+        self.assertIn(b"a", lost)
+        self.assertLess(lost, {b"a", b"b", b"c", b"d"})
+        self.assertEqual(self.values(), {key: value for key, value in self.before.items() if key not in lost})
+
+    def test_what_a_newer_run_has_is_not_lost(self) -> None:
+        self.damage("pages/", b"old bbbb", b"old bXbb")
+        told = self.repair()
+        self.assertNotIn(b"b", {bytes_of(line, "key") for line in told if line["type"] == "unsure"})
+        self.assertEqual(self.values()[b"b"], self.before[b"b"])
+
+    def test_older_versions_under_a_lost_page_do_not_come_back(self) -> None:
+        self.damage("pages/", b"new cccc", b"new cXcc")
+        told = self.repair()
+        self.assertNotIn(b"c", self.values())
+        self.assertLess(self.values().items(), self.before.items())
+        kinds = {(line["type"], bytes_of(line, "key"), line["saved"]) for line in told if "key" in line}
+        self.assertIn(("unsure", b"c", False), kinds)
+        self.assertIn(("older", b"c", False), kinds)
+
+    def test_older_versions_are_kept_if_that_is_asked_for(self) -> None:
+        self.damage("pages/", b"new cccc", b"new cXcc")
+        told = self.repair("--keep-older")
+        self.assertEqual(self.values()[b"c"], b"old cccccccccc")
+        self.assertIn(b"c", {bytes_of(line, "key") for line in told if line["type"] == "older" and line["saved"]})
+
+    def test_records_of_a_damaged_page_are_saved_if_that_is_asked_for(self) -> None:
+        self.damage("pages/", b"new cccc", b"new cXcc")
+        told = self.repair("--salvage")
+        self.assertEqual(self.values()[b"c"], self.before[b"c"].replace(b"new cccc", b"new cXcc"))
+        self.assertIn(b"c", {bytes_of(line, "key") for line in told if line["type"] == "unsure" and line["saved"]})
+
+    def test_records_are_read_on_both_sides_of_bytes_that_are_missing(self) -> None:
+        self.damage("pages/", b"old ffff", b"old f")
+        self.repair("--salvage")
+        values = self.values()
+        self.assertEqual({**values, b"f": b""}, {**self.before, b"f": b""})
+
+    def test_a_missing_page_takes_the_keys_of_its_range(self) -> None:
+        [path] = [path for path in self.store.glob("pages/*") if b"new cccc" in path.read_bytes()]
+        path.unlink()
+        told = self.repair()
+        [lost] = [line for line in told if line["type"] == "unreadable"]
+        self.assertNotIn("records", lost)
+        self.assertNotIn(b"c", self.values())
+
+    def test_a_page_in_the_place_of_another_is_found(self) -> None:
+        first, second = sorted(self.store.glob("pages/*"))[:2]
+        second.write_bytes(first.read_bytes())
+        self.repair()
+        self.assertLessEqual(self.values().items(), self.before.items())
+
+    def test_nothing_is_lost_of_a_keyspace_that_was_cleared_since(self) -> None:
+        self.damage("pages/", b"new cccc", b"new cXcc")
+        told = Chronicle(Chronicle.begin(self.store).engine)
+        told.engine.do(Clear(DATA), put(b"z", b"after"))
+        told.end()
+        self.assertEqual([line for line in self.repair() if "saved" in line], [])
+        self.assertEqual(self.values(), {b"z": b"after"})
+
+    def test_what_the_journal_has_is_not_lost(self) -> None:
+        self.damage("pages/", b"new cccc", b"new cXcc")
+        engine = Chronicle.begin(self.store).engine
+        engine.put(b"c", b"in the journal")
+        engine.die()
+        told = self.repair()
+        self.assertEqual(self.values()[b"c"], b"in the journal")
+        self.assertNotIn(b"c", [bytes_of(line, "key") for line in told if "key" in line])
+
+
+class DamagedJournalTests(RepairCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.told = Chronicle.begin(self.store)
+        for number in range(8):
+            self.told.do(put(b"key", b"value %d" % number), put(b"%d" % number, b""))
+        self.told.end()
+
+    def test_nothing_behind_a_gap_is_applied(self) -> None:
+        self.damage("journal", b"value 3", b"VALUE 3")
+        told = self.repair()
+        self.assertEqual(contents_of(self.store), self.told.states[3])
+        [missing] = [line for line in told if line["type"] == "missing"]
+        self.assertEqual((missing["first_revision"], missing["last_revision"]), (4, 4))
+        behind = [(line["revision"], bytes_of(line, "key")) for line in told if line["type"] == "behind"]
+        self.assertEqual(behind, [(r, key) for r in range(5, 9) for key in (b"key", b"%d" % (r - 1))])
+
+    def test_damage_that_is_no_gap_costs_nothing(self) -> None:
+        self.damage("journal", b"kvtwist journal1", b"KVTWIST JOURNAL1")
+        self.repair()
+        self.assertEqual(contents_of(self.store), self.told.last)
+
+    def test_revisions_go_on_behind_all_that_there_have_been(self) -> None:
+        self.damage("journal", b"value 3", b"VALUE 3")
+        told = self.repair()
+        self.assertGreater(told[-1]["revision"], 8)
+
+    def test_a_missing_segment_is_a_gap(self) -> None:
+        engine = Chronicle.begin(self.store).engine
+        assert isinstance(engine.disk, FaultyDisk)
+        engine.disk.fail("rename", errno.EIO, path="manifest")
+        engine.checkpoint()
+        engine.put(b"more", b"")
+        engine.die()
+        sorted(self.store.glob("journal-0*"))[0].unlink()
+        self.repair()
+        self.assertEqual(self.values(), {})
+
+
+class DamagedManifestTests(RepairCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.told = eventful(self.store)
+        self.told.end()
+
+    def manifest(self) -> Path:
+        return sorted(self.store.glob("manifest-*"))[-1]
+
+    def test_a_store_is_made_of_its_pages(self) -> None:
+        for spoil in (Path.unlink, lambda path: path.write_bytes(b"nothing")):
+            shutil.rmtree(self.path / "copy", ignore_errors=True)
+            shutil.copytree(self.store, self.path / "copy")
+            spoil(self.manifest())
+            self.assertEqual(self.repair()[-1]["basis"], "pages")
+            self.assertEqual(contents_of(self.store), self.told.last)
+            shutil.rmtree(self.store)
+            shutil.copytree(self.path / "copy", self.store)
+
+    def test_an_older_manifest_is_used_where_all_that_it_needs_is_there(self) -> None:
+        told = Chronicle.begin(self.store)
+        assert isinstance(told.engine.disk, FaultyDisk)
+        told.engine.disk.fail("remove", errno.EIO, times=100)
+        told.engine.disk.fail("rename", errno.EIO, path="spare", times=100)
+        told.engine.checkpoint()
+        told.engine.disk.heal()
+        told.engine.put(b"k05", b"behind both")
+        told.end()
+        self.assertEqual(len(list(self.store.glob("manifest-*"))), 2)
+        before = contents_of(self.store)
+        self.manifest().write_bytes(b"nothing")
+        self.assertEqual(self.repair()[-1]["basis"], "older manifest")
+        self.assertEqual(contents_of(self.store), before)
+
+    def test_pages_without_anything_that_names_them_are_not_thrown_away(self) -> None:
+        for path in [self.manifest(), *self.store.glob("journal-*")]:
+            path.unlink()
+        pages = set(self.store.glob("pages/*"))
+        self.assertRaises(StoreError, Chronicle.begin, self.store)
+        self.assertEqual(set(self.store.glob("pages/*")), pages)
+        self.repair()
+        self.assertEqual(contents_of(self.store), {**self.told.states[19], STAGED: self.told.states[19][STAGED]})
+
+
+class SafetyTests(RepairCase):
+    """The store of `eventful`, damaged in every way at once that leaves something to save."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(merging, "PAGE_SIZE", 250)
+        self.told = eventful(self.store)
+        self.told.end()
+        self.spoil(self.store)
+        self.originals = {path: path.read_bytes() for path in self.store.rglob("*") if self.is_original(path)}
+
+    def spoil(self, store: Path) -> None:
+        for name, part in (("pages/", b"second"), ("journal-0*26", b"behind 2")):
+            path = next(p for p in sorted(store.glob(f"{name}*")) if part in p.read_bytes())
+            path.write_bytes(path.read_bytes().replace(part, part.upper(), 1))
+
+    @staticmethod
+    def is_original(path: Path) -> bool:
+        return path.is_file() and path.name != "lock"
+
+    def carry_out(self, disk: Disk) -> None:
+        diagnosis = Diagnosis(str(self.store))
+        list(diagnosis.findings())
+        Repair(diagnosis, Wishes(), lambda _: None).carry_out(disk)
+
+    def expected(self) -> Contents:
+        copy = self.path / "expected"
+        shutil.copytree(self.store, copy)
+        self.assertEqual(kvtwist("repair", "--yes", copy).exit_code, 0)
+        return contents_of(copy)
+
+    def test_it_may_die_at_any_moment(self) -> None:
+        expected = self.expected()
+        self.die_at_each_moment(expected)
+
+    def test_it_may_die_at_any_moment_without_a_manifest(self) -> None:
+        next(iter(self.store.glob("manifest-*"))).write_bytes(b"nothing")
+        self.originals = {path: path.read_bytes() for path in self.store.rglob("*") if self.is_original(path)}
+        self.die_at_each_moment(self.expected())
+
+    def die_at_each_moment(self, expected: Contents) -> None:
+        album = self.path / "album"
+        album.mkdir()
+        disk = WitnessDisk(self.store, album, lambda: None)
+        self.addCleanup(disk.put_away)
+        disk.trust()
+        self.carry_out(disk)
+        opened = 0
+        seen: set[frozenset[tuple[str, bytes]]] = set()
+        for moment in disk.moments:
+            for state in (moment.killed, moment.powerless):
+                files = frozenset((str(p.relative_to(state)), p.read_bytes()) for p in state.rglob("*") if p.is_file())
+                if files not in seen:
+                    opened += self.look(state, expected, moment.what)
+                seen.add(files)
+        self.assertGreater(opened, 0)
+
+    def look(self, state: Path, expected: Contents, what: str) -> bool:
+        """Whether the store opens as it is; then it is the repaired one, and nothing of the old one is gone."""
+        for variant in ("started", "repaired"):
+            copy = self.path / variant
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(state, copy)
+        opens = True
+        try:
+            self.assertEqual(contents_of(self.path / "started"), expected, what)
+        except StoreError:
+            opens = False
+        else:
+            engine = Chronicle.begin(self.path / "started").engine
+            engine.checkpoint()
+            engine.die()
+            self.assert_kept(self.path / "started", what)
+        repaired = kvtwist("repair", "--yes", self.path / "repaired")
+        self.assertEqual(repaired.exit_code, 0, f"{what}: {repaired.output}")
+        self.assertEqual(contents_of(self.path / "repaired"), expected, what)
+        self.assert_kept(self.path / "repaired", what)
+        return opens
+
+    def assert_kept(self, store: Path, what: str) -> None:
+        there = [path.read_bytes() for path in store.rglob("*") if path.is_file()]
+        for path, content in self.originals.items():
+            if path.name != journal.SPARE:
+                self.assertIn(content, there, f"{what}: {path.name}")
+
+    def test_where_there_is_no_room_nothing_has_happened(self) -> None:
+        used = SmallDisk(self.store, 0).used()
+        refused = 0
+        for more in range(0, 4000, 250):
+            disk = SmallDisk(self.store, used + more)
+            try:
+                self.carry_out(disk)
+            except (OSError, StoreError):
+                refused += 1
+                disk.abandon()
+                for path, content in self.originals.items():
+                    self.assertEqual(path.read_bytes(), content)
+            else:
+                break
+            for kept in self.store.glob("damaged-*"):
+                shutil.rmtree(kept)
+        self.assertGreater(refused, 0)
+        self.assertEqual(kvtwist("check", self.store).exit_code, 0)
+
+    def test_a_file_system_without_links_gets_copies(self) -> None:
+        disk = FaultyDisk()
+        disk.fail("link", errno.EPERM, times=1000)
+        self.carry_out(disk)
+        self.assert_kept(self.store, "copies")
+        self.assertEqual(kvtwist("check", self.store).exit_code, 0)
+
+    def test_without_yes_nothing_is_changed(self) -> None:
+        before = {path: path.read_bytes() for path in self.store.rglob("*") if path.is_file()}
+        result = kvtwist("repair", self.store)
+        self.assertEqual(result.exit_code, 1)
+        self.assertIn("--yes", result.output)
+        self.assertEqual(before, {path: path.read_bytes() for path in self.store.rglob("*") if path.is_file()})
+
+    def test_two_repairs_in_a_second_keep_both_originals(self) -> None:
+        self.carry_out(Disk())
+        self.damage("pages/", b"kvtpage1", b"KVTPAGE1")
+        self.carry_out(Disk())
+        self.assertEqual(len(list(self.store.glob("damaged-*"))), 2)
+
+    def test_what_is_not_damaged_is_left_alone(self) -> None:
+        shutil.rmtree(self.store)
+        eventful(self.store).end()
+        result = kvtwist("repair", "--yes", self.store)
+        self.assertEqual((result.exit_code, result.output), (0, "nothing to repair\n"))
+        self.assertEqual(list(self.store.glob("damaged-*")), [])

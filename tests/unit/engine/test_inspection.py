@@ -1,0 +1,188 @@
+"""Looking at a store from outside: what is in a directory, what a damaged page still says, what a journal is missing."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.persisted.dirdbm import DirDBM
+
+from kvtwist.engine.disk import Disk
+from kvtwist.engine.inspection.diagnosis import manifest_faults
+from kvtwist.engine.inspection.directory import look
+from kvtwist.engine.inspection.page_faults import faults_of
+from kvtwist.engine.inspection.readonly import ReadOnlyDisk
+from kvtwist.engine.inspection.salvage import claim_of, readable_records
+from kvtwist.engine.lock import DirectoryLock, ReadLock
+from kvtwist.engine.manifest import Manifest
+from kvtwist.engine.memtable import Entry, Tombstone
+from kvtwist.engine.page import Page, decode_record, encode_page, encode_record, is_record, key_of, revision_of
+from kvtwist.engine.pages import page_file, page_number
+from kvtwist.engine.run import PageRef, Run
+from kvtwist.model import Record, StoreInUse
+from tests.support.engine import TestCase
+
+ENTRIES: dict[bytes, Entry] = {
+    b"%02d" % n: Record(b"value %d" % n * n, "text/plain", n + 1, 7, n if n % 3 else None) for n in range(20)
+}
+ENTRIES[b"05"] = Tombstone(3)
+ENTRIES[b"07"] = Record(b"", "image/png", 4, 7, None)
+RECORDS = {key: encode_record(key, entry) for key, entry in ENTRIES.items()}
+PAGE = encode_page("data", list(RECORDS.values()))
+
+
+def readable(content: bytes) -> dict[bytes, bytes]:
+    return dict(readable_records(content, claim_of(content, "data"), b"", None, 100))
+
+
+class RecordTests(TestCase):
+    def test_a_record_is_one(self) -> None:
+        for key, record in RECORDS.items():
+            self.assertTrue(is_record(record))
+            self.assertEqual((key_of(record), decode_record(record)), (key, ENTRIES[key]))
+            self.assertEqual(revision_of(record), ENTRIES[key].revision)
+
+    def test_a_part_of_one_is_none(self) -> None:
+        for key, record in RECORDS.items():
+            start = len(record) - len(getattr(ENTRIES[key], "value", b""))
+            for size in range(start):
+                self.assertFalse(is_record(record[:size]), (key, size))
+        self.assertFalse(is_record(RECORDS[b"05"] + b"x"))
+
+    @given(st.binary(max_size=60))
+    def test_whatever_passes_can_be_decoded(self, data: bytes) -> None:
+        if is_record(data):
+            decode_record(data)
+            self.assertLessEqual(len(key_of(data)), len(data))
+
+
+class SalvageTests(TestCase):
+    def test_a_whole_page_is_read_as_a_whole(self) -> None:
+        self.assertEqual(readable(PAGE), RECORDS)
+        self.assertEqual(claim_of(PAGE).keyspace, "data")
+        self.assertEqual(claim_of(PAGE).count, len(RECORDS))
+
+    def test_a_byte_takes_one_record_at_the_most(self) -> None:
+        table = PAGE.index(RECORDS[b"00"])
+        for at in [*range(12), *range(17, 21), *range(table, len(PAGE))]:
+            found = readable(PAGE[:at] + bytes([PAGE[at] ^ 0x55]) + PAGE[at + 1 :])
+            missing = RECORDS.items() - found.items()
+            self.assertLessEqual(len(missing), 1, at)
+
+    def test_an_offset_takes_two_records_at_the_most(self) -> None:
+        for at in range(21, PAGE.index(RECORDS[b"00"]) - 4):
+            found = readable(PAGE[:at] + bytes([PAGE[at] ^ 0x55]) + PAGE[at + 1 :])
+            self.assertLessEqual(len(RECORDS.items() - found.items()), 2, at)
+
+    def test_records_on_both_sides_of_a_gap_are_read(self) -> None:
+        start = PAGE.index(RECORDS[b"10"]) + 30
+        for content in (PAGE[:start] + PAGE[start + 7 :], PAGE[:start] + b"1234567" + PAGE[start:]):
+            self.assertLessEqual({key for key, _ in RECORDS.items() - readable(content).items()}, {b"10"})
+
+    def test_what_cannot_be_is_left_out(self) -> None:
+        claim = claim_of(PAGE, "data")
+        self.assertEqual(list(dict(readable_records(PAGE, claim, b"03", b"06", 100))), [b"03", b"04", b"05"])
+        self.assertEqual(len(readable_records(PAGE, claim, b"", None, 4)), 6)
+
+    @given(st.binary(max_size=200))
+    def test_no_bytes_are_too_strange(self, data: bytes) -> None:
+        readable(data)
+        readable(PAGE[:40] + data)
+        claim_of(data)
+
+
+class FaultsTests(TestCase):
+    """Pages whose checksums are right, and that are not what the manifest says."""
+
+    REF = PageRef(1, b"00", len(PAGE), 1)
+
+    def faults(self, content: bytes = PAGE, ref: PageRef = REF, stop: bytes | None = None, revision: int = 20) -> str:
+        return "; ".join(f"{at}: {what}" for at, what in faults_of(Page(content), "data", ref, stop, revision))
+
+    def test_what_is_right_has_none(self) -> None:
+        self.assertEqual(self.faults(), "")
+        self.assertEqual(self.faults(stop=b"20"), "")
+
+    def test_each_is_told(self) -> None:
+        first, second, *others = RECORDS.values()
+        swapped = encode_page("data", [first, *others, second])
+        twice = encode_page("data", [first, second, second, *others])
+        for part, found in (
+            ("keyspace 'other'", self.faults(encode_page("other", list(RECORDS.values())))),
+            (f"{len(PAGE)} bytes long, and should be 7", self.faults(ref=PageRef(1, b"00", 7, 1))),
+            ("begins with key b'00', and should with b'0'", self.faults(ref=PageRef(1, b"0", len(PAGE), 1))),
+            (
+                "first record to expire does so at 1, and should at None",
+                self.faults(ref=PageRef(1, b"00", len(PAGE), None)),
+            ),
+            ("key b'19' is behind the page's range", self.faults(stop=b"19")),
+            ("is of revision 20, the manifest of 19", self.faults(revision=19)),
+            ("key b'01' follows on b'19'", self.faults(swapped)),
+            ("key b'01' follows on b'01'", self.faults(twice)),
+            ("holds no record", self.faults(encode_page("data", []))),
+            ("no record where one should begin", self.faults(encode_page("data", [first, b"nonsense", second]))),
+        ):
+            self.assertIn(part, found)
+
+    def test_a_fault_is_told_with_the_byte_where_its_record_begins(self) -> None:
+        self.assertTrue(self.faults(stop=b"19").startswith(f"{PAGE.index(RECORDS[b'19'])}: "))
+
+    def test_a_manifest_that_cannot_be(self) -> None:
+        def of(*runs: Run, next_page: int = 10) -> str:
+            return "; ".join(manifest_faults(Manifest(7, 0, next_page, {"data": list(runs)}), 7))
+
+        one, two = PageRef(1, b"a", 9, None), PageRef(2, b"b", 9, None)
+        self.assertEqual(of(Run([one, two], 1, 1)), "")
+        for part, found in (
+            ("used twice", of(Run([one], 1, 1), Run([one], 1, 1))),
+            ("still to come", of(Run([one, two], 1, 1), next_page=2)),
+            ("key b'a' follows on b'b'", of(Run([two, one], 1, 1))),
+            ("no page", of(Run([], 1, 1))),
+            ("its name of 8", "".join(manifest_faults(Manifest(7), 8))),
+        ):
+            self.assertIn(part, found)
+
+
+class DirectoryTests(TestCase):
+    def test_pages_have_the_names_that_dirdbm_gives_them(self) -> None:
+        database = DirDBM(os.fsencode(self.path))
+        for number in (1, 9, 10, 123, 10**6, 2**60):
+            database[b"%d" % number] = b""
+            self.assertIn(page_file(number), os.listdir(self.path))
+            self.assertEqual(page_number(page_file(number)), number)
+        for name in ("", "_", "MQ==", "MQ==__", "MDE=_", "notes", "MQ==_.new", "\udcff"):
+            self.assertIsNone(page_number(name), name)
+
+    def test_what_is_begun_is_a_store(self) -> None:
+        DirectoryLock(str(self.path)).release()
+        (self.path / "pages").mkdir()
+        self.assertEqual(look(Disk(), str(self.path)).pages, set())
+
+    def test_a_disk_to_look_at_changes_nothing(self) -> None:
+        disk = ReadOnlyDisk()
+        file = str(self.path / "file")
+        (self.path / "file").write_bytes(b"content")
+        for change in (disk.create, disk.reopen, disk.remove, disk.make_directory):
+            self.assertRaises(OSError, change, file)
+        self.assertRaises(OSError, disk.save, file, b"")
+        for move in (disk.rename, disk.link):
+            self.assertRaises(OSError, move, file, file + "2")
+        disk.cut_file(file, 1)
+        self.assertEqual(disk.read(file), b"content")
+
+
+class ReadLockTests(TestCase):
+    def test_it_keeps_writers_out_and_changes_nothing(self) -> None:
+        ReadLock(str(self.path)).release()
+        self.assertEqual(os.listdir(self.path), [])
+        DirectoryLock(str(self.path)).release()
+        before = (self.path / "lock").read_bytes()
+        one, two = ReadLock(str(self.path)), ReadLock(str(self.path))
+        self.assertRaises(StoreInUse, DirectoryLock, str(self.path))
+        one.release()
+        two.release()
+        self.assertEqual((self.path / "lock").read_bytes(), before)
+        writer = DirectoryLock(str(self.path))
+        self.assertRaises(StoreInUse, ReadLock, str(self.path))
+        writer.release()
