@@ -31,7 +31,7 @@ from kvtwist.ops.metrics import Metrics
 from kvtwist.ops.system import raise_file_limit
 from kvtwist.profiles import PROFILES, Settings
 from kvtwist.profiles.admin import Admin
-from kvtwist.web import Dispatcher, HTTPService, StoreSite
+from kvtwist.web import SITES, Dispatcher, FrontSite, HTTPService
 from kvtwist.web.dispatch import Observer
 from kvtwist.web.inflight import InFlight
 
@@ -103,6 +103,7 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("max-key", None, "4KiB", "Largest key, where the profile's spec sets no limit.", key_size),
     ("max-staged", None, "64MiB", "How much may wait for POST /commit.", size),
     ("max-in-flight", None, "128MiB", "What all requests that are being answered may take; past it, 503.", size),
+    ("http", None, "own", "HTTP front: own, or stock, which is twisted.web.", _one_of("own", "stock")),
     ("admin", None, None, "Endpoint of the admin site, or off. [default: a socket in the directory]", str),
     ("access-log", None, "off", "off, common or json.", _one_of("off", *FORMATS)),
 ]
@@ -233,7 +234,7 @@ def makeService(options: Mapping[str, Any]) -> Server:
     metrics.in_flight = lambda: dispatcher.in_flight
     in_flight = InFlight(options["max-in-flight"])
     metrics.in_flight_bytes = lambda: in_flight.held
-    site = StoreSite(dispatcher, reactor, in_flight)
+    site = SITES[options["http"]](dispatcher, reactor, in_flight)
 
     server = Server(options["profile"])
     StoreService(store, "memory" if storage is None else storage.path).setServiceParent(server)
@@ -252,7 +253,7 @@ def _admin(
     endpoint = options["admin"]
     if endpoint == "off" or (endpoint is None and storage is None):
         return None
-    site = StoreSite(Dispatcher([admin], reactor, observers), reactor, InFlight(ADMIN_IN_FLIGHT))
+    site = FrontSite(Dispatcher([admin], reactor, observers), reactor, InFlight(ADMIN_IN_FLIGHT))
     if endpoint is not None:
         return HTTPService(reactor, endpoint, site, ADMIN_TITLE)
     assert storage is not None

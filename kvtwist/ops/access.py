@@ -31,14 +31,17 @@ class AccessLog:
 def common(exchange: Exchange, now: float) -> str:
     """NCSA Common Log Format; `499` is nginx's status for a client that left."""
     time = datetime.fromtimestamp(now, timezone.utc).strftime("%d/%b/%Y:%H:%M:%S +0000")
-    request = f"{exchange.method} {exchange.target} {exchange.version}"
-    quoted = request.encode("unicode_escape").decode().replace('"', '\\"')
+    request = b"%b %b %b" % (exchange.method, exchange.target, exchange.version)
+    quoted = request.decode("latin-1").encode("unicode_escape").decode().replace('"', '\\"')
     return f'{exchange.client} - - [{time}] "{quoted}" {exchange.status or 499} {exchange.size}'
 
 
 def json(exchange: Exchange, now: float) -> str:
     """An object with everything that is known; `time` is in seconds since the epoch."""
-    return dumps({"time": round(now, 3), **asdict(exchange)})  # in ASCII: no character of a target ends the line
+    fields = {
+        name: value.decode("latin-1") if isinstance(value, bytes) else value for name, value in asdict(exchange).items()
+    }
+    return dumps({"time": round(now, 3), **fields})  # in ASCII: no character of a target ends the line
 
 
 FORMATS = {"common": common, "json": json}

@@ -51,7 +51,7 @@ class Metrics:
 
     def __call__(self, exchange: Exchange) -> None:
         """Count an exchange."""
-        method = exchange.method if exchange.method in _METHODS else "other"
+        method = exchange.method.decode("latin-1") if exchange.method in _METHODS else "other"
         labels = (exchange.profile, exchange.route or "none", method)
         self._requests.labels(*labels, str(exchange.status or 499)).inc()
         self._seconds.labels(*labels).observe(exchange.seconds)
@@ -61,7 +61,7 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-_METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"})
+_METHODS = frozenset({b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"})
 
 
 class _StoreCollector(Collector):

@@ -1,7 +1,11 @@
-"""How bytes become requests and replies: twisted.web, made strict for an open network. It knows no dialect."""
+"""How bytes become requests and replies."""
 
 from kvtwist.web.dispatch import Dispatcher
+from kvtwist.web.front import FrontSite
 from kvtwist.web.service import HTTPService
 from kvtwist.web.stock import StoreSite
 
-__all__ = ["Dispatcher", "HTTPService", "StoreSite"]
+SITES = {"own": FrontSite, "stock": StoreSite}
+"""The HTTP fronts, by what `--http` calls them."""
+
+__all__ = ["SITES", "Dispatcher", "FrontSite", "HTTPService"]

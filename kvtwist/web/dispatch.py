@@ -1,133 +1,189 @@
 """
-Calls a dialect's Klein endpoint for each request, and writes what it returns.
+Calls a dialect's Klein endpoint for each request, and hands over what it returns.
 
 Klein's own resource would bind werkzeug to the client's `Host`, decode the path before it is matched, and know one app.
-This one does without, for handlers that return `klein.Response`, or None when they have written the response
-themselves.
+Klein's own wrapper of an endpoint would make a Deferred of every coroutine; what it wraps is called here instead, and a
+coroutine that does not wait for anything ends at once. Handlers return `klein.Response`, or None when they have written
+the response themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from types import CoroutineType
+from typing import Any, Protocol, cast
 
-from klein import Klein, Response
+from klein import Response
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import NO_BODY_CODES
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
+from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException
 
-from kvtwist import __version__
 from kvtwist.interfaces import IProfile
 from kvtwist.model import Exchange
-from kvtwist.web.routing import Route, Router, path_of
+from kvtwist.web.routing import Route, Router
 
 log = Logger(namespace="kvtwist.web")
-
-_SERVER = f"kvtwist/{__version__}".encode()
-
 
 Observer = Callable[[Exchange], None]
 
 
-class Dispatcher(Resource):
+class Request(Protocol):
+    """
+    What either front hands over: beside this, what handlers use of twisted.web's requests.
+
+    :ivar method: as it was sent.
+    :ivar uri: the request target.
+    :ivar overload: why it is refused without being looked at, if it is.
+    :ivar gone: whether the client has left.
+    :ivar started: whether the head of the response has been sent.
+    :ivar turn: who is at work on it, while somebody is.
+    :ivar began: when that was begun, in seconds.
+    """
+
+    method: bytes
+    uri: bytes
+    overload: HTTPException | None
+    turn: Turn | None
+    began: float
+
+    @property
+    def gone(self) -> bool: ...
+
+    @property
+    def started(self) -> bool: ...
+
+    def reply(self, response: Response) -> None:
+        """Send a whole response."""
+
+    def finish(self) -> None:
+        """End a response that the handler has written."""
+
+    def abort(self) -> None:
+        """Hang up."""
+
+    def exchange(self, profile: str, route: str, seconds: float) -> Exchange:
+        """What there is to tell of it, once it is over."""
+
+
+class Dispatcher:
     """:param observers: each is called with every exchange once it is over."""
 
-    isLeaf = True
-
     def __init__(self, profiles: Sequence[IProfile], clock: IReactorTime, observers: Sequence[Observer] = ()) -> None:
-        super().__init__()
         self.router = Router(profiles)
         self.in_flight = 0
-        self._clock = clock
+        self._seconds = clock.seconds
         self._observers = observers
 
-    def render(self, request: Any) -> int:
-        """Called by twisted.web with a request that has been read."""
-        route = self.router.route(request.method.decode("latin-1"), path_of(request.uri))
-        request.setHeader(b"Server", _SERVER)
-        started = self._clock.seconds()
+    def begin(self, request: Request) -> None:
+        """Answer a request that has been read."""
         self.in_flight += 1
-        finished: Deferred[None] = request.notifyFinish()
-        response = Deferred.fromCoroutine(self._respond(request, route))
-
-        def over(result: object) -> None:
-            self.in_flight -= 1
-            left = isinstance(result, Failure)
-            if left:
-                response.cancel()
-            if self._observers:
-                self._tell(request, route, started, left)
-
-        finished.addBoth(over)
-        response.addErrback(_failed, request)
-        return NOT_DONE_YET
-
-    async def _respond(self, request: Any, route: Route) -> None:
-        app = route.profile.app
+        request.began = self._seconds()
+        route, key = self.router.find(request.method, request.uri)
         try:
-            result = await _called(app, request, route)
-        except Exception:
-            if request._disconnected:
+            if request.overload is not None:
+                raise request.overload
+            result = route.called(request) if key is None else route.handler(route.profile, request, key)  # type: ignore[misc]
+            if type(result) is CoroutineType:
+                request.turn = Turn(self, request, route, result, result.send(None))
                 return
-            result = await _error_handled(app, request, Failure())
-        if request._disconnected:
-            return
-        if isinstance(result, Response):
-            _write(request, result)
-        request.finish()
+            if isinstance(result, Deferred):
+                coroutine = _awaited(result)
+                request.turn = Turn(self, request, route, coroutine, coroutine.send(None))
+                return
+        except StopIteration as end:
+            self.end(request, route, end.value)
+        except Exception as error:
+            self.fail(request, route, error)
+        else:
+            self.end(request, route, result)
 
-    def _tell(self, request: Any, route: Route, started: float, left: bool) -> None:
-        address = request.getClientAddress()
-        exchange = Exchange(
-            profile=route.profile.name,
-            route=route.rule,
-            client=getattr(address, "host", None) or "-",
-            method=request.method.decode("latin-1"),
-            target=request.uri.decode("latin-1"),
-            version=request.clientproto.decode("latin-1"),
-            status=0 if left else request.code,
-            seconds=self._clock.seconds() - started,
-            size=request.sentLength,
-        )
-        for observer in self._observers:
-            observer(exchange)
+    def end(self, request: Request, route: Route, result: object) -> None:
+        """Send what a handler has returned."""
+        request.turn = None
+        if request.gone:
+            pass
+        elif isinstance(result, Response):
+            request.reply(result)
+        else:
+            request.finish()
+        self._over(request, route)
+
+    def fail(self, request: Request, route: Route, error: Exception) -> None:
+        """Let the dialect answer what a handler has raised. What cannot be answered ends the connection."""
+        request.turn = None
+        if not request.gone:
+            try:
+                if request.started:
+                    raise error  # the status is sent
+                request.reply(_answered(request, route, error))
+            except Exception:
+                log.failure("a response could not be finished")
+                request.abort()
+        self._over(request, route)
+
+    def _over(self, request: Request, route: Route) -> None:
+        self.in_flight -= 1
+        if self._observers:
+            exchange = request.exchange(route.profile.name, route.rule, self._seconds() - request.began)
+            for observer in self._observers:
+                observer(exchange)
 
 
-async def _called(app: Klein, request: Any, route: Route) -> Any:
-    if request.overload is not None:
-        raise request.overload
-    if route.endpoint is None:
-        assert route.error is not None
-        raise route.error
-    result = app.execute_endpoint(route.endpoint, request, **route.arguments)
-    return await result if isinstance(result, Deferred) else result
+class Turn:
+    """A handler that waits for something."""
+
+    __slots__ = ("_coroutine", "_dispatcher", "_request", "_route", "_waiting")
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        request: Request,
+        route: Route,
+        coroutine: Coroutine[Deferred[Any], Any, Any],
+        waiting: Deferred[Any],
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._request = request
+        self._route = route
+        self._coroutine = coroutine
+        self._waiting = waiting
+        waiting.addCallbacks(self._resume, self._throw)
+
+    def cancel(self) -> None:
+        """Give it up: its client has left."""
+        self._waiting.cancel()
+
+    def _resume(self, value: object) -> None:
+        self._step(self._coroutine.send, value)
+
+    def _throw(self, failure: Failure) -> None:
+        self._step(self._coroutine.throw, failure.value)
+
+    def _step(self, step: Callable[[Any], Any], argument: object) -> None:
+        try:
+            waiting = step(argument)
+        except StopIteration as end:
+            self._dispatcher.end(self._request, self._route, end.value)
+        except Exception as error:
+            self._dispatcher.fail(self._request, self._route, error)
+        else:
+            self._waiting = waiting
+            waiting.addCallbacks(self._resume, self._throw)
 
 
-async def _error_handled(app: Klein, request: Any, failure: Failure) -> Any:
-    if request.startedWriting:
-        failure.raiseException()  # the status is sent; there is nothing left but to hang up
+async def _awaited(deferred: Deferred[Any]) -> Any:
+    return await deferred
+
+
+def _answered(request: Request, route: Route, error: Exception) -> Response:
+    app = route.profile.app
+    failure = Failure(error)
     for kinds, handler in app._error_handlers:
         if failure.check(*kinds):
-            result = app.execute_error_handler(handler, request, failure)
-            return await result if isinstance(result, Deferred) else result
-    failure.raiseException()
-
-
-def _write(request: Any, response: Response) -> None:
-    request.setResponseCode(response.code)
-    for name, value in response.headers.items():
-        request.setHeader(name, value)
-    if response.code not in NO_BODY_CODES:
-        request.setHeader(b"Content-Length", b"%d" % len(response.body))
-    request.write(response.body)
-
-
-def _failed(failure: Failure, request: Any) -> None:
-    """Neither the handler nor the dialect's error handler came to an end: hang up."""
-    if not request._disconnected:
-        log.failure("a response could not be finished", failure)
-        request.transport.abortConnection()
+            answer = app.execute_error_handler(handler, cast(IRequest, request), failure)
+            assert isinstance(answer, Response)
+            return answer
+    raise error

@@ -3,11 +3,15 @@ Which dialect answers a path, and with which of its routes.
 
 The path is matched as it was sent, percent-encoded, so that a `%2F` is part of a key and never a separator. Of several
 dialects the first whose routes know the path answers, whatever the method; a path that none knows is the last one's.
+
+werkzeug, which decides, takes longer than all the rest of a short request. So what it says of the usual shapes of
+routes, `/fixed` and `/fixed/<key>`, is asked once and kept in tables; it is asked again for all else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import Factory, frozen
@@ -22,6 +26,7 @@ class Route:
     """
     :ivar endpoint: what Klein calls the handler; None where `error` says why there is none.
     :ivar rule: the route as the dialect wrote it, such as `/kv/<key>`, for metrics; empty where there is none.
+    :ivar handler: the function that was decorated, to be called with the profile, the request, and the arguments.
     """
 
     profile: IProfile
@@ -29,6 +34,18 @@ class Route:
     endpoint: str | None = None
     arguments: dict[str, Any] = Factory(dict)
     error: HTTPException | None = None
+    handler: Callable[..., Any] | None = None
+
+    def called(self, request: object) -> Any:
+        """What the handler returns; raises `error` where there is none."""
+        if self.error is not None:
+            raise self.error
+        assert self.handler is not None
+        return self.handler(self.profile, request, **self.arguments)
+
+
+_SAMPLE = "a-key-that-is-no-route"
+_Found = tuple[Route, str | None]
 
 
 class Router:
@@ -37,9 +54,35 @@ class Router:
     def __init__(self, profiles: Sequence[IProfile]) -> None:
         self.profiles = profiles
         self._adapters = [(profile, _adapter(profile.app)) for profile in profiles]
+        self._fixed: dict[bytes, dict[bytes, Route]] = {}
+        """By path and method."""
+        self._keyed: dict[bytes, dict[bytes, Route]] = {}
+        """By what is before the last slash of a path, and method."""
+        for profile in profiles:
+            for rule in profile.app.url_map.iter_rules():
+                self._keep(rule)
+
+    def find(self, method: bytes, target: bytes) -> _Found:
+        """The route of a request, and the key in its path, where it is one of the usual shape."""
+        path = target
+        if b"?" in path:
+            path = path.partition(b"?")[0]
+        routes = self._fixed.get(path)
+        if routes is not None:
+            route = routes.get(method)
+            if route is not None:
+                return route, None
+        else:
+            start, _, key = path.rpartition(b"/")
+            routes = self._keyed.get(start)
+            if routes is not None and key:
+                route = routes.get(method)
+                if route is not None:
+                    return route, key.decode("latin-1")
+        return self.route(method.decode("latin-1"), path_of(target)), None
 
     def route(self, method: str, path: str) -> Route:
-        """The route of a request."""
+        """The route of a request, as werkzeug finds it."""
         if not method.isupper():  # werkzeug would take `get` for `GET`, which RFC 9110 does not (9.1)
             method = "unknown"
         profile, adapter = self._adapters[-1]
@@ -53,12 +96,34 @@ class Router:
                 continue
             except HTTPException as error:
                 return Route(profile, error=error)
-            return Route(profile, rule.rule, rule.endpoint, dict(arguments))
+            handler = inspect.unwrap(profile.app.endpoints[rule.endpoint])
+            return Route(profile, rule.rule, rule.endpoint, dict(arguments), handler=handler)
         return Route(profile, error=NotFound())
 
-    def max_body(self, path: str) -> int:
-        """The largest body that whoever answers a path takes."""
-        return self.route("GET", path).profile.max_body
+    def max_body(self, target: bytes) -> int:
+        """The largest body that whoever answers a request target takes."""
+        return self.find(b"GET", target)[0].profile.max_body
+
+    def _keep(self, rule: Any) -> None:
+        """Keep what werkzeug says of paths of a rule's shape, where that is a usual one."""
+        start, _, last = rule.rule.rpartition("/")
+        if "<" in start:
+            return
+        is_keyed = last.startswith("<") and last.endswith(">") and ":" not in last
+        if not is_keyed and "<" in last:
+            return
+        kept = self._keyed if is_keyed else self._fixed
+        path = f"{start}/{_SAMPLE}" if is_keyed else rule.rule
+        routes = kept.setdefault((start if is_keyed else path).encode(), {})
+        for method in rule.methods or ():
+            route = self.route(method, path)
+            if route.error is None and len(route.arguments) == is_keyed and _takes_key_third(route, is_keyed):
+                routes[method.encode()] = route
+
+
+def _takes_key_third(route: Route, is_keyed: bool) -> bool:
+    assert route.handler is not None
+    return not is_keyed or list(inspect.signature(route.handler).parameters)[2:] == list(route.arguments)
 
 
 def _adapter(app: Klein) -> Any:

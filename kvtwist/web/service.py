@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kvtwist.model import OperatorError
+from kvtwist.web.front import FrontSite
 from kvtwist.web.stock import StoreSite
 
 log = Logger(namespace="kvtwist.web")
@@ -33,7 +34,12 @@ class HTTPService(Service):
     """
 
     def __init__(
-        self, reactor: IReactorTime, endpoint: str, site: StoreSite, title: str = "Server", optional: bool = False
+        self,
+        reactor: IReactorTime,
+        endpoint: str,
+        site: FrontSite | StoreSite,
+        title: str = "Server",
+        optional: bool = False,
     ) -> None:
         self._reactor = reactor
         self._endpoint = endpoint
@@ -81,7 +87,10 @@ class HTTPService(Service):
 
     async def _stop(self) -> None:
         if self._port is not None:
-            await maybeDeferred(self._port.stopListening)
+            try:
+                await maybeDeferred(self._port.stopListening)
+            except OSError as error:  # a socket in a directory that has become read-only
+                log.warn("{title}: {error}", title=self._title, error=error)
         too_long = self._reactor.callLater(DRAIN_SECONDS, self._site.hang_up)
         await self._site.drained()
         if too_long.active():

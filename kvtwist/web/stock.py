@@ -14,18 +14,22 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
+from klein import Response
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import NO_BODY_CODES, HTTPChannel, _MalformedChunkedDataError
 from twisted.web.http_headers import Headers
-from twisted.web.server import Request, Site
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, ServiceUnavailable
 
-from kvtwist.web.dispatch import Dispatcher
+from kvtwist.model import Exchange
+from kvtwist.web.chunks import BadChunk, ChunkedBody
+from kvtwist.web.dispatch import Dispatcher, Turn
 from kvtwist.web.inflight import REQUEST_COST, InFlight
-from kvtwist.web.routing import path_of
+from kvtwist.web.replies import SERVER
 
 LINGER_SECONDS = 2.0
 _REFUSED = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -61,6 +65,8 @@ class StoreRequest(Request):
     defaultContentType = None
     max_body = 0
     in_flight: InFlight
+    turn: Turn | None = None
+    began = 0.0
     overload: HTTPException | None = None
     refused = False
     _held = 0
@@ -87,11 +93,46 @@ class StoreRequest(Request):
         """Called when the client is gone before the request was answered."""
         self._release()
         super().connectionLost(reason)
+        if self.turn is not None:
+            self.turn.cancel()
 
     def finish(self) -> None:
-        """Called once the request is answered."""
+        """See `Request.finish`."""
         self._release()
         super().finish()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left."""
+        return bool(self._disconnected)
+
+    @property
+    def started(self) -> bool:
+        """Whether the head of the response has been sent."""
+        return bool(self.startedWriting)
+
+    def reply(self, response: Response) -> None:
+        """See `Request.reply`."""
+        self.setResponseCode(response.code)
+        for name, value in response.headers.items():
+            self.setHeader(name, value)
+        if response.code not in NO_BODY_CODES:
+            self.setHeader(b"Content-Length", b"%d" % len(response.body))
+        self.write(response.body)
+        self.finish()
+
+    def abort(self) -> None:
+        """See `Request.abort`."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def exchange(self, profile: str, route: str, seconds: float) -> Exchange:
+        """See `Request.exchange`."""
+        status = 0 if self.gone else self.code
+        client = getattr(self.getClientAddress(), "host", None) or "-"
+        return Exchange(
+            profile, route, client, self.method, self.uri, self.clientproto, status, seconds, self.sentLength
+        )
 
     def _handleStar(self) -> None:
         """Called for the target `*`, which is a path like any other here: unknown."""
@@ -119,6 +160,46 @@ class StoreRequest(Request):
         self.refused = True
         self.content = _RefusedBody(reason)
         self.requestHeaders.removeHeader(b"Expect")
+
+
+class _Root(Resource):
+    """Hands every request to the dispatcher."""
+
+    isLeaf = True
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        super().__init__()
+        self._dispatcher = dispatcher
+
+    def render(self, request: Any) -> int:
+        request.setHeader(b"Server", SERVER)
+        self._dispatcher.begin(request)
+        return NOT_DONE_YET
+
+
+class _Chunks:
+    """In place of twisted.web's decoder of chunked bodies, which lets extensions pass."""
+
+    def __init__(self, channel: StoreChannel) -> None:
+        self._channel = channel
+        self._body = ChunkedBody()
+        self._buffer = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes of the body, and give back what is behind it."""
+        data = self._buffer + data
+        try:
+            pieces, at = self._body.take(data, 0)
+        except BadChunk as error:
+            raise _MalformedChunkedDataError(str(error)) from error
+        for piece in pieces:
+            self._channel.requests[-1].handleContentChunk(piece)
+        self._buffer = data[at:]
+        if self._body.finished:
+            self._channel._finishRequestBody(self._buffer)
+
+    def noMoreData(self) -> None:
+        """Called when the client is gone."""
 
 
 class StoreChannel(HTTPChannel):
@@ -165,7 +246,9 @@ class StoreChannel(HTTPChannel):
             self._respondToBadRequestAndDisconnect()
             return
         request.in_flight = self.site.in_flight
-        request.max_body = self.site.dispatcher.router.max_body(path_of(self._path))
+        request.max_body = self.site.dispatcher.router.max_body(self._path)
+        if self._transferDecoder is not None and self.length is None:
+            self._transferDecoder = _Chunks(self)
         super().allHeadersReceived()
         if request.refused:
             self._answer_unread()
@@ -247,7 +330,7 @@ class StoreSite(Site):
     def __init__(
         self, dispatcher: Dispatcher, clock: IReactorTime, in_flight: InFlight, idle_seconds: float = 60.0
     ) -> None:
-        super().__init__(dispatcher, timeout=idle_seconds, reactor=clock, parsePOSTFormSubmission=False)
+        super().__init__(_Root(dispatcher), timeout=idle_seconds, reactor=clock, parsePOSTFormSubmission=False)
         self.dispatcher = dispatcher
         self.in_flight = in_flight
         self._channels: set[StoreChannel] = set()

@@ -38,6 +38,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("max-in-flight", "1MiB", 2**20),
     ("memory-limit", "32MiB", 2**25),
     ("admin", "off", "off"),
+    ("http", "own", "own"),
+    ("http", "stock", "stock"),
     ("access-log", "off", "off"),
     ("access-log", "common", "common"),
     ("access-log", "json", "json"),
@@ -68,6 +70,7 @@ BAD = [
     ("memory-limit", "1", "memory-limit"),
     ("max-key", "64KiB", "max-key"),
     ("access-log", "on", "off, common, json"),
+    ("http", "klein", "own, stock"),
     ("profile", "redis", "transactional, history, lsfr, clstr, keys"),
     ("profile", "LSFR", "lsfr"),
 ]

@@ -80,6 +80,15 @@ CHUNKS: Final = {
     "space before": b" 1\r\n",
     "data longer than its size": b"1\r\n12\r\n0\r\n\r\n",
     "data not ended": b"1\r\n1XX0\r\n\r\n",
+    "an extension": b"1;a\r\n1\r\n0\r\n\r\n",
+    "a quoted extension": b'1;a="b;c"\r\n1\r\n0\r\n\r\n',
+    "an extension of the last chunk": b"0;a\r\n\r\n",
+    "a space behind the size": b"1 \r\n1\r\n0\r\n\r\n",
+    "a bare LF behind the size": b"1\n1\r\n0\r\n\r\n",
+    "a bare LF behind the data": b"1\r\n1\n0\r\n\r\n",
+    "a folded trailer": b"0\r\nX-A: b\r\n c\r\n\r\n",
+    "a trailer without a colon": b"0\r\nX-A\r\n\r\n",
+    "a size beyond all sizes": b"1" + b"0" * 16 + b"\r\n",
     "NUL in the size": b"1\x00\r\n1\r\n0\r\n\r\n",
 }
 

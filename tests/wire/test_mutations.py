@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,12 +45,24 @@ def mutated(data: bytes, mutations: list[tuple[str, float, bytes]]) -> bytes:
     return data
 
 
+@pytest.fixture(scope="session")
+def front() -> str:
+    """Drawn below: pytest-twisted runs a hypothesis test once, not once for each parameter."""
+    return "own"
+
+
 @REPEATABLE
-@given(dialect=st.sampled_from(DIALECTS), framing=st.sampled_from(["sized", "chunked"]), mutations=MUTATIONS)
+@given(
+    front=st.sampled_from(["own", "stock"]),
+    dialect=st.sampled_from(DIALECTS),
+    framing=st.sampled_from(["sized", "chunked"]),
+    mutations=MUTATIONS,
+)
 def test_mutated_request(
-    serve: StartServer, dialect: Dialect, framing: str, mutations: list[tuple[str, float, bytes]]
+    serve: StartServer, front: str, dialect: Dialect, framing: str, mutations: list[tuple[str, float, bytes]]
 ) -> None:
-    server = serve("--profile", dialect.profile, "--store", "memory", "--max-value", str(MAX_VALUE))
+    options = ("--profile", dialect.profile, "--store", "memory", "--max-value", str(MAX_VALUE))
+    server = serve("--http", front, *options)
     call = dialect.write("mutated", b'"value"')
     whole = encoded(call) if framing == "sized" else chunked(call.method, call.target, call.body[:3], call.body[3:])
     with Connection(server.address) as connection:

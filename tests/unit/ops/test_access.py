@@ -28,7 +28,7 @@ STRANGE = (
 
 
 def exchange(target: str = "/kv/a?x=1", status: int = 200) -> Exchange:
-    return Exchange("lsfr", "/kv/<key>", "192.0.2.7", "GET", target, "HTTP/1.1", status, 0.0125, 31)
+    return Exchange("lsfr", "/kv/<key>", "192.0.2.7", b"GET", target.encode("latin-1"), b"HTTP/1.1", status, 0.0125, 31)
 
 
 class AccessLogTests(SynchronousTestCase):

@@ -14,7 +14,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def exchange(method: str = "GET", route: str = "/kv/<key>", status: int = 200, seconds: float = 0.003) -> Exchange:
-    return Exchange("lsfr", route, "192.0.2.7", method, "/kv/secret", "HTTP/1.1", status, seconds, 31)
+    return Exchange("lsfr", route, "192.0.2.7", method.encode(), b"/kv/secret", b"HTTP/1.1", status, seconds, 31)
 
 
 class MetricsTests(EngineCase):

@@ -157,7 +157,7 @@ class RouterTests(SynchronousTestCase):
 
     def test_the_largest_body_is_that_of_who_answers(self) -> None:
         both = router("history", "keys")
-        self.assertEqual(both.max_body("/keys/a"), both.profiles[1].max_body)
-        self.assertEqual(both.max_body("/a"), both.profiles[0].max_body)
-        self.assertEqual(both.max_body("/no/such/path"), both.profiles[1].max_body)
-        self.assertEqual(router("transactional").max_body("/set"), router("transactional").profiles[0].max_body)
+        self.assertEqual(both.max_body(b"/keys/a"), both.profiles[1].max_body)
+        self.assertEqual(both.max_body(b"/a"), both.profiles[0].max_body)
+        self.assertEqual(both.max_body(b"/no/such/path"), both.profiles[1].max_body)
+        self.assertEqual(router("transactional").max_body(b"/set"), router("transactional").profiles[0].max_body)

@@ -1,0 +1,66 @@
+"""
+Heads of responses, most of which have been written before: the lines of a dialect's constant headers are kept, and the
+date changes once a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+from types import MappingProxyType
+
+from kvtwist import __version__
+
+Headers = Mapping[str | bytes, str | bytes | Sequence[str | bytes]]
+
+SERVER = f"kvtwist/{__version__}".encode()
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_TABLE = {ord("\r"): " ", ord("\n"): " "}
+
+
+class Replies:
+    """Makes heads; one for all connections."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._starts: dict[int, bytes] = {}
+        self._constant: dict[int, tuple[Headers, bytes]] = {}
+
+    def start(self, code: int, now: float) -> bytes:
+        """Status line, `Server` and `Date`, at a time in seconds since the epoch."""
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._starts.clear()
+        start = self._starts.get(code)
+        if start is None:
+            date = formatdate(second, usegmt=True).encode()
+            reason = _REASONS.get(code, b"Unknown")
+            start = b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n" % (code, reason, SERVER, date)
+            self._starts[code] = start
+        return start
+
+    def lines(self, headers: Headers) -> bytes:
+        """The lines of headers. Those of a `MappingProxyType`, which is a constant, are made once."""
+        kept = self._constant.get(id(headers))
+        if kept is not None and kept[0] is headers:
+            return kept[1]
+        lines = b"".join(_lines(headers))
+        if type(headers) is MappingProxyType:
+            self._constant[id(headers)] = headers, lines
+        return lines
+
+
+def _lines(headers: Headers) -> list[bytes]:
+    lines = []
+    for name, values in headers.items():
+        for value in (values,) if isinstance(values, str | bytes) else values:
+            lines.append(b"%b: %b\r\n" % (_clean(name), _clean(value)))
+    return lines
+
+
+def _clean(text: str | bytes) -> bytes:
+    """What can stand in a header line, and cannot end it."""
+    decoded = text if isinstance(text, str) else text.decode("latin-1")
+    return decoded.translate(_TABLE).encode("latin-1", "replace")
