@@ -122,6 +122,8 @@ class Dispatcher:
             except Exception:
                 log.failure("a response could not be finished")
                 request.abort()
+        # It knows the Failure that knows it, and by its traceback all that the request has brought.
+        error.__traceback__ = None
         self._over(request, route)
 
     def _over(self, request: Request, route: Route) -> None:
