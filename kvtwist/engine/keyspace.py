@@ -12,7 +12,7 @@ from heapq import merge
 from operator import itemgetter
 
 from kvtwist.engine.memtable import Entry, Memtable, Tombstone
-from kvtwist.engine.run import PageLookup, PageNeeded, PageRef, Run
+from kvtwist.engine.run import PageLookup, PageNeeded, PageRef, Run, find_in
 from kvtwist.model import Record, Usage
 
 _ABSENT = Tombstone(0)
@@ -51,16 +51,15 @@ class Tables:
 
         :raises PageNeeded: when `lookup` does not have a page that it takes to know.
         """
+        entry = self.in_memtables(key)
+        return find_in(self.runs, key, lookup) if entry is None else entry
+
+    def in_memtables(self, key: bytes) -> Entry | None:
+        """The newest entry of a key that is in a memtable."""
         entry = self.active.get(key)
         if entry is None and self.frozen is not None:
             entry = self.frozen.get(key)
-        if entry is not None:
-            return entry
-        for run in self.runs:
-            entry = run.find(key, lookup)
-            if entry is not None:
-                return entry
-        return None
+        return entry
 
     def merged(
         self, start: bytes, stop: bytes | None, reverse: bool, lookup: PageLookup

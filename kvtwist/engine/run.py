@@ -8,7 +8,7 @@ since, removed records included, as tombstones. Merging keeps their number small
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
 import msgspec
@@ -88,6 +88,19 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
         refs = self.pages[low:] if stop is None else self.pages[low : bisect_right(self.pages, stop, key=_first)]
         for ref in reversed(refs) if reverse else refs:
             yield from _page(ref, lookup).range(start, stop, reverse)
+
+
+def find_in(runs: Sequence[Run], key: bytes, lookup: PageLookup) -> Entry | None:
+    """
+    What the newest of some runs says of a key that says anything.
+
+    :raises PageNeeded: when `lookup` does not have a page that it takes to know.
+    """
+    for run in runs:
+        entry = run.find(key, lookup)
+        if entry is not None:
+            return entry
+    return None
 
 
 def _page(ref: PageRef, lookup: PageLookup) -> Page:

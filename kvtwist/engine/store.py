@@ -31,7 +31,8 @@ from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.engine.page import MAX_KEY, Page
 from kvtwist.engine.pages import PageCache
-from kvtwist.engine.run import PageLookup, PageNeeded, PageRef
+from kvtwist.engine.reading import Pinned, Reading
+from kvtwist.engine.run import PageNeeded, PageRef
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.interfaces import IBackups, IStore
@@ -180,7 +181,7 @@ class Store:
             entry = space.tables.find(key, pinned)
             return entry, space.cleared if entry is None else entry.revision
 
-        pinned = _Pinned(self._cached)
+        pinned = Pinned(self._cached)
         while True:
             entry, revision = await self._with_pages(look, pinned)
             if await self._commit.settled(revision) >= revision:
@@ -193,7 +194,7 @@ class Store:
         return Deferred.fromCoroutine(self._scan(keyspace, start, stop, limit, reverse))
 
     async def _scan(self, keyspace: str, start: bytes, stop: bytes | None, limit: int, reverse: bool) -> Slice:
-        pinned = _Pinned(self._cached)
+        pinned = Pinned(self._cached)
         while True:
             found = await self._with_pages(lambda: self._slice(keyspace, start, stop, limit, reverse, pinned), pinned)
             revision = self._commit.assigned
@@ -201,7 +202,7 @@ class Store:
                 return found
 
     def _slice(
-        self, keyspace: str, start: bytes, stop: bytes | None, limit: int, reverse: bool, lookup: _Pinned
+        self, keyspace: str, start: bytes, stop: bytes | None, limit: int, reverse: bool, lookup: Pinned
     ) -> Slice:
         items: list[tuple[bytes, Record]] = []
         size = 0
@@ -227,7 +228,7 @@ class Store:
         try:
             if self._must_wait(operations):
                 return Deferred.fromCoroutine(self._transact_when_room(conditions, operations))
-            return self._transact_now(conditions, operations, self._cached)
+            return self._transact_now(conditions, operations, None)
         except PageNeeded:
             return Deferred.fromCoroutine(self._transact_when_known(conditions, operations))
         except StoreError as error:
@@ -247,8 +248,8 @@ class Store:
             Deferred.fromCoroutine(self._serve_line()).addErrback(lambda f: log.failure("nobody is served any more", f))
         try:
             await turn
-            pinned = await self._pages_of(conditions, operations)
-            outcome = self._transact_now(conditions, operations, pinned)
+            reading = await self._read(conditions, operations)
+            outcome = self._transact_now(conditions, operations, reading)
         finally:
             applied.callback(None)
         return await outcome
@@ -275,28 +276,29 @@ class Store:
                 self._line.popleft()
 
     async def _transact_when_known(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
-        pinned = await self._pages_of(conditions, operations)
+        reading = await self._read(conditions, operations)
         if self._must_wait(operations):  # others have gone on as well when the page came
             return await self._transact_when_room(conditions, operations)
-        return await self._transact_now(conditions, operations, pinned)
+        return await self._transact_now(conditions, operations, reading)
 
-    async def _pages_of(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> _Pinned:
-        """All pages that it takes to check the conditions and do the operations."""
-        pinned = _Pinned(self._cached)
+    async def _read(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Reading:
+        """All that it takes to check the conditions and do the operations."""
+        reading = Reading(self._cached)
         for asked in (*conditions, *operations):
             if isinstance(asked, Exists | Unchanged | Get):
-                await self._with_pages(partial(self._find, asked.keyspace, asked.key, pinned), pinned)
+                await self._with_pages(partial(self._find, asked.keyspace, asked.key, reading), reading.pinned)
+                reading.pinned.pages.clear()
         # What was there before a wait may be elsewhere after it.
-        await self._with_pages(lambda: self._known(conditions, operations, pinned), pinned)
+        await self._with_pages(partial(self._known, conditions, operations, reading), reading.pinned)
         if self._closed:
             raise StoreUnavailable("the server is stopping")
-        return pinned
+        return reading
 
     def _transact_now(
-        self, conditions: Sequence[Condition], operations: Sequence[Operation], lookup: PageLookup
+        self, conditions: Sequence[Condition], operations: Sequence[Operation], reading: Reading | None
     ) -> Deferred[Outcome]:
         """:raises PageNeeded: before anything was changed."""
-        known = self._known(conditions, operations, lookup)
+        known = self._known(conditions, operations, reading)
         for condition in conditions:
             if not self._holds(condition, known):
                 return Deferred.fromCoroutine(self._when_settled(Outcome(False), conditions, operations))
@@ -377,17 +379,20 @@ class Store:
             return outcome
         return await self.transact(conditions, operations)
 
-    def _find(self, keyspace: str, key: bytes, lookup: PageLookup) -> Entry | None:
-        return self._keyspaces[keyspace].tables.find(key, lookup)
+    def _find(self, keyspace: str, key: bytes, reading: Reading | None) -> Entry | None:
+        tables = self._keyspaces[keyspace].tables
+        return tables.find(key, self._cached) if reading is None else reading.find(tables, key)
 
-    def _known(self, conditions: Sequence[Condition], operations: Sequence[Operation], lookup: PageLookup) -> _Known:
+    def _known(
+        self, conditions: Sequence[Condition], operations: Sequence[Operation], reading: Reading | None
+    ) -> _Known:
         """The entries that conditions and operations ask for, each looked up once: that may cost more than all else."""
         known: _Known = {}
         for asked in (*conditions, *operations):
             if isinstance(asked, Exists | Unchanged | Get):
                 at = asked.keyspace, asked.key
                 if at not in known:
-                    known[at] = self._find(asked.keyspace, asked.key, lookup)
+                    known[at] = self._find(asked.keyspace, asked.key, reading)
         return known
 
     def _holds(self, condition: Condition, known: _Known) -> bool:
@@ -416,7 +421,7 @@ class Store:
             known[at] = entry
         return space.tables.set(change.key, entry, old)
 
-    async def _with_pages(self, look: Callable[[], T], pinned: _Pinned) -> T:
+    async def _with_pages(self, look: Callable[[], T], pinned: Pinned) -> T:
         """What `look` returns once it finds all pages that it needs."""
         while True:
             try:
@@ -443,17 +448,6 @@ class Store:
             self._cache.put(ref.number, result)
         for waiting in self._loading.pop(ref.number):
             waiting.callback(result)
-
-
-class _Pinned:
-    """A page lookup that holds on to the pages that one request has loaded, whatever the cache does with them."""
-
-    def __init__(self, cached: PageLookup) -> None:
-        self.pages: dict[int, Page] = {}
-        self._cached = cached
-
-    def __call__(self, ref: PageRef) -> Page | None:
-        return self.pages.get(ref.number) or self._cached(ref)
 
 
 def _fits(operation: Put | Append) -> bool:
