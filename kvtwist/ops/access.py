@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timezone
 from json import dumps
+from typing import Any, Protocol
 
 from msgspec.structs import asdict
 from twisted.internet.interfaces import IReactorTime
@@ -16,6 +17,13 @@ from kvtwist.ops.logs import ACCESS
 log = Logger(namespace=ACCESS)
 
 
+class Told(Protocol):
+    """A request that is over."""
+
+    def exchange(self, route: Any, seconds: float) -> Exchange:
+        """All that there is to tell of it."""
+
+
 class AccessLog:
     """:param line: what is written of an exchange that ended at a time (seconds since the epoch)."""
 
@@ -23,9 +31,9 @@ class AccessLog:
         self._line = line
         self._clock = clock
 
-    def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, request: Told, route: object, seconds: float) -> None:
         """Write a line."""
-        log.info("{line}", line=self._line(exchange, self._clock.seconds()))
+        log.info("{line}", line=self._line(request.exchange(route, seconds), self._clock.seconds()))
 
 
 def common(exchange: Exchange, now: float) -> str:

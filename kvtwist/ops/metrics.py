@@ -4,27 +4,65 @@ Metrics for Prometheus. Requests are counted as they happen; all else is asked o
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import Protocol
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kvtwist.interfaces import IStore
-from kvtwist.model import STAGED, Exchange, Figures, Usage
+from kvtwist.interfaces import IProfile, IStore
+from kvtwist.model import STAGED, Figures, Usage
 
+LEFT = 499
+"""In place of a status, as nginx has it: the client left before there was one."""
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
+class Counted(Protocol):
+    """
+    A request that is over.
+
+    :ivar gone: whether its client left before it was answered.
+    """
+
+    method: bytes
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def gone(self) -> bool: ...
+
+
+class Routed(Protocol):
+    """Where it went."""
+
+    @property
+    def profile(self) -> IProfile: ...
+
+    @property
+    def rule(self) -> str: ...
+
+
+class _Series:
+    """Requests of one kind: how many there were in each bucket of time, the last being for all longer ones."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.seconds = 0.0
+
+
 class Metrics:
-    """All metrics of one server. Called with each exchange."""
+    """
+    All metrics of one server.
+
+    What happens for every request is an addition or two; what Prometheus wants to see is made when it asks.
+    """
 
     def __init__(self, store: IStore) -> None:
         self._registry = registry = CollectorRegistry()
@@ -32,29 +70,21 @@ class Metrics:
         """Set by whoever knows."""
         self.in_flight_bytes: Callable[[], int] = int
         """Set by whoever knows."""
+        self._series: dict[tuple[str, str, bytes, int], _Series] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self._requests = Counter(
-            "kvtwist_http_requests",
-            "Requests answered; status 499: the client left before it was.",
-            ["profile", "route", "method", "status"],
-            registry=registry,
-        )
-        self._seconds = Histogram(
-            "kvtwist_http_request_seconds",
-            "From the end of a request to the end of its response.",
-            ["profile", "route", "method"],
-            buckets=BUCKETS,
-            registry=registry,
-        )
+        registry.register(_RequestCollector(self._series))
         registry.register(_StoreCollector(store, lambda: self.in_flight(), lambda: self.in_flight_bytes()))
 
-    def __call__(self, exchange: Exchange) -> None:
-        """Count an exchange."""
-        method = exchange.method.decode("latin-1") if exchange.method in _METHODS else "other"
-        labels = (exchange.profile, exchange.route or "none", method)
-        self._requests.labels(*labels, str(exchange.status or 499)).inc()
-        self._seconds.labels(*labels).observe(exchange.seconds)
+    def __call__(self, request: Counted, route: Routed, seconds: float) -> None:
+        """Count a request."""
+        method = request.method if request.method in _METHODS else b"other"
+        kind = (route.profile.name, route.rule, method, LEFT if request.gone else request.status)
+        series = self._series.get(kind)
+        if series is None:
+            series = self._series[kind] = _Series()
+        series.counts[bisect_left(BUCKETS, seconds)] += 1
+        series.seconds += seconds
 
     def scrape(self) -> bytes:
         """All of them in Prometheus' text format."""
@@ -62,6 +92,36 @@ class Metrics:
 
 
 _METHODS = frozenset({b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"})
+
+
+class _RequestCollector(Collector):
+    def __init__(self, series: dict[tuple[str, str, bytes, int], _Series]) -> None:
+        self._series = series
+
+    def collect(self) -> Iterator[Metric]:
+        """Add up what was counted."""
+        requests = CounterMetricFamily(
+            "kvtwist_http_requests",
+            "Requests answered; status 499: the client left before it was.",
+            labels=["profile", "route", "method", "status"],
+        )
+        times: dict[tuple[str, str, str], _Series] = {}
+        for (profile, rule, method, status), series in self._series.items():
+            labels = (profile, rule or "none", method.decode())
+            requests.add_metric([*labels, str(status)], sum(series.counts))
+            total = times.setdefault(labels, _Series())
+            total.counts = [sum(pair) for pair in zip(total.counts, series.counts, strict=True)]
+            total.seconds += series.seconds
+        yield requests
+        histogram = HistogramMetricFamily(
+            "kvtwist_http_request_seconds",
+            "From the end of a request to the end of its response.",
+            labels=["profile", "route", "method"],
+        )
+        for labels, total in times.items():
+            bounds = [*map(str, BUCKETS), "+Inf"]
+            histogram.add_metric([*labels], list(zip(bounds, accumulate(total.counts), strict=True)), total.seconds)
+        yield histogram
 
 
 class _StoreCollector(Collector):

@@ -19,7 +19,7 @@ from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable
 log = Logger(namespace="kvtwist.profiles")
 
 Headers = Mapping[str | bytes, str | bytes | Sequence[str | bytes]]
-"""As `klein.Response` wants them."""
+"""As `klein.Response` wants them. Those of a `MappingProxyType` never change, and so need to be encoded just once."""
 ErrorBody = Callable[[str], bytes]
 Handler = TypeVar("Handler", bound=Callable[..., object])
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -94,6 +94,8 @@ def decoded(segment: str) -> str:
 
     :raises BadRequest: broken percent-encoding, or not UTF-8.
     """
+    if "%" not in segment and segment.isascii():
+        return segment
     if _BROKEN_ESCAPE.search(segment):
         raise BadRequest("broken percent-encoding")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from types import MappingProxyType
 
 from klein import Response
 
@@ -10,7 +11,9 @@ from kvtwist.model import JSON, Record
 from kvtwist.profiles._app import Headers
 from kvtwist.profiles._json import quote
 
-JSON_HEADERS: Headers = {"Content-Type": JSON}
+JSON_HEADERS: Headers = MappingProxyType({"Content-Type": JSON})
+
+NO_CONTENT = Response(204)
 
 
 def json_reply(code: int, body: bytes) -> Response:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import AsyncIterator
+from types import MappingProxyType
 from typing import Any
 
 from klein import Response
@@ -23,12 +24,13 @@ from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, HISTORY, JSON, OCTETS, Append, Delete, Exists, Put, Record
-from kvtwist.profiles._app import DialectApp, answer_errors, decoded
+from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded
 from kvtwist.profiles._json import quote
-from kvtwist.profiles._reply import json_error, json_reply
+from kvtwist.profiles._reply import NO_CONTENT, json_error, json_reply
 from kvtwist.profiles._scan import scan, send
 from kvtwist.profiles._settings import Settings
 
+OCTETS_HEADERS: Headers = MappingProxyType({"Content-Type": OCTETS})
 MAX_VALUE = 1024
 KEPT_MS = 120_000
 DELETION = "application/x-kvtwist-deletion"
@@ -59,7 +61,7 @@ class History:
         await self._store.transact(
             [], [Put(DATA, name, value, OCTETS), Append(HISTORY, name + b"\0", value, OCTETS, KEPT_MS)]
         )
-        return Response(204)
+        return NO_CONTENT
 
     @app.route("/<key>", methods=["GET"])
     async def get(self, request: Any, key: str) -> Response:
@@ -67,7 +69,7 @@ class History:
         record = await self._store.get(DATA, _checked(key))
         if record is None:
             return Response(404)
-        return Response(200, {"Content-Type": OCTETS}, record.value)
+        return Response(200, OCTETS_HEADERS, record.value)
 
     @app.route("/<key>", methods=["DELETE"])
     async def delete(self, request: Any, key: str) -> Response:
@@ -76,7 +78,7 @@ class History:
         await self._store.transact(
             [Exists(DATA, name)], [Delete(DATA, name), Append(HISTORY, name + b"\0", b"", DELETION, KEPT_MS)]
         )
-        return Response(204)
+        return NO_CONTENT
 
     @app.route("/<key>/history", methods=["GET"])
     async def history(self, request: Any, key: str) -> Response | None:

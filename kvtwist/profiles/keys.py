@@ -33,7 +33,7 @@ from kvtwist.profiles import _json
 from kvtwist.profiles._app import DialectApp, answer_errors, decoded, query
 from kvtwist.profiles._glob import Glob
 from kvtwist.profiles._json import NotJSON, parsed
-from kvtwist.profiles._reply import as_json, json_error, json_reply
+from kvtwist.profiles._reply import NO_CONTENT, as_json, json_error, json_reply
 from kvtwist.profiles._scan import scan, send
 from kvtwist.profiles._settings import Settings
 
@@ -96,7 +96,7 @@ class Keys:
     async def delete_all(self, request: Any) -> Response:
         """Delete all keys."""
         await self._store.transact([], [Clear(DATA)])
-        return Response(204)
+        return NO_CONTENT
 
     @app.route("/keys/<key>", methods=["GET", "HEAD"])
     async def get(self, request: Any, key: str) -> Response:
@@ -125,7 +125,7 @@ class Keys:
         outcome = await self._store.transact([Exists(DATA, name)], [Delete(DATA, name)])
         if not outcome.committed:
             raise NotFound("key not found")
-        return Response(204)
+        return NO_CONTENT
 
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: Any) -> Response:

@@ -12,6 +12,7 @@ A key is letters, digits and `:`, `_`, `.`, `-`. Every body is text/plain; error
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import Any
 
 from klein import Response
@@ -24,7 +25,7 @@ from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded
 from kvtwist.profiles._settings import Settings
 
 CONTENT_TYPE = "text/plain; charset=utf-8"
-HEADERS: Headers = {"Content-Type": CONTENT_TYPE}
+HEADERS: Headers = MappingProxyType({"Content-Type": CONTENT_TYPE})
 OK = Response(200, HEADERS)
 KEY_NOT_FOUND = Response(404, HEADERS, b"key not found\n")
 

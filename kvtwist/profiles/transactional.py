@@ -34,7 +34,7 @@ from kvtwist.model import (
 )
 from kvtwist.profiles._app import DialectApp, answer_errors, decoded
 from kvtwist.profiles._json import NotJSON, members, parsed, string
-from kvtwist.profiles._reply import as_json, json_error, json_reply, pair
+from kvtwist.profiles._reply import NO_CONTENT, as_json, json_error, json_reply, pair
 from kvtwist.profiles._scan import gathered
 from kvtwist.profiles._settings import Settings
 
@@ -109,7 +109,7 @@ class Transactional:
             if self._held is None:
                 await self._commit_while_nobody_stages()
                 break
-        return Response(204)
+        return NO_CONTENT
 
     async def _commit_while_nobody_stages(self) -> None:
         self._held = []

@@ -27,7 +27,8 @@ from kvtwist.web.routing import Route, Router
 
 log = Logger(namespace="kvtwist.web")
 
-Observer = Callable[[Exchange], None]
+Observer = Callable[["Request", Route, float], object]
+"""Is told of every request that is over, its route, and how long it took, in seconds."""
 
 
 class Request(Protocol):
@@ -41,6 +42,7 @@ class Request(Protocol):
     :ivar started: whether the head of the response has been sent.
     :ivar turn: who is at work on it, while somebody is.
     :ivar began: when that was begun, in seconds.
+    :ivar status: of the response.
     """
 
     method: bytes
@@ -48,6 +50,9 @@ class Request(Protocol):
     overload: HTTPException | None
     turn: Turn | None
     began: float
+
+    @property
+    def status(self) -> int: ...
 
     @property
     def gone(self) -> bool: ...
@@ -64,12 +69,12 @@ class Request(Protocol):
     def abort(self) -> None:
         """Hang up."""
 
-    def exchange(self, profile: str, route: str, seconds: float) -> Exchange:
-        """What there is to tell of it, once it is over."""
+    def exchange(self, route: Route, seconds: float) -> Exchange:
+        """All that there is to tell of it, once it is over."""
 
 
 class Dispatcher:
-    """:param observers: each is called with every exchange once it is over."""
+    """:param observers: each is told of every request that is over."""
 
     def __init__(self, profiles: Sequence[IProfile], clock: IReactorTime, observers: Sequence[Observer] = ()) -> None:
         self.router = Router(profiles)
@@ -129,9 +134,9 @@ class Dispatcher:
     def _over(self, request: Request, route: Route) -> None:
         self.in_flight -= 1
         if self._observers:
-            exchange = request.exchange(route.profile.name, route.rule, self._seconds() - request.began)
+            seconds = self._seconds() - request.began
             for observer in self._observers:
-                observer(exchange)
+                observer(request, route, seconds)
 
 
 class Turn:

@@ -33,6 +33,7 @@ from kvtwist.web.heads import BadHead, Head, check_unfinished
 from kvtwist.web.inflight import REQUEST_COST, InFlight
 from kvtwist.web.limits import WebLimits
 from kvtwist.web.replies import Replies
+from kvtwist.web.routing import Route
 
 LINGER_SECONDS = 2.0
 _AHEAD = 64 * 1024
@@ -48,47 +49,27 @@ _NEVER = float("inf")
 class FrontRequest:
     """One request and its response; for handlers, what they use of twisted.web's."""
 
-    __slots__ = (
-        "_connection",
-        "_headers",
-        "_parts",
-        "_refusal",
-        "_sent",
-        "_status",
-        "began",
-        "chunked",
-        "gone",
-        "held",
-        "keep_alive",
-        "method",
-        "overload",
-        "started",
-        "turn",
-        "unread",
-        "uri",
-        "version",
-    )
+    turn: Turn | None = None
+    overload: HTTPException | None = None
+    gone = False
+    started = False
+    unread = False
+    """Whether its body is not read, and may still be coming."""
+    chunked = False
+    began = 0.0
+    held = 0
+    status = 0
+    sent = 0
+    _refusal: HTTPException | None = None
+    _headers: dict[str | bytes, str | bytes] | None = None
+    _body: bytes | list[bytes] = b""
 
     def __init__(self, connection: FrontConnection, head: Head) -> None:
         self._connection = connection
         self.method = head.method
         self.uri = head.target
         self.version = head.version
-        self.keep_alive = head.keep_alive
-        self.overload: HTTPException | None = None
-        self.turn: Turn | None = None
-        self.gone = False
-        self.started = False
-        self.unread = False
-        """Whether its body is not read, and may still be coming."""
-        self.chunked = False
-        self.began = 0.0
-        self.held = 0
-        self._parts: list[bytes] = []
-        self._refusal: HTTPException | None = None
-        self._headers: dict[bytes, bytes] | None = None
-        self._status = 0
-        self._sent = 0
+        self.keep_alive = head.keep_alive()
 
     # --- its body, for handlers -----------------------------------------------------------------------------------
 
@@ -101,17 +82,22 @@ class FrontRequest:
         """The whole body; raises why it was not read."""
         if self._refusal is not None:
             raise self._refusal
-        parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        body = self._body
+        return body if isinstance(body, bytes) else b"".join(body)
 
     def add(self, piece: bytes) -> None:
         """A piece of the body has come."""
-        self._parts.append(piece)
+        if not self._body:
+            self._body = piece
+        elif isinstance(self._body, bytes):
+            self._body = [self._body, piece]
+        else:
+            self._body.append(piece)
 
     def refuse(self, reason: HTTPException) -> None:
         """Read no body, and let whoever asks for it hear why."""
         self._refusal = reason
-        self._parts.clear()
+        self._body = b""
         self.unread = True
         self.keep_alive = False
 
@@ -121,7 +107,7 @@ class FrontRequest:
         """Set a header of a response that is to be written piece by piece."""
         if self._headers is None:
             self._headers = {}
-        self._headers[_bytes(name)] = _bytes(value)
+        self._headers[name] = value
 
     def write(self, data: bytes) -> None:
         """Write a piece of the response."""
@@ -129,7 +115,7 @@ class FrontRequest:
             self._start()
         if self.gone or not data or self.method == b"HEAD":
             return
-        self._sent += len(data)
+        self.sent += len(data)
         self._connection.send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
@@ -142,9 +128,9 @@ class FrontRequest:
 
     def _start(self) -> None:
         self.started = True
-        self._status = 200
+        self.status = 200
         headers = self._headers or {}
-        if b"content-length" not in {name.lower() for name in headers}:
+        if not any(_is_length(name) for name in headers):
             self.chunked = self.version == b"1" and self.method != b"HEAD"
             if self.version == b"0":
                 self.keep_alive = False
@@ -158,11 +144,11 @@ class FrontRequest:
         self.started = True
         code = response.code
         body = response.body or b""  # Klein's default is text
-        self._status = code
+        self.status = code
         framing = b"" if code in _NO_BODY else b"Content-Length: %d\r\n" % len(body)
         if self.method == b"HEAD" or code in _NO_BODY:
             body = b""
-        self._sent = len(body)
+        self.sent = len(body)
         self._connection.send_head(self, code, response.headers, framing, body)
         self._connection.answered(self)
 
@@ -178,16 +164,18 @@ class FrontRequest:
         """See `Request.abort`."""
         self._connection.abort()
 
-    def exchange(self, profile: str, route: str, seconds: float) -> Exchange:
+    def exchange(self, route: Route, seconds: float) -> Exchange:
         """See `Request.exchange`."""
-        status = 0 if self.gone else self._status
+        status = 0 if self.gone else self.status
         client = self._connection.client
         version = b"HTTP/1." + self.version
-        return Exchange(profile, route, client, self.method, self.uri, version, status, seconds, self._sent)
+        return Exchange(
+            route.profile.name, route.rule, client, self.method, self.uri, version, status, seconds, self.sent
+        )
 
 
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode("latin-1") if isinstance(text, str) else text
+def _is_length(name: str | bytes) -> bool:
+    return name.lower() in ("content-length", b"content-length")
 
 
 @implementer(IHandshakeListener)
@@ -472,7 +460,7 @@ class FrontConnection(Protocol):
         self._site.dispatcher.begin(request)
 
     def _bad_request(self, code: int) -> None:
-        self._out.append(self._site.replies.start(code, self._site.clock.seconds()))
+        self._out.append(self._site.replies.head(code, {}, self._site.clock.seconds()))
         self._out.append(b"Content-Length: 0\r\nConnection: close\r\n\r\n")
         self._close_unread()
 
@@ -488,7 +476,7 @@ class FrontConnection(Protocol):
             connection = b"Connection: close\r\n\r\n"
         elif request.version == b"0":
             connection = b"Connection: keep-alive\r\n\r\n"
-        head = site.replies.start(code, site.clock.seconds()) + site.replies.lines(headers) + framing + connection
+        head = site.replies.head(code, headers, site.clock.seconds()) + framing + connection
         if len(body) <= _JOINED:
             out.append(head + body)
         else:
@@ -507,19 +495,14 @@ class FrontConnection(Protocol):
         out = self._out
         if not out:
             return
-        transport = self.transport
-        if len(out) == 1:
-            data = out[0]
-        elif len(out) == 2 and len(out[1]) > _JOINED:
-            self._out = []
-            self._send_now(out[0])
-            self._send_now(out[1])
-            return
-        else:
-            data = b"".join(out)
         self._out = []
-        self._send_now(data)
-        del transport
+        if len(out) == 1:
+            self._send_now(out[0])
+        elif len(out[-1]) > _JOINED:
+            self._send_now(b"".join(out[:-1]))
+            self._send_now(out[-1])
+        else:
+            self._send_now(b"".join(out))
 
     def _send_now(self, data: bytes) -> None:
         """To the socket at once, if nothing waits to be sent; else, and what it does not take, with the reactor."""
@@ -650,7 +633,7 @@ class FrontSite(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Called with each new connection."""
         if len(self._connections) >= self.limits.connections:
-            return _Refusal(self.replies.start(503, self.clock.seconds()))
+            return _Refusal(self.replies.head(503, {}, self.clock.seconds()))
         return FrontConnection(self)
 
     def opened(self, connection: FrontConnection) -> None:

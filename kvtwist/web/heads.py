@@ -103,7 +103,6 @@ class Head:
     def _note_expectation(self, value: bytes) -> None:
         self.expects = value.lower() == b"100-continue" and self.version == b"1"
 
-    @property
     def keep_alive(self) -> bool:
         """Whether the client will go on with this connection (RFC 9112, 9.3)."""
         if not self._tokens:

@@ -1,6 +1,6 @@
 """
-Heads of responses, most of which have been written before: the lines of a dialect's constant headers are kept, and the
-date changes once a second.
+Heads of responses, most of which have been written before: those of a dialect's constant headers are kept for as long
+as the date is right, which is up to a second.
 """
 
 from __future__ import annotations
@@ -24,32 +24,29 @@ class Replies:
 
     def __init__(self) -> None:
         self._second = -1
-        self._starts: dict[int, bytes] = {}
-        self._constant: dict[int, tuple[Headers, bytes]] = {}
+        self._kept: dict[tuple[int, int], tuple[Headers, bytes]] = {}
+        """Heads of constant headers, by status and identity of the headers, for as long as the date is right."""
 
-    def start(self, code: int, now: float) -> bytes:
-        """Status line, `Server` and `Date`, at a time in seconds since the epoch."""
+    def head(self, code: int, headers: Headers, now: float) -> bytes:
+        """
+        Status line, `Server`, `Date` and the headers of a response: all of its head but its framing.
+
+        :param now: in seconds since the epoch.
+        """
         second = int(now)
         if second != self._second:
             self._second = second
-            self._starts.clear()
-        start = self._starts.get(code)
-        if start is None:
-            date = formatdate(second, usegmt=True).encode()
-            reason = _REASONS.get(code, b"Unknown")
-            start = b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n" % (code, reason, SERVER, date)
-            self._starts[code] = start
-        return start
-
-    def lines(self, headers: Headers) -> bytes:
-        """The lines of headers. Those of a `MappingProxyType`, which is a constant, are made once."""
-        kept = self._constant.get(id(headers))
+            self._date = formatdate(second, usegmt=True).encode()
+            self._kept.clear()
+        kept = self._kept.get((code, id(headers)))
         if kept is not None and kept[0] is headers:
             return kept[1]
-        lines = b"".join(_lines(headers))
+        reason = _REASONS.get(code, b"Unknown")
+        start = b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n" % (code, reason, SERVER, self._date)
+        head = start + b"".join(_lines(headers))
         if type(headers) is MappingProxyType:
-            self._constant[id(headers)] = headers, lines
-        return lines
+            self._kept[code, id(headers)] = headers, head
+        return head
 
 
 def _lines(headers: Headers) -> list[bytes]:

@@ -21,7 +21,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 from kvtwist.interfaces import IProfile
 
 
-@frozen
+@frozen(eq=False)
 class Route:
     """
     :ivar endpoint: what Klein calls the handler; None where `error` says why there is none.

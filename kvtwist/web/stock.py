@@ -30,6 +30,7 @@ from kvtwist.web.chunks import BadChunk, ChunkedBody
 from kvtwist.web.dispatch import Dispatcher, Turn
 from kvtwist.web.inflight import REQUEST_COST, InFlight
 from kvtwist.web.replies import SERVER
+from kvtwist.web.routing import Route
 
 LINGER_SECONDS = 2.0
 _REFUSED = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -111,6 +112,11 @@ class StoreRequest(Request):
         """Whether the head of the response has been sent."""
         return bool(self.startedWriting)
 
+    @property
+    def status(self) -> int:
+        """Of the response."""
+        return self.code
+
     def reply(self, response: Response) -> None:
         """See `Request.reply`."""
         self.setResponseCode(response.code)
@@ -126,12 +132,20 @@ class StoreRequest(Request):
         transport: Any = self.transport
         transport.abortConnection()
 
-    def exchange(self, profile: str, route: str, seconds: float) -> Exchange:
+    def exchange(self, route: Route, seconds: float) -> Exchange:
         """See `Request.exchange`."""
         status = 0 if self.gone else self.code
         client = getattr(self.getClientAddress(), "host", None) or "-"
         return Exchange(
-            profile, route, client, self.method, self.uri, self.clientproto, status, seconds, self.sentLength
+            route.profile.name,
+            route.rule,
+            client,
+            self.method,
+            self.uri,
+            self.clientproto,
+            status,
+            seconds,
+            self.sentLength,
         )
 
     def _handleStar(self) -> None:

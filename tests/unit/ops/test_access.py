@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as stdlib_json
 
+from attrs import frozen
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -29,6 +30,16 @@ STRANGE = (
 
 def exchange(target: str = "/kv/a?x=1", status: int = 200) -> Exchange:
     return Exchange("lsfr", "/kv/<key>", "192.0.2.7", b"GET", target.encode("latin-1"), b"HTTP/1.1", status, 0.0125, 31)
+
+
+@frozen
+class Request:
+    """One that is over."""
+
+    told: Exchange
+
+    def exchange(self, route: object, seconds: float) -> Exchange:
+        return self.told
 
 
 class AccessLogTests(SynchronousTestCase):
@@ -77,8 +88,8 @@ class AccessLogTests(SynchronousTestCase):
         clock = Clock()
         clock.advance(NOW)
         with capturedLogs() as events:
-            AccessLog(common, clock)(exchange())
-            AccessLog(json, clock)(exchange("/{client}"))
+            AccessLog(common, clock)(Request(exchange()), None, 0.0125)
+            AccessLog(json, clock)(Request(exchange("/{client}")), None, 0.0125)
         self.assertEqual([event["log_namespace"] for event in events], [ACCESS] * 2)
         self.assertEqual(formatEvent(events[0]), common(exchange(), NOW))
         self.assertEqual(

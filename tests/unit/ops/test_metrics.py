@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import errno
 
+from attrs import frozen
 from prometheus_client.parser import text_string_to_metric_families
 
-from kvtwist.model import DATA, STAGED, Exchange, Get, StoreUnavailable
+from kvtwist.model import DATA, STAGED, Get, StoreUnavailable
 from kvtwist.ops.metrics import Metrics
+from kvtwist.profiles import PROFILES, Settings
+from kvtwist.web.routing import Route
 from tests.support.engine import Engine, EngineCase, FaultyDisk, put
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
-def exchange(method: str = "GET", route: str = "/kv/<key>", status: int = 200, seconds: float = 0.003) -> Exchange:
-    return Exchange("lsfr", route, "192.0.2.7", method.encode(), b"/kv/secret", b"HTTP/1.1", status, seconds, 31)
+@frozen
+class Request:
+    """One that is over."""
+
+    method: bytes
+    status: int
+
+    @property
+    def gone(self) -> bool:
+        return self.status == 0
 
 
 class MetricsTests(EngineCase):
@@ -27,6 +38,10 @@ class MetricsTests(EngineCase):
     def setUp(self) -> None:
         super().setUp()
         self.metrics = Metrics(self.engine.store)
+
+    def count(self, method: str = "GET", rule: str = "/kv/<key>", status: int = 200, seconds: float = 0.003) -> None:
+        profile = PROFILES["lsfr"](self.engine.store, Settings())
+        self.metrics(Request(method.encode(), status), Route(profile, rule), seconds)
 
     def samples(self) -> Samples:
         families = text_string_to_metric_families(self.metrics.scrape().decode())
@@ -43,27 +58,27 @@ class MetricsTests(EngineCase):
 
     def test_requests_are_counted_by_route_method_and_status(self) -> None:
         for _ in range(3):
-            self.metrics(exchange())
-        self.metrics(exchange(method="PUT"))
-        self.metrics(exchange(status=404))
+            self.count()
+        self.count(method="PUT")
+        self.count(status=404)
         self.assertEqual(self.requests(), 3)
         self.assertEqual(self.requests(method="PUT"), 1)
         self.assertEqual(self.requests(status="404"), 1)
 
     def test_a_client_that_left_is_499(self) -> None:
-        self.metrics(exchange(status=0))
+        self.count(status=0)
         self.assertEqual(self.requests(status="499"), 1)
 
     def test_clients_make_no_labels(self) -> None:
         for method in ("BREW", "get", "X" * 1000, "G\nT"):
-            self.metrics(exchange(method=method, route=""))
+            self.count(method=method, rule="")
         self.assertEqual(self.requests(method="other", route="none"), 4)
         self.assertNotIn("secret", self.metrics.scrape().decode())
 
     def test_latency_is_a_histogram(self) -> None:
         labels = {"profile": "lsfr", "route": "/kv/<key>", "method": "GET"}
         for seconds in (0.0001, 0.003, 0.003, 9.0):
-            self.metrics(exchange(seconds=seconds))
+            self.count(seconds=seconds)
         buckets = {
             dict(key)["le"]: value
             for (name, key), value in self.samples().items()
@@ -103,7 +118,7 @@ class MetricsTests(EngineCase):
 
     def test_every_metric_has_a_help_text_and_the_process_has_its_own(self) -> None:
         self.engine.do(Get(DATA, b"k"))
-        self.metrics(exchange())
+        self.count()
         self.engine.checkpoint()
         families = {family.name: family for family in text_string_to_metric_families(self.metrics.scrape().decode())}
         self.assertIn("process_resident_memory_bytes", families)
