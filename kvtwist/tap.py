@@ -227,8 +227,10 @@ def makeService(options: Mapping[str, Any]) -> Server:
         scrape=metrics.scrape,
     )
     observers: list[Observer] = [metrics]
+    access_log = None
     if options["access-log"] != "off":
-        observers.append(AccessLog(FORMATS[options["access-log"]], reactor))
+        access_log = AccessLog(FORMATS[options["access-log"]], reactor)
+        observers.append(access_log)
     profiles = [PROFILES[name](store, settings) for name in options["profile"]]
     dispatcher = Dispatcher(profiles, reactor, observers)
     metrics.in_flight = lambda: dispatcher.in_flight
@@ -237,6 +239,8 @@ def makeService(options: Mapping[str, Any]) -> Server:
     site = SITES[options["http"]](dispatcher, reactor, in_flight)
 
     server = Server(options["profile"])
+    if access_log is not None:
+        access_log.setServiceParent(server)
     StoreService(store, "memory" if storage is None else storage.path).setServiceParent(server)
     admin = _admin(options, reactor, storage, Admin(store, store, settings), observers)
     if admin is not None:

@@ -10,7 +10,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.model import Exchange
-from kvtwist.ops.access import FORMATS, AccessLog, common, json
+from kvtwist.ops.access import FLUSH_LINES, FLUSH_SECONDS, FORMATS, AccessLog, common, json
 from kvtwist.ops.logs import ACCESS, formatted
 
 NOW = 1_605_097_943.904
@@ -84,18 +84,43 @@ class AccessLogTests(SynchronousTestCase):
         for target in STRANGE:
             self.assertEqual(stdlib_json.loads(json(exchange(target), NOW))["target"], target)
 
-    def test_each_exchange_is_an_event_of_its_own_namespace(self) -> None:
+    def test_lines_are_gathered_for_a_moment(self) -> None:
         clock = Clock()
         clock.advance(NOW)
+        access = AccessLog(common, clock)
         with capturedLogs() as events:
-            AccessLog(common, clock)(Request(exchange()), None, 0.0125)
-            AccessLog(json, clock)(Request(exchange("/{client}")), None, 0.0125)
+            access(Request(exchange()), None, 0.0125)
+            access(Request(exchange("/{client}")), None, 0.0125)
+            self.assertEqual(events, [])
+            clock.advance(FLUSH_SECONDS)
+            access(Request(exchange("/%s")), None, 0.0125)
+            clock.advance(FLUSH_SECONDS)
         self.assertEqual([event["log_namespace"] for event in events], [ACCESS] * 2)
-        self.assertEqual(formatEvent(events[0]), common(exchange(), NOW))
-        self.assertEqual(
-            [formatted(event) for event in events],
-            [common(exchange(), NOW) + "\n", json(exchange("/{client}"), NOW) + "\n"],
-        )
+        first = common(exchange(), NOW) + "\n" + common(exchange("/{client}"), NOW)
+        self.assertEqual(formatEvent(events[0]), first)
+        self.assertEqual(formatted(events[0]), first + "\n")
+        self.assertEqual(formatted(events[1]), common(exchange("/%s"), NOW + FLUSH_SECONDS) + "\n")
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_many_lines_wait_no_moment(self) -> None:
+        clock = Clock()
+        access = AccessLog(json, clock)
+        with capturedLogs() as events:
+            for _ in range(FLUSH_LINES + 1):
+                access(Request(exchange()), None, 0.0125)
+        [event] = events
+        self.assertEqual(formatEvent(event).count("\n"), FLUSH_LINES - 1)
+
+    def test_the_last_lines_are_written_at_the_end(self) -> None:
+        clock = Clock()
+        access = AccessLog(common, clock)
+        access.startService()
+        with capturedLogs() as events:
+            access(Request(exchange()), None, 0.0125)
+            access.stopService()
+            access.stopService()
+        self.assertEqual(len(events), 1)
+        self.assertEqual(clock.getDelayedCalls(), [])
 
 
 def _backslashes(text: str) -> int:
