@@ -37,7 +37,7 @@ class IStore(Interface):
         """
         If all conditions hold, do all operations, in order, at one instant; else do nothing.
 
-        Fails with `NoRoom` when the disk is full, and then nothing was done.
+        Fails with `NoRoom` when there is no room on the disk for it, and then nothing was done.
         """
 
     def usage(keyspace: str) -> Usage:

@@ -75,7 +75,10 @@ class Checkpoints:
 
     def memtables_are_full(self) -> bool:
         """Whether the active memtables have grown to their share of memory."""
-        return sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values()) >= self._limits.memtables
+        cost = 0
+        for keyspace in self._keyspaces.values():
+            cost += keyspace.tables.active.cost
+        return cost >= self._limits.memtables
 
     def begin(self) -> None:
         """Begin one, unless one is running or has just failed, or nothing can be written any more."""

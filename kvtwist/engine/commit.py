@@ -4,6 +4,9 @@ Group commit: many transactions, one sync.
 At most one batch is on its way to the disk; what arrives meanwhile is the next one. All who wait for a batch, those who
 wrote and those who read what it wrote, hear of it together. When a batch fails, so does the one that gathers behind it,
 which was built on what the first one showed: everything that is not on disk is taken back, newest first.
+
+If there was just no room, it may have been for one large value: those who were not alone in the batch hear that they
+may try again, and whoever submits has to see to it that they are alone then.
 """
 
 from __future__ import annotations
@@ -16,9 +19,13 @@ from twisted.python.failure import Failure
 
 from kvtwist.engine.journal import JournalWriter, Transaction
 from kvtwist.engine.worker import Worker
-from kvtwist.model import StoreError, StoreUnavailable
+from kvtwist.model import NoRoom, StoreError, StoreUnavailable
 
 Undo = Callable[[], object]
+
+
+class Crowded(NoRoom):
+    """There was no room, which may be the fault of others: of the same batch, or of the one before."""
 
 
 @define(eq=False)
@@ -69,7 +76,8 @@ class GroupCommit:
         """
         Make a transaction durable. Its revision is the one behind `assigned`.
 
-        Fails with `StoreError`, after `undo` was called in reverse order.
+        Fails with `StoreError`, after `undo` was called in reverse order: with `Crowded` if it may be tried again,
+        alone.
         """
         done: Deferred[None] = Deferred()
         self.assigned = transaction.revision
@@ -159,19 +167,24 @@ class GroupCommit:
         if isinstance(error, StoreUnavailable):
             self.broken = str(error)
         assert self._flying is not None
-        lost = [self._flying, self._gathering]
+        flying, gathering = self._flying, self._gathering
         self._flying = None
         self._gathering = _Batch()
         self.unsynced = 0
-        for batch in reversed(lost):
-            for undo in reversed(batch.undo):
-                undo()
+        for undo in reversed(flying.undo + gathering.undo):
+            undo()
         revision = self.assigned = self.durable
-        for batch in lost:
-            for reader in batch.readers:
-                reader.callback(revision)
-            for writer in batch.writers:
-                writer.errback(type(error)(str(error)))  # each its own: an error remembers who it was told
+        told: type[StoreError] = type(error)
+        behind = Crowded if told is NoRoom else told
+        if len(flying.writers) > 1:
+            told = behind
+        # Who tries again does so before those go on who wait for room, which are among the readers.
+        for writer in flying.writers:
+            writer.errback(told(str(error)))  # each its own: an error remembers who it was told
+        for writer in gathering.writers:
+            writer.errback(behind(str(error)))
+        for reader in flying.readers + gathering.readers:
+            reader.callback(revision)
 
 
 class MemoryCommit:

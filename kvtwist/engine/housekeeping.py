@@ -96,7 +96,7 @@ class MemoryHousekeeping:
         held = sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values())
         more = sum(self._growth(operation) for operation in operations)
         limit = self._limits.memory
-        if not any(isinstance(operation, Put | Append) and operation.value for operation in operations):
+        if not any(isinstance(operation, (Put, Append)) and operation.value for operation in operations):
             limit += limit // 16  # a deletion that is staged takes room before it makes some
         if more > 0 and held + more > limit:
             raise NoRoom(f"the store in memory is full ({self._limits.memory} bytes)")
@@ -205,8 +205,9 @@ class Housekeeping:
 
         :raises StoreUnavailable: checkpoints fail, so there will be no room before somebody does something about it.
         """
-        if any(isinstance(operation, Clear) for operation in operations):
-            return self._checkpoints.may_clear()
+        for operation in operations:
+            if type(operation) is Clear:
+                return self._checkpoints.may_clear()
         if self._commit.unsynced >= self._limits.unsynced:
             return self._commit.settled(self._commit.assigned).addCallback(lambda _: None)
         if not self._checkpoints.memtables_are_full():

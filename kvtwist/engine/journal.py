@@ -37,7 +37,7 @@ import msgspec
 from attrs import define
 
 from kvtwist.engine.disk import Disk
-from kvtwist.model import DATA, HISTORY, JSON, OCTETS, STAGED, TEXT, NoRoom, StoreDamaged, StoreUnavailable
+from kvtwist.model import DATA, HISTORY, JSON, OCTETS, STAGED, TEXT, NoRoom, StoreDamaged, StoreError, StoreUnavailable
 
 SEGMENT_HEADER = b"kvtwist journal1"
 MAGIC = b"KVTB"
@@ -331,11 +331,12 @@ class JournalWriter:
     """
     Appends to the last segment. Not thread-safe: one thread owns it. Every call blocks.
 
+    Its first segment is made when there is something to write: a store on a full disk can be opened and read.
+
     :param durable: whether `append` returns only after fdatasync (`--durability sync`), or after the write (`os`).
     """
 
     def __init__(self, disk: Disk, directory: str, next_revision: int, durable: bool) -> None:
-        """:raises OSError: when the segment cannot be made."""
         self._disk = disk
         self._directory = directory
         self._durable = durable
@@ -348,7 +349,6 @@ class JournalWriter:
         self._size = 0
         self._salt = b""
         self._broken: str | None = None
-        self._begin_segment(next_revision)
 
     def append(self, transactions: list[Transaction]) -> int:
         """
@@ -358,6 +358,8 @@ class JournalWriter:
         :raises StoreUnavailable: what is on disk is not known any more; every later call fails as well.
         """
         self._check_whole()
+        if not self._begun:
+            self._begin_first()
         frame = encode_frame(Batch(self._synced, transactions), self._salt)
         if self._end + len(frame) > self._size:
             self._extend(len(frame))
@@ -380,6 +382,9 @@ class JournalWriter:
         :raises OSError: there cannot be one.
         """
         self._check_whole()
+        if not self._begun:
+            self._begin_segment(self._first)  # so that those of the processes before this one can be dropped
+            return
         if self._last < self._first:
             return  # nothing was written since the last time
         if not self._durable or self._unsynced_cut:
@@ -409,14 +414,19 @@ class JournalWriter:
         :raises StoreUnavailable: what is on disk is not known.
         """
         self._check_whole()
+        found = segments_behind(self._disk, self._directory, after)
+        if not self._begun:  # what there is was synced when it was replayed, but for one that was never finished
+            return self._last, [(path, self._disk.length(path)) for first, path in found if first <= self._last]
         if not self._durable:
             self._sync()
             self._synced = self._last
-        paths = [path for _, path in segments_behind(self._disk, self._directory, after)]
-        return self._last, [*((path, self._disk.length(path)) for path in paths[:-1]), (paths[-1], self._end)]
+        *whole, (_, current) = found
+        return self._last, [*((path, self._disk.length(path)) for _, path in whole), (current, self._end)]
 
     def close(self) -> None:
         """Sync what is not synced yet, and end."""
+        if not self._begun:
+            return
         try:
             if not self._durable and not self._broken:
                 self._sync()
@@ -434,6 +444,17 @@ class JournalWriter:
     @property
     def _spare(self) -> str:
         return os.path.join(self._directory, SPARE)
+
+    @property
+    def _begun(self) -> bool:
+        """Whether there is a segment of its own."""
+        return self._descriptor >= 0
+
+    def _begin_first(self) -> None:
+        try:
+            self._begin_segment(self._first)
+        except OSError as error:
+            raise self._failed_to_write(error) from error
 
     def _begin_segment(self, first_revision: int) -> None:
         path = os.path.join(self._directory, segment_name(first_revision))
@@ -508,11 +529,15 @@ class JournalWriter:
 
     def _take_back(self, error: OSError) -> None:
         self._cut(error)
+        raise self._failed_to_write(error) from error
+
+    def _failed_to_write(self, error: OSError) -> StoreError:
+        """What is to be raised where nothing of what failed is left."""
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             with suppress(OSError):
                 self._disk.remove(self._spare)  # if there is one, the next batch may have its room
-            raise NoRoom(f"no room in {self._directory}: {error.strerror}") from error
-        raise self._break(f"the journal cannot be written ({error.strerror})") from error
+            return NoRoom(f"no room on the disk ({error.strerror})")
+        return self._break(f"the journal cannot be written ({error.strerror})")
 
     def _break(self, reason: str) -> StoreUnavailable:
         self._broken = f"{reason}; read-only until restart"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 
 from kvtwist.model import StoreInUse
 
@@ -15,8 +16,9 @@ class DirectoryLock:
         """:raises StoreInUse: when another process holds it."""
         self._descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _lock(self._descriptor, fcntl.LOCK_EX, directory)
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, b"%d\n" % os.getpid())
+        with suppress(OSError):  # on a full disk nobody can be told who holds it
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, b"%d\n" % os.getpid())
 
     def release(self) -> None:
         """Let the next process in."""

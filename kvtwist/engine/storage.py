@@ -93,7 +93,7 @@ class Storage:
 
     def begin(self, revision: int) -> None:
         """
-        Remove what a checkpoint wrote that did not come to its end, and begin the journal behind the last revision.
+        Remove what a checkpoint wrote that did not come to its end, and be ready to write behind the last revision.
 
         :raises OSError: that cannot be done.
         """

@@ -4,16 +4,22 @@ The store: `IStore` over memtables and pages.
 A transaction is checked and applied to memory in one go, in the reactor thread, and so all are in one order, that of
 their revisions. It is answered when it is durable; who reads what is not durable yet waits with it. Where an answer is
 in a page that is not in memory, everything starts over once the page is there.
+
+When there is no room on the disk for a batch, its transactions start over as well, one at a time, so that only those
+fail for which there is none. Nothing else is written meanwhile: what builds on one that fails would fail with it, and
+to do all of it over for each of them would take for ever on a full disk.
 """
 
 from __future__ import annotations
 
 import struct
+import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from attrs import Factory, define
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -22,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kvtwist.engine.backup import Backup
-from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
+from kvtwist.engine.commit import Crowded, GroupCommit, MemoryCommit, Undo
 from kvtwist.engine.housekeeping import Housekeeping, MemoryHousekeeping, Sweeper
 from kvtwist.engine.journal import Change, Recovery, Transaction
 from kvtwist.engine.keyspace import Keyspace
@@ -44,6 +50,7 @@ from kvtwist.model import (
     Exists,
     Figures,
     Get,
+    NoRoom,
     Operation,
     Outcome,
     Put,
@@ -61,10 +68,32 @@ log = Logger(namespace="kvtwist.store")
 
 T = TypeVar("T")
 
+_LOOKUPS = (Exists, Unchanged, Get)
 _Known = dict[tuple[str, bytes], Entry | None]
 
 TURN_SECONDS = 0.005
 """How long those who have waited for memory are served before others get their turn."""
+
+
+@define(eq=False)
+class _Place:
+    """
+    In a line.
+
+    :ivar refusal: what was said the last time, if it is not the first.
+    :ivar turn: fires when it may go on, or fails with why it may not.
+    :ivar applied: fires once the next one may.
+    """
+
+    operations: Sequence[Operation]
+    refusal: str = ""
+    turn: Deferred[None] = Factory(Deferred)
+    applied: Deferred[None] = Factory(Deferred)
+
+    @property
+    def size(self) -> int:
+        """About how much of the journal it takes."""
+        return sum(_size(operation) for operation in self.operations)
 
 
 @implementer(IStore, IBackups)
@@ -91,8 +120,11 @@ class Store:
         self._opened_at = 0
         self._cache = PageCache(self.limits.pages)
         self._loading: dict[int, list[Deferred[Page]]] = {}
-        self._line: deque[tuple[Sequence[Operation], Deferred[None], Deferred[None]]] = deque()
-        """Who waits while memory is full."""
+        self._line: deque[_Place] = deque()
+        """Who waits while memory is full, or while those in `_alone` are tried."""
+        self._alone: deque[_Place] = deque()
+        """Who is tried again, alone, since there was no room on the disk for all of a batch."""
+        self._serving = False
         self._closed = False
         self._read_no_more = False
 
@@ -223,7 +255,7 @@ class Store:
         """See `IStore.transact`."""
         if self._closed:
             return fail(StoreUnavailable("the server is stopping"))
-        if any(isinstance(o, Put | Append) and not _fits(o) for o in operations):
+        if not all(map(_fits, operations)):
             return fail(StoreError(f"a key is at most {MAX_KEY} bytes long"))
         try:
             if self._must_wait(operations):
@@ -238,42 +270,65 @@ class Store:
         """:raises StoreError: there is no room, and there will be none."""
         if all(isinstance(operation, Get) for operation in operations):
             return False
-        return bool(self._line) or self.housekeeping.room(operations) is not None
+        return self._serving or self.housekeeping.room(operations) is not None
 
     async def _transact_when_room(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
-        turn: Deferred[None] = Deferred()
-        applied: Deferred[None] = Deferred()
-        self._line.append((operations, turn, applied))
-        if len(self._line) == 1:
-            Deferred.fromCoroutine(self._serve_line()).addErrback(lambda f: log.failure("nobody is served any more", f))
+        return await self._transact_in_turn(self._line, _Place(operations), conditions, operations)
+
+    async def _transact_in_turn(
+        self, line: deque[_Place], place: _Place, conditions: Sequence[Condition], operations: Sequence[Operation]
+    ) -> Outcome:
+        line.append(place)
+        if not self._serving:
+            Deferred.fromCoroutine(self._serve()).addErrback(lambda f: log.failure("nobody is served any more", f))
         try:
-            await turn
+            await place.turn
             reading = await self._read(conditions, operations)
             outcome = self._transact_now(conditions, operations, reading)
         finally:
-            applied.callback(None)
+            place.applied.callback(None)
         return await outcome
 
-    async def _serve_line(self) -> None:
+    async def _serve(self) -> None:
         """Let those who wait go on, in order. (A chain of locks would nest as deep as the line is long.)"""
+        self._serving = True
         began = self._clock.seconds()
-        while self._line:
+        too_large = sys.maxsize
+        while self._alone or self._line:
             if self._clock.seconds() - began > TURN_SECONDS:
                 await deferLater(self._clock, 0)
                 began = self._clock.seconds()
-            operations, turn, applied = self._line[0]
+            line = self._alone or self._line
+            place = line[0]
             try:
-                room = self.housekeeping.room(operations)
+                if line is self._alone:
+                    await self._settled()
+                    if place.size >= too_large:
+                        raise NoRoom(place.refusal)
+                else:
+                    too_large = sys.maxsize
+                room = self.housekeeping.room(place.operations)
             except StoreError as error:
-                self._line.popleft()
-                turn.errback(error)
+                line.popleft()
+                place.turn.errback(error)
                 continue
             if room is not None:
                 await room
-            else:
-                turn.callback(None)
-                await applied
-                self._line.popleft()
+                began = self._clock.seconds()  # others have had their turn meanwhile
+                continue
+            line.popleft()
+            place.turn.callback(None)
+            await place.applied
+            if line is self._alone:
+                if not await self._settled() and self._commit.broken is None:
+                    too_large = place.size
+                began = self._clock.seconds()
+        self._serving = False
+
+    async def _settled(self) -> bool:
+        """Return once all that was submitted is durable, or was taken back; whether it is durable."""
+        revision = self._commit.assigned
+        return await self._commit.settled(revision) >= revision
 
     async def _transact_when_known(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
         reading = await self._read(conditions, operations)
@@ -285,7 +340,7 @@ class Store:
         """All that it takes to check the conditions and do the operations."""
         reading = Reading(self._cached)
         for asked in (*conditions, *operations):
-            if isinstance(asked, Exists | Unchanged | Get):
+            if isinstance(asked, _LOOKUPS):
                 await self._with_pages(partial(self._find, asked.keyspace, asked.key, reading), reading.pinned)
                 reading.pinned.pages.clear()
         # What was there before a wait may be elsewhere after it.
@@ -326,7 +381,16 @@ class Store:
             return Deferred.fromCoroutine(self._when_settled(outcome, conditions, operations))
         done = self._commit.submit(Transaction(revision, now_ms, changes), undo)
         self.housekeeping.changed()
-        return done.addCallback(lambda _: outcome)
+        return done.addCallbacks(lambda _: outcome, self._failed, errbackArgs=(conditions, operations))
+
+    def _failed(
+        self, failure: Failure, conditions: Sequence[Condition], operations: Sequence[Operation]
+    ) -> Failure | Deferred[Outcome]:
+        """Try again what there may be room for. Who has been cancelled is not: nobody waits for it any more."""
+        if not failure.check(Crowded):
+            return failure
+        place = _Place(operations, failure.getErrorMessage())
+        return Deferred.fromCoroutine(self._transact_in_turn(self._alone, place, conditions, operations))
 
     def usage(self, keyspace: str) -> Usage:
         """See `IStore.usage`."""
@@ -389,7 +453,7 @@ class Store:
         """The entries that conditions and operations ask for, each looked up once: that may cost more than all else."""
         known: _Known = {}
         for asked in (*conditions, *operations):
-            if isinstance(asked, Exists | Unchanged | Get):
+            if isinstance(asked, _LOOKUPS):
                 at = asked.keyspace, asked.key
                 if at not in known:
                     known[at] = self._find(asked.keyspace, asked.key, reading)
@@ -450,11 +514,21 @@ class Store:
             waiting.callback(result)
 
 
-def _fits(operation: Put | Append) -> bool:
+def _size(operation: Operation) -> int:
+    if isinstance(operation, Put):
+        return len(operation.key) + len(operation.value)
+    if isinstance(operation, Append):
+        return len(operation.prefix) + len(operation.value)
+    return len(operation.key) if isinstance(operation, Delete) else 0
+
+
+def _fits(operation: Operation) -> bool:
     """Whether a page can hold its key."""
+    if type(operation) is Put:
+        return len(operation.key) + 16 <= MAX_KEY
     if isinstance(operation, Restore):  # the key may be one that an `Append` made
         return len(operation.key) <= MAX_KEY
-    return len(operation.key if isinstance(operation, Put) else operation.prefix) + 16 <= MAX_KEY
+    return not isinstance(operation, Append) or len(operation.prefix) + 16 <= MAX_KEY
 
 
 def _change(operation: Put | Append | Delete | Clear, revision: int, now_ms: int) -> Change:

@@ -10,6 +10,7 @@ import errno
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -249,10 +250,17 @@ class _Fault:
 
 
 class FaultyDisk(WatchedDisk):
-    """A disk whose calls fail when a test says so."""
+    """
+    A disk whose calls fail when a test says so.
+
+    :ivar largest: for what is written to the journal at a time and takes more bytes, there is no room.
+    :ivar journal_writes: how often something was written there, or tried to.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.largest = sys.maxsize
+        self.journal_writes = 0
         self._faults: list[_Fault] = []
 
     def fail(self, call: str, number: int, path: str = "", skip: int = 0, times: int = 1) -> None:
@@ -281,6 +289,10 @@ class FaultyDisk(WatchedDisk):
     def write(self, descriptor: int, data: bytes) -> None:
         """A write that fails has written half of the data, as the real one may have."""
         try:
+            if "journal-" in self.paths[descriptor]:
+                self.journal_writes += 1
+                if len(data) > self.largest:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             super().write(descriptor, data)
         except OSError:
             Disk.write(self, descriptor, data[: len(data) // 2])

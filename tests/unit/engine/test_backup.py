@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 
 from kvtwist.engine import Store, merging
 from kvtwist.engine.backup import Backup
+from kvtwist.engine.journal import segment_name
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import DATA, HISTORY, Clear, StoreUnavailable
 from tests.support.engine import Engine, EngineCase, SteppedWorker, WatchedDisk, failure_of, finish, put, result_of
@@ -74,6 +75,31 @@ class BackupTests(BackupCase):
         backup = self.begin()
         self.assertEqual(self.restored(self.archive(backup)).items(), [])
         self.assertEqual(backup.revision, 0)
+        self.end(backup)
+
+    def test_a_store_that_has_written_nothing_since_its_start_has_one_too(self) -> None:
+        for checkpointed in (False, True):
+            self.fill(b"%d" % checkpointed)
+            if checkpointed:
+                self.engine.checkpoint()
+            self.engine.reopen()
+            before = self.engine.contents()
+            backup = self.begin()
+            self.engine.put(b"05", b"too late")
+            archive = self.archive(backup)
+            self.assertEqual(self.restored(archive).contents(), before)
+            self.end(backup)
+
+    def test_what_is_left_of_a_segment_that_was_never_finished_is_in_none(self) -> None:
+        self.fill(b"v")
+        self.engine.die()
+        (self.engine.path / segment_name(31)).write_bytes(bytes(5000))
+        self.engine.open()
+        before = self.engine.contents()
+        backup = self.begin()
+        self.assertEqual([part.name for part in backup.parts if "journal" in part.name], [segment_name(1)])
+        self.engine.put(b"05", b"too late")
+        self.assertEqual(self.restored(self.archive(backup)).contents(), before)
         self.end(backup)
 
     def test_nothing_is_removed_that_it_still_has_to_read(self) -> None:

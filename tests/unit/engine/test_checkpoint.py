@@ -387,7 +387,7 @@ class LostBatchTests(EngineCase):
                 if moved:
                     self.run_to_the_end(self.engine.store.housekeeping.checkpoint())
                 before = self.contents()
-                self.disk.fail("write", errno.ENOSPC, path="journal")
+                self.disk.fail("write", errno.ENOSPC, path="journal", times=2)  # the first one, and the next alone
                 lost = [self.engine.store.transact([], change), self.engine.store.transact([], change)]
                 checkpoint = self.engine.store.housekeeping.checkpoint()
                 if not any(isinstance(operation, Clear) for operation in change):  # a Clear waits for the freezing

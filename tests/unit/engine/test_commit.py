@@ -23,6 +23,7 @@ class CommitCase(TestCase):
         self.addCleanup(self.disk.abandon)
         self.worker = SteppedWorker()
         self.writer = JournalWriter(self.disk, str(self.path), 1, durable=True)
+        self.writer.rotate()
         self.seconds = 0.0
         self.commit = GroupCommit(self.writer, self.worker, 0, lambda: self.seconds)
         self.undone: list[int] = []
@@ -158,7 +159,7 @@ class SettledTests(CommitCase):
         self.submit()
         self.settled(3)
         self.worker.step()
-        self.assertCountEqual(self.heard, [("NoRoom", 2), ("NoRoom", 3), ("read", 2, 1), ("read", 3, 1)])
+        self.assertEqual(self.heard, [("NoRoom", 2), ("Crowded", 3), ("read", 2, 1), ("read", 3, 1)])
 
     def test_a_reader_that_gave_up_is_not_told(self) -> None:
         self.submit()
@@ -170,18 +171,56 @@ class SettledTests(CommitCase):
 
 
 class FailureTests(CommitCase):
-    def test_everything_that_is_not_on_disk_is_taken_back_newest_first(self) -> None:
+    def assert_all_taken_back(self, *heard: str) -> None:
+        self.assertEqual(self.undone, [41, 40, 31, 30, 21, 20])
+        self.assertEqual(self.heard, [(kind, revision) for revision, kind in enumerate(heard, start=2)])
+        self.assertEqual((self.commit.assigned, self.commit.durable, self.commit.unsynced), (1, 1, 0))
+        self.assertEqual(len(self.worker), 0)
+        self.assertEqual(self.commit.counters.failures, 1)
+
+    def submit_one(self) -> None:
+        """One that is written."""
         self.submit()
         self.worker.finish()
+        self.heard.clear()
+
+    def test_everything_that_is_not_on_disk_is_taken_back_newest_first(self) -> None:
+        self.submit_one()
+        self.disk.fail("write", errno.EIO)
+        for _ in range(3):
+            self.submit()
+        self.worker.step()
+        self.assert_all_taken_back(*["StoreUnavailable"] * 3)
+
+    def test_for_one_that_was_alone_there_is_no_room_and_those_behind_it_may_try_again(self) -> None:
+        self.submit_one()
         self.disk.fail("write", errno.ENOSPC)
         for _ in range(3):
             self.submit()
         self.worker.step()
-        self.assertEqual(self.undone, [41, 40, 31, 30, 21, 20])
-        self.assertEqual(self.heard[1:], [("NoRoom", 2), ("NoRoom", 3), ("NoRoom", 4)])
-        self.assertEqual((self.commit.assigned, self.commit.durable), (1, 1))
-        self.assertEqual(len(self.worker), 0)
-        self.assertEqual(self.commit.counters.failures, 1)
+        self.assert_all_taken_back("NoRoom", "Crowded", "Crowded")
+
+    def test_those_who_shared_a_batch_may_all_try_again(self) -> None:
+        self.submit()
+        for _ in range(2):
+            self.submit()
+        self.worker.step()
+        self.disk.fail("write", errno.ENOSPC)
+        self.submit()
+        self.heard.clear()
+        self.worker.step()
+        self.assert_all_taken_back("Crowded", "Crowded", "Crowded")
+
+    def test_who_tries_again_does_so_before_those_who_have_waited(self) -> None:
+        for _ in range(2):
+            self.submit().addErrback(lambda _: None).addCallback(lambda _: self.submit())
+        self.settled(2)
+        self.disk.fail("write", errno.ENOSPC)
+        self.worker.step()
+        self.assertEqual(self.heard, [("NoRoom", 1), ("Crowded", 2), ("read", 2, 0)])
+        self.assertEqual(self.commit.assigned, 2)
+        self.worker.finish()
+        self.assertEqual(self.on_disk(), [1, 2])
 
     def test_all_is_taken_back_before_anybody_hears_of_it(self) -> None:
         self.disk.fail("write", errno.ENOSPC)
@@ -208,7 +247,7 @@ class FailureTests(CommitCase):
         for _ in range(2):
             self.submit().addCallback(lambda _: self.submit())
         self.worker.finish()
-        self.assertEqual(self.heard, [("NoRoom", 1), ("NoRoom", 2), ("written", 1), ("written", 2)])
+        self.assertEqual(self.heard, [("NoRoom", 1), ("Crowded", 2), ("written", 1), ("written", 2)])
         self.assertEqual(self.on_disk(), [1, 2])
 
     def test_lack_of_room_breaks_nothing(self) -> None:
@@ -221,6 +260,7 @@ class FailureTests(CommitCase):
     def test_everything_else_breaks_it_for_good(self) -> None:
         for call, number in (("write", errno.EIO), ("sync", errno.EIO), ("sync", errno.ENOSPC)):
             writer = JournalWriter(self.disk, str(self.path), 1, durable=True)
+            writer.rotate()
             self.disk.fail(call, number)
             commit = GroupCommit(writer, InlineWorker(), 0, lambda: 0.0)
             self.failureResultOf(commit.submit(Transaction(1, 0, []), []), StoreUnavailable)

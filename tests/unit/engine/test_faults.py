@@ -6,15 +6,21 @@ from __future__ import annotations
 
 import errno
 import gc
+import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from kvtwist.engine import Limits
+from kvtwist.engine.commit import Undo
+from kvtwist.engine.journal import Transaction
 from kvtwist.model import (
     DATA,
+    STAGED,
     Clear,
+    Condition,
     Delete,
     Exists,
     Get,
@@ -25,6 +31,7 @@ from kvtwist.model import (
     StoreError,
     StoreUnavailable,
     Unchanged,
+    UnchangedSince,
     Usage,
 )
 from tests.support.engine import (
@@ -117,17 +124,33 @@ class LostBatchTests(FaultCase):
     def value(self, deferred: Deferred[Any]) -> object:
         return getattr(self.successResultOf(deferred), "value", None)
 
-    def test_what_was_built_on_it_is_lost_with_it(self) -> None:
-        lost = [
+    def four_changes(self) -> list[Deferred[Outcome]]:
+        return [
             self.store.transact([], [put(b"k", b"2")]),
             self.store.transact([Unchanged(DATA, b"k", 2)], [put(b"other", b"2")]),
             self.store.transact([], [Clear(DATA)]),
             self.store.transact([], [put(b"late", b"2")]),
         ]
+
+    def test_what_was_built_on_it_is_lost_with_it(self) -> None:
+        self.disk.heal()
+        self.disk.fail("write", errno.EIO)
+        lost = self.four_changes()
         self.journal_jobs.finish()
         for deferred in lost:
-            self.refused(deferred, NoRoom)
+            self.refused(deferred, StoreUnavailable)
         self.assertEqual([key for key, _ in self.successResultOf(self.store.scan(DATA)).items], [b"k", b"other"])
+
+    def test_where_there_is_room_for_what_was_built_on_it_that_is_built_on_what_was_there_before(self) -> None:
+        first, second, third, fourth = self.four_changes()
+        self.journal_jobs.finish()
+        self.refused(first, NoRoom)
+        self.assertFalse(self.successResultOf(second).committed, "what it was built on was taken back")
+        for deferred in (third, fourth):
+            self.assertTrue(self.successResultOf(deferred).committed)
+        self.assertEqual([key for key, _ in self.successResultOf(self.store.scan(DATA)).items], [b"late"])
+        self.engine.reopen()
+        self.assertEqual([(key, r.revision) for key, r in self.engine.records()], [(b"late", 3)])
 
     def test_a_get_that_waited_for_it_sees_what_was_there_before(self) -> None:
         for change in ([put(b"k", b"2")], [Delete(DATA, b"k")], [Clear(DATA)]):
@@ -174,6 +197,242 @@ class LostBatchTests(FaultCase):
         self.assertTrue(self.successResultOf(again[0]).committed)
         self.engine.reopen()
         self.assertEqual([(key, r.revision) for key, r in self.engine.records()], [(b"k", 2), (b"other", 1)])
+
+
+class CrowdedTests(FaultCase):
+    """There is room for small values, and none for large ones that share a batch with them."""
+
+    def make_engine(self) -> Engine:
+        engine = super().make_engine()
+        engine.journal = self.journal_jobs = SteppedWorker()
+        return engine
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.engine.store
+        self.heard: list[tuple[bytes, str]] = []
+        self.write(b"k", 1)
+        self.journal_jobs.finish()
+        self.heard.clear()
+        self.disk.largest = 500
+
+    def write(self, key: bytes, size: int, *conditions: Condition) -> Deferred[Outcome]:
+        """Put a record; what becomes of it is told in `heard`."""
+        done = self.store.transact(conditions, [put(key, bytes(size))])
+
+        def hear(result: Outcome | Failure) -> Outcome | Failure:
+            told = type(result.value).__name__ if isinstance(result, Failure) else str(result.committed)
+            self.heard.append((key, told))
+            return result
+
+        return done.addBoth(hear)
+
+    def fly(self) -> None:
+        """Let what is submitted from now on share a batch, behind one that is on its way."""
+        self.write(b"k", 1)
+
+    def keys(self) -> list[bytes]:
+        return [key for key, _ in self.successResultOf(self.store.scan(DATA)).items]
+
+    def ignore(self, *deferreds: Deferred[Outcome]) -> None:
+        for deferred in deferreds:
+            deferred.addErrback(lambda _: None)
+
+    def test_only_what_is_too_large_fails_and_all_hear_in_their_order(self) -> None:
+        self.fly()
+        sizes = [10, 1000, 10, 10, 2000, 1000, 10]
+        self.ignore(*[self.write(b"%d" % number, size) for number, size in enumerate(sizes)])
+        self.journal_jobs.finish()
+        expected = [(b"%d" % number, "NoRoom" if size > 500 else "True") for number, size in enumerate(sizes)]
+        self.assertEqual(self.heard, [(b"k", "True"), *expected])
+        self.assertEqual(self.keys(), [b"0", b"2", b"3", b"6", b"k"])
+        self.assertEqual(self.engine.storage.commit.unsynced, 0)
+        self.engine.reopen()
+        self.assertEqual(
+            [(key, r.revision) for key, r in self.engine.records()][:4], [(b"0", 3), (b"2", 4), (b"3", 5), (b"6", 6)]
+        )
+
+    def test_many_small_ones_that_are_too_much_together_all_succeed(self) -> None:
+        self.fly()
+        for number in range(100):
+            self.write(b"%02d" % number, 100)
+        self.journal_jobs.finish()
+        self.assertEqual(self.heard[1:], [(b"%02d" % number, "True") for number in range(100)])
+
+    def test_who_comes_while_they_are_tried_waits_and_shares_batches_again(self) -> None:
+        self.fly()
+        self.ignore(self.write(b"large", 1000), *[self.write(b"%d" % number, 10) for number in range(3)])
+        self.journal_jobs.step()
+        self.journal_jobs.step()
+        self.assertEqual(self.heard, [(b"k", "True")])
+        batches = self.engine.storage.commit.counters.batches
+        for number in range(3, 9):
+            self.write(b"%d" % number, 10)
+        self.journal_jobs.finish()
+        self.assertEqual(self.heard[1:], [(b"large", "NoRoom"), *((b"%d" % number, "True") for number in range(9))])
+        self.assertEqual(self.engine.storage.commit.counters.batches - batches, 3 + 2)
+
+    def test_a_disk_without_any_room_costs_a_few_writes(self) -> None:
+        self.disk.largest = 0
+        before = self.disk.journal_writes
+        for size in (0, 100):
+            refused = [self.write(b"%03d" % number, size) for number in range(300)]
+            self.journal_jobs.finish()
+            for deferred in refused:
+                self.refused(deferred, NoRoom)
+        self.assertLess(self.disk.journal_writes - before, 6)
+        self.assertEqual(self.keys(), [b"k"])
+
+    def test_even_sizes_that_make_it_hardest_cost_one_write_each(self) -> None:
+        self.disk.largest = 0
+        before = self.disk.journal_writes
+        applied = self.count_submissions()
+        refused = [self.write(b"%03d" % number, 300 - number) for number in range(300)]
+        self.journal_jobs.finish()
+        for deferred in refused:
+            self.refused(deferred, NoRoom)
+        self.assertLessEqual(self.disk.journal_writes - before, 300)
+        self.assertLessEqual(len(applied), 2 * 300)
+
+    def count_submissions(self) -> list[int]:
+        commit = self.engine.storage.commit
+        submit, submitted = commit.submit, list[int]()
+
+        def counted(transaction: Transaction, undo: list[Undo]) -> Deferred[None]:
+            submitted.append(transaction.revision)
+            return submit(transaction, undo)
+
+        self.patch(commit, "submit", counted)
+        return submitted
+
+    def test_all_is_as_it_was_behind_those_that_fail(self) -> None:
+        self.store.transact([], [put(b"staged", b"1", keyspace=STAGED)])
+        self.journal_jobs.finish()
+        usages = [self.store.usage(name) for name in (DATA, STAGED)]
+        before, revision = self.keys(), self.engine.storage.commit.assigned
+        changes: list[list[Operation]] = [
+            [put(b"a", bytes(1000)), Delete(DATA, b"k"), Delete(STAGED, b"staged")],
+            [Clear(DATA), put(b"b", bytes(900))],
+            [Clear(STAGED), put(b"k", bytes(800))],
+            [put(b"k", bytes(700), ttl_ms=5), Delete(DATA, b"a")],
+        ]
+        refused = [self.store.transact([], change) for change in changes]
+        self.journal_jobs.finish()
+        for deferred in refused:
+            self.refused(deferred, NoRoom)
+        self.assertEqual(self.keys(), before)
+        self.assertEqual([self.store.usage(name) for name in (DATA, STAGED)], usages)
+        self.assertEqual(self.engine.storage.commit.assigned, revision)
+        unchanged = self.store.transact([UnchangedSince(DATA, 1), UnchangedSince(STAGED, 2)], [])
+        self.assertTrue(self.successResultOf(unchanged).committed)
+
+    def test_conditions_and_reads_see_the_state_without_what_failed(self) -> None:
+        self.fly()
+        self.ignore(self.write(b"large", 1000))
+        built = self.write(b"built", 10, Exists(DATA, b"large"))
+        first = self.write(b"first", 10, Unchanged(DATA, b"first", 0))
+        second = self.write(b"first", 20, Unchanged(DATA, b"first", 0))
+        read = self.store.transact([], [Get(DATA, b"large"), Get(DATA, b"first"), put(b"reader", b"1")])
+        self.journal_jobs.finish()
+        self.assertFalse(self.successResultOf(built).committed)
+        self.assertTrue(self.successResultOf(first).committed)
+        self.assertFalse(self.successResultOf(second).committed)
+        large, small, _ = self.successResultOf(read).results
+        assert small is not None
+        self.assertEqual((large, small.value), (None, bytes(10)))
+        self.assertEqual(self.keys(), [b"first", b"k", b"reader"])
+
+    def test_readers_see_what_there_is_in_the_end(self) -> None:
+        self.fly()
+        self.ignore(self.write(b"large", 1000), self.write(b"small", 10))
+        gets = [self.store.get(DATA, key) for key in (b"large", b"small", b"k")]
+        scan = self.store.scan(DATA)
+        exists = self.store.transact([Exists(DATA, b"small")], [])
+        self.journal_jobs.step()
+        self.assertNoResult(scan)
+        self.journal_jobs.finish()
+        large, small, k = [self.successResultOf(get) for get in gets]
+        self.assertIsNone(large)
+        self.assertIsNotNone(k)
+        self.successResultOf(exists)
+        # Between the failure and the next try there was a moment without either, which they may have seen.
+        self.assertIn(None if small is None else small.value, (None, bytes(10)))
+        self.assertIn([key for key, _ in self.successResultOf(scan).items], ([b"k"], [b"k", b"small"]))
+        self.assertEqual(self.keys(), [b"k", b"small"])
+
+    def test_who_is_not_alone_when_tried_again_is_tried_once_more(self) -> None:
+        # Somebody hears of a failure, and writes before those behind can be tried.
+        more: list[Deferred[Outcome]] = []
+        self.write(b"large", 1000).addErrback(lambda _: more.append(self.write(b"larger", 2000)))
+        self.write(b"small", 10)
+        self.write(b"medium", 400)
+        self.journal_jobs.finish()
+        self.refused(more[0], NoRoom)
+        told = [(b"large", "NoRoom"), (b"larger", "NoRoom"), (b"small", "True"), (b"medium", "True")]
+        self.assertEqual(self.heard, told)
+
+    def test_a_failure_of_another_kind_meanwhile_ends_it_for_all(self) -> None:
+        self.fly()
+        lost = [self.write(b"%d" % number, 1000 if number == 1 else 10) for number in range(5)]
+        self.journal_jobs.step()
+        self.journal_jobs.step()
+        self.disk.fail("sync", errno.EIO, path="journal")
+        self.journal_jobs.finish()
+        for deferred in lost:
+            self.refused(deferred, StoreUnavailable)
+        self.assertEqual(self.keys(), [b"k"])
+
+    def test_who_has_left_is_not_tried_again_and_holds_nobody_up(self) -> None:
+        self.fly()
+        gone = [self.write(b"large", 1000), self.write(b"gone", 10)]
+        late, stays = self.write(b"late", 10), self.write(b"stays", 10)
+        for deferred in gone:
+            deferred.cancel()
+            self.failureResultOf(deferred, CancelledError)
+        self.journal_jobs.step()
+        self.journal_jobs.step()
+        late.cancel()
+        self.failureResultOf(late, CancelledError)
+        self.journal_jobs.finish()
+        self.assertTrue(self.successResultOf(stays).committed)
+        self.assertIn(b"stays", self.keys())
+        self.assertNotIn(b"gone", self.keys())
+
+    def test_a_stop_answers_all_of_them(self) -> None:
+        self.fly()
+        waiting = [self.write(b"%d" % number, 1000 if number == 1 else 10) for number in range(5)]
+        self.journal_jobs.step()
+        self.journal_jobs.step()
+        waiting.append(self.write(b"late", 10))
+        closed = self.engine.close()
+        self.journal_jobs.finish()
+        self.successResultOf(closed)
+        self.assertTrue(self.successResultOf(waiting[0]).committed, "it was on its way")
+        for deferred in waiting[1:]:
+            self.refused(deferred, StoreUnavailable)
+        self.disk.largest = sys.maxsize
+        self.engine.reopen()
+        self.assertEqual([key for key, _ in self.engine.items()], [b"0", b"k"])
+
+    def test_time_that_passes_meanwhile_keeps_nobody_waiting(self) -> None:
+        self.fly()
+        self.ignore(*[self.write(b"%d" % number, 1000 if number == 1 else 10) for number in range(5)])
+        while self.journal_jobs:
+            self.journal_jobs.step()
+            self.engine.clock.rightNow += 1
+        self.assertEqual(len(self.heard), 6)
+
+    def test_nothing_of_them_stays_in_memory(self) -> None:
+        async def request(body: Body) -> None:
+            await self.store.transact([], [put(b"k", body.content)])
+
+        refused = [Deferred.fromCoroutine(request(Body(bytes(1000 - number % 7)))) for number in range(50)]
+        self.journal_jobs.finish()
+        for deferred in refused:
+            self.refused(deferred, NoRoom)  # type: ignore[arg-type]
+        del refused, deferred
+        gc.collect()
+        self.assertEqual(len([thing for thing in gc.get_objects() if isinstance(thing, Body)]), 0)
 
 
 class ReadOnlyTests(FaultCase):
@@ -278,12 +537,34 @@ class StartTests(FaultCase):
                 Engine(place).open()
             self.assertIn(str(place), str(caught.exception))
 
-    def test_a_journal_that_cannot_be_read_or_made(self) -> None:
+    def test_a_journal_that_cannot_be_read(self) -> None:
         self.engine.put(b"k", b"1")
-        for call, path in (("read", "journal"), ("create", "journal"), ("write", "journal"), ("sync", "journal")):
-            self.engine.die()
-            self.disk.fail(call, errno.EIO, path=path)
-            self.assert_refused("Input/output error")
+        self.engine.die()
+        self.disk.fail("read", errno.EIO, path="journal")
+        self.assert_refused("Input/output error")
+
+    def test_a_journal_that_cannot_be_made_is_told_to_who_writes_first(self) -> None:
+        self.engine.put(b"k", b"1")
+        for call in ("create", "write", "sync", "sync_directory"):
+            self.engine.reopen()
+            self.assertFalse(self.engine.store.figures().read_only)
+            self.disk.fail(call, errno.EIO)
+            self.refused(self.engine.store.transact([], [put(b"k", b"2")]), StoreUnavailable)
+            self.assertEqual(self.engine.items(), [(b"k", b"1")])
+            self.assertTrue(self.engine.store.figures().read_only)
+            self.disk.heal()
+            self.refused(self.engine.store.transact([], [put(b"k", b"2")]), StoreUnavailable)
+        self.engine.reopen()
+        self.engine.put(b"k", b"2")
+
+    def test_who_only_reads_changes_nothing(self) -> None:
+        self.engine.put(b"k", b"1")
+        self.engine.reopen()
+        before = self.engine.files()
+        for _ in range(3):
+            self.assertEqual(self.engine.get(b"k"), b"1")
+            self.engine.reopen()
+        self.assertEqual(self.engine.files(), before)
 
     def test_a_torn_tail_that_cannot_be_cut_off(self) -> None:
         self.engine.put(b"k", b"1")
@@ -365,8 +646,11 @@ class MissingPartsTests(FaultCase):
         self.engine.put(b"late", b"1")
         self.disk.fail("read", errno.EIO, path="pages", times=99)
         store = self.engine.store
+        file = self.engine.storage.pages.file_of(store._keyspaces[DATA].tables.runs[0].pages[0].number)
         for _ in range(2):
-            self.failureResultOf(store.get(DATA, b"0"), StoreDamaged)
+            message = str(self.failureResultOf(store.get(DATA, b"0"), StoreDamaged).value)
+            self.assertTrue(message.startswith(f"{file}: page "), message)
+            self.assertEqual(message.count(str(self.path)), 1)
             self.failureResultOf(store.scan(DATA), StoreDamaged)
             self.refused(store.transact([Exists(DATA, b"0")], [put(b"0", b"1")]), StoreDamaged)
             self.refused(store.transact([], [Get(DATA, b"0"), put(b"0", b"1")]), StoreDamaged)
@@ -457,9 +741,61 @@ class FullDiskTests(EngineCase):
         kept = self.fill()
         self.assertGreater(len(kept), 20)
         self.assertEqual(dict(self.engine.items()), kept)
-        self.disk.capacity += 100  # what a start needs
         self.engine.reopen()
         self.assertEqual(dict(self.engine.items()), kept)
+
+    def test_a_start_without_room_is_good_for_reading_until_there_is_room(self) -> None:
+        kept = self.fill()
+        self.disk.capacity = self.disk.used()
+        for sync in (True, False):
+            self.engine.sync = sync
+            self.engine.reopen()
+            for key in (b"s", b"000"):
+                refused = failure_of(self.engine.store.transact([], [put(key, b"")]))
+                self.assertIsInstance(refused, NoRoom)
+                self.assertNotIn(str(self.path), str(refused))
+                self.assertFalse(self.engine.store.figures().read_only)
+                self.assertEqual(dict(self.engine.items()), kept)
+        self.disk.capacity += 1000
+        self.engine.put(b"s", b"")
+        kept[b"s"] = b""
+        result_of(self.engine.close())
+        self.engine.reopen()
+        self.assertEqual(dict(self.engine.items()), kept)
+
+    def test_a_new_store_on_a_full_disk_begins_when_there_is_room(self) -> None:
+        self.disk.capacity = 0
+        engine = Engine(self.path / "store" / "new", disk=self.disk)
+        engine.open()
+        self.addCleanup(engine.die)
+        self.assertIsInstance(failure_of(engine.store.transact([], [put(b"k", b"1")])), NoRoom)
+        self.assertEqual(engine.items(), [])
+        self.disk.capacity = 10_000
+        engine.put(b"k", b"1")
+        engine.reopen()
+        self.assertEqual(engine.items(), [(b"k", b"1")])
+
+    def test_a_large_value_fails_alone(self) -> None:
+        self.engine.die()
+        self.engine.journal = journal = SteppedWorker()
+        self.engine.open()
+        store = self.engine.store
+        self.disk.capacity = self.disk.used() + 2000
+        for number in range(5):
+            changes = [
+                store.transact([], [put(b"%d-%d" % (number, at), bytes(5000 if at in (0, 3) else 10))])
+                for at in range(7)
+            ]
+            journal.finish()
+            for at, change in enumerate(changes):
+                if at in (0, 3):
+                    self.assertIsInstance(failure_of(change), NoRoom)
+                else:
+                    self.assertTrue(self.successResultOf(change).committed)
+        expected = [b"%d-%d" % (number, at) for number in range(5) for at in (1, 2, 4, 5, 6)]
+        self.assertEqual([key for key, _ in self.engine.items()], expected)
+        self.engine.reopen()
+        self.assertEqual([key for key, _ in self.engine.items()], expected)
 
     def test_small_writes_go_on_where_large_ones_do_not(self) -> None:
         kept = self.fill()
@@ -547,7 +883,7 @@ class ClearedTests(FaultCase):
         self.assertEqual(self.engine.items(), self.expected)
 
     def test_a_checkpoint_that_began_behind_it(self) -> None:
-        self.disk.fail("write", errno.ENOSPC, path="journal")
+        self.disk.fail("write", errno.ENOSPC, path="journal", times=2)  # the one, then the other, alone
         lost = self.engine.store.transact([], [Clear(DATA)])
         more = self.engine.store.transact([], [put(b"0", b"built on it")])
         self.run_checkpoint()
@@ -563,7 +899,7 @@ class ClearedTests(FaultCase):
                 if worker:
                     worker.step()
             self.journal_jobs.finish()
-            self.disk.fail("write", errno.ENOSPC, path="journal")
+            self.disk.fail("write", errno.ENOSPC, path="journal", times=2)
             lost = self.engine.store.transact([], [Clear(DATA)])
             more = self.engine.store.transact([], [put(b"0", b"built on it")])
             self.journal_jobs.finish()
@@ -573,6 +909,35 @@ class ClearedTests(FaultCase):
                 self.refused(deferred, NoRoom)
             self.successResultOf(done)
             self.assertEqual(self.items(), self.expected)
+        self.assert_all_there()
+
+    def test_what_was_built_on_it_is_built_on_what_it_had_cleared(self) -> None:
+        for steps in range(12):
+            done = self.engine.store.housekeeping.checkpoint()
+            for _ in range(steps):
+                worker = self.page_jobs or self.journal_jobs
+                if worker:
+                    worker.step()
+            self.journal_jobs.finish()
+            self.disk.fail("write", errno.ENOSPC, path="journal")
+            lost = self.engine.store.transact([], [Clear(DATA)])
+            more = self.engine.store.transact([], [put(b"0", b"%d" % steps)])
+            finish(self.journal_jobs, self.page_jobs)
+            self.refused(lost, NoRoom)
+            self.assertTrue(self.successResultOf(more).committed)
+            self.successResultOf(done)
+            self.expected[0] = (b"0", b"%d" % steps)
+            self.assertEqual(self.items(), self.expected)
+        self.assert_all_there()
+
+    def test_a_clear_that_was_built_on_what_is_taken_back(self) -> None:
+        self.disk.fail("write", errno.ENOSPC, path="journal")
+        lost = self.engine.store.transact([], [put(b"0", b"lost")])
+        cleared = self.engine.store.transact([], [Clear(DATA), put(b"x", b"1")])
+        self.run_checkpoint()
+        self.refused(lost, NoRoom)
+        self.assertTrue(self.successResultOf(cleared).committed)
+        self.expected = [(b"x", b"1")]
         self.assert_all_there()
 
     def test_a_write_behind_it_that_succeeds(self) -> None:

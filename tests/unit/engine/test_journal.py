@@ -7,6 +7,7 @@ The last record is torn at every byte, and every byte before it is flipped once.
 from __future__ import annotations
 
 import errno
+import os
 import zlib
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -34,8 +35,12 @@ class JournalCase(TestCase):
         self.patch(journal, "EXTENT", 0)
         self.disk = FaultyDisk()
 
-    def writer(self, next_revision: int = 1, durable: bool = True) -> JournalWriter:
-        return JournalWriter(self.disk, str(self.path), next_revision, durable)
+    def writer(self, next_revision: int = 1, durable: bool = True, begun: bool = True) -> JournalWriter:
+        """:param begun: whether it has its first segment, before it has anything to write."""
+        writer = JournalWriter(self.disk, str(self.path), next_revision, durable)
+        if begun:
+            writer.rotate()
+        return writer
 
     def written(self, *batches: int, durable: bool = True, value: bytes = b"value") -> Path:
         """
@@ -62,6 +67,7 @@ class JournalCase(TestCase):
         place = self.path / "foreign"
         place.mkdir(exist_ok=True)
         writer = JournalWriter(self.disk, str(place), first, True)
+        writer.rotate()
         [path] = place.iterdir()
         header = path.read_bytes()
         sizes = [writer.append([transaction(first + n, value)]) for n in range(count)]
@@ -370,7 +376,7 @@ class WritingTests(JournalCase):
             self.disk.fail("write", number)
             with self.assertRaises(NoRoom) as caught:
                 writer.append([transaction(2, b"lost" * 1000)])
-            self.assertIn(str(self.path), str(caught.exception))
+            self.assertEqual(str(caught.exception), f"no room on the disk ({os.strerror(number)})")
             self.assertEqual(self.segment(1).stat().st_size, size)
             writer.append([transaction(2)])
             writer.close()
@@ -443,6 +449,83 @@ class WritingTests(JournalCase):
         writer.rotate()
         disk.cut_power()
         self.assertEqual(self.read(), [1])
+
+    def test_there_is_no_segment_before_there_is_something_to_write(self) -> None:
+        for durable in (True, False):
+            writer = self.writer(durable=durable, begun=False)
+            self.assertEqual(writer.mark(0), (0, []))
+            writer.drop(0)
+            writer.close()
+            self.assertEqual(list(self.path.iterdir()), [])
+            self.assertEqual(self.disk.paths, {})
+
+    def test_the_first_segment_is_on_the_disk_before_its_first_batch(self) -> None:
+        calls: list[tuple[str, str]] = []
+        self.patch(self.disk, "after", lambda call, path: calls.append((call, os.path.basename(path))))
+        writer = self.writer(begun=False)
+        writer.append([transaction(1)])
+        name = self.segment(1).name
+        made = calls.index(("sync_directory", self.path.name))
+        self.assertEqual([call for call, _ in calls[:made] if call != "rename"], ["create", "write", "sync"])
+        self.assertEqual(calls[made + 1 :], [("extend", name), ("write", name), ("sync", name)])
+        writer.close()
+
+    def test_a_first_segment_that_cannot_be_made_for_lack_of_room_is_tried_again(self) -> None:
+        writer = self.writer(begun=False)
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            for call in ("create", "write", "sync", "sync_directory"):
+                self.disk.fail(call, number)
+                with self.assertRaises(NoRoom) as caught:
+                    writer.append([transaction(1)])
+                self.assertEqual(str(caught.exception), f"no room on the disk ({os.strerror(number)})")
+                self.assertEqual(list(self.path.iterdir()), [])
+                self.assertEqual(self.disk.paths, {})
+                self.assertEqual(writer.mark(0), (0, []))
+        writer.append([transaction(1)])
+        writer.close()
+        self.assertEqual(self.read(), [1])
+
+    def test_a_first_segment_that_cannot_be_made_otherwise_breaks_it(self) -> None:
+        for call in ("create", "write", "sync", "sync_directory"):
+            writer = self.writer(begun=False)
+            self.disk.fail(call, errno.EIO)
+            for _ in range(3):
+                self.assertRaises(StoreUnavailable, writer.append, [transaction(1)])
+            self.assertRaises(StoreUnavailable, writer.rotate)
+            self.assertRaises(StoreUnavailable, writer.mark, 0)
+            writer.close()
+            self.assertEqual(list(self.path.iterdir()), [])
+            self.assertEqual(self.disk.paths, {})
+
+    def test_a_first_segment_takes_the_place_of_one_that_was_never_finished(self) -> None:
+        for content in (b"", self.header()[:10], bytes(1000)):
+            self.segment(1).write_bytes(content)
+            writer = self.writer(begun=False)
+            self.assertEqual(writer.mark(0), (0, []))
+            writer.append([transaction(1)])
+            writer.close()
+            self.assertEqual(self.read(), [1])
+            self.segment(1).unlink()
+
+    def test_what_was_there_before_the_first_segment_is_marked_and_dropped(self) -> None:
+        self.written(2, 1)
+        size = self.segment(1).stat().st_size
+        for durable in (True, False):
+            writer = self.writer(4, durable=durable, begun=False)
+            self.assertEqual(writer.mark(0), (3, [(str(self.segment(1)), size)]))
+            writer.drop(3)
+            self.assertTrue(self.segment(1).exists(), "nothing follows on it yet")
+            writer.close()
+        writer = self.writer(4, begun=False)
+        writer.rotate()
+        self.assertEqual(writer.mark(3), (3, [(str(self.segment(4)), len(self.header()))]))
+        writer.drop(3)
+        self.assertFalse(self.segment(1).exists())
+        writer.close()
+        writer = self.writer(4, begun=False)
+        writer.append([transaction(4)])
+        writer.close()
+        self.assertEqual(self.read(3), [4])
 
     def test_superfluous_segments_are_dropped(self) -> None:
         writer = self.writer()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from unittest import mock
 
 from kvtwist.engine.lock import DirectoryLock
 from kvtwist.model import StoreDamaged, StoreInUse
@@ -46,6 +48,18 @@ class LockTests(TestCase):
                 DirectoryLock(str(self.path))
             self.assertIn(str(holder.pid), str(caught.exception))
             holder.kill()
+        DirectoryLock(str(self.path)).release()
+
+    def test_on_a_full_disk_nobody_can_be_told_who_has_it(self) -> None:
+        def write(descriptor: int, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with mock.patch.object(os, "write", write):
+            lock = DirectoryLock(str(self.path))
+        with self.assertRaises(StoreInUse) as caught:
+            DirectoryLock(str(self.path))
+        self.assertIn("process unknown", str(caught.exception))
+        lock.release()
         DirectoryLock(str(self.path)).release()
 
     def test_a_directory_that_is_not_there_cannot_be_locked(self) -> None:

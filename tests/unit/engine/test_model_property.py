@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -138,7 +139,7 @@ class StoreMachine(Machine):
     @rule(operations=operations_with(st.sampled_from([None, 500])))
     def find_no_room(self, operations: list[Operation]) -> None:
         usage = [self.engine.store.usage(keyspace) for keyspace in (DATA, STAGED)]
-        self.disk.fail("write", errno.ENOSPC, path="journal")
+        self.disk.fail("write", errno.ENOSPC, path="journal", times=9)
         refused: list[Failure] = []
         self.engine.store.transact([], operations).addErrback(refused.append)
         self.disk.heal()
@@ -213,6 +214,19 @@ class Read:
         deferred.addBoth(self.answers.append)
 
 
+LARGE = 600
+"""Bytes of a value that is larger than any transaction of others."""
+
+
+class Write:
+    """A transaction on its way."""
+
+    def __init__(self, operations: Sequence[Operation], deferred: Deferred[Any]) -> None:
+        self.large = any(isinstance(o, Put) and len(o.value) >= LARGE for o in operations)
+        self.answers: list[Any] = []
+        deferred.addBoth(self.answers.append)
+
+
 class InterleavedMachine(Machine):
     """
     Jobs of the journal and of pages wait.
@@ -226,7 +240,9 @@ class InterleavedMachine(Machine):
         self.journal_jobs, self.page_jobs = SteppedWorker(), SteppedWorker()
         self.states: list[dict[str, dict[bytes, Record]]] = [{}]
         self.reads: list[Read] = []
-        self.writes: list[list[Any]] = []
+        self.writes: list[Write] = []
+        self.shortage = False
+        """Whether there was no room for something small, so that nobody can tell who has to hear of it."""
         self.checkpoints: list[Deferred[None]] = []
         self.open()
 
@@ -253,13 +269,20 @@ class InterleavedMachine(Machine):
 
     @rule(conditions=conditions, operations=operations_with(st.none()))
     def transact(self, conditions: list[Condition], operations: list[Operation]) -> None:
-        answers: list[Any] = []
-        self.engine.store.transact(conditions, operations).addBoth(answers.append)
-        self.writes.append(answers)
+        self.writes.append(Write(operations, self.engine.store.transact(conditions, operations)))
 
     @rule(key=few_keys, value=values)
     def put(self, key: bytes, value: bytes) -> None:
         self.transact([], [put(key, value)])
+
+    @rule(key=few_keys)
+    def put_large(self, key: bytes) -> None:
+        self.transact([], [put(key, bytes(LARGE))])
+
+    @rule(full=st.booleans())
+    def fill_disk(self, full: bool) -> None:
+        """There is room for everything, or for one small transaction after the other."""
+        self.disk.largest = LARGE if full else sys.maxsize
 
     @rule(key=few_keys)
     def delete(self, key: bytes) -> None:
@@ -304,6 +327,7 @@ class InterleavedMachine(Machine):
     @precondition(lambda self: self.journal_jobs)
     @rule()
     def fail_journal_job(self) -> None:
+        self.shortage = True
         self.disk.fail("write", errno.ENOSPC, path="journal")
         self.journal_jobs.step()
         self.disk.heal()
@@ -335,11 +359,15 @@ class InterleavedMachine(Machine):
     def finish_everything(self) -> None:
         self.settle()
         assert all(read.answers for read in self.reads), "a read was never answered"
-        assert all(self.writes), "a transaction was never answered"
+        assert all(write.answers for write in self.writes), "a transaction was never answered"
         assert all(deferred.called for deferred in self.checkpoints), "a checkpoint never ended"
         self.check_reads()
-        for [answer] in self.writes:
-            assert not isinstance(answer, Failure) or answer.check(NoRoom), answer
+        for write in self.writes:
+            [answer] = write.answers
+            if isinstance(answer, Failure):
+                assert answer.type is NoRoom, answer
+                assert write.large or self.shortage, "there is room for it"
+        self.shortage = False
         self.forget()
         self.assert_same()
 
