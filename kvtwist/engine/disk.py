@@ -65,10 +65,17 @@ class Disk:
         finally:
             self.close(descriptor)
 
-    def cut_file(self, path: str, size: int) -> None:
-        """Shorten a file to `size` bytes, on the disk itself."""
+    def cut_file(self, path: str, size: int, tail: bytes = b"") -> None:
+        """
+        Shorten a file to `size` bytes, on the disk itself.
+
+        :param tail: what it ends with then, to be written again.
+        """
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
+            view = memoryview(tail)
+            while view:
+                view = view[os.pwrite(descriptor, view, size - len(view)) :]
             os.ftruncate(descriptor, size)
             os.fsync(descriptor)
         finally:
@@ -92,6 +99,10 @@ class Disk:
     def length(self, path: str) -> int:
         """How long a file is."""
         return os.stat(path).st_size
+
+    def is_same(self, one: str, other: str) -> bool:
+        """Whether two names are of the same file."""
+        return os.path.samefile(one, other)
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name, in place of any that had it."""

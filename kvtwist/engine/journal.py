@@ -253,7 +253,7 @@ def _read_segment(
     if not content.startswith(_header(salt)):
         raise StoreDamaged(f"{path}: does not begin as a journal segment")
     data = memoryview(content)
-    offset = _HEADER_SIZE
+    offset = unsure = _HEADER_SIZE
     while offset < len(data):
         frame = _frame_at(data, offset, salt)
         if frame is None:
@@ -263,13 +263,17 @@ def _read_segment(
             elif following != revision + 1:
                 raise StoreDamaged(f"{_damaged(path, offset, revision)}; later segments build on it")
             break
-        batch, offset = frame
+        batch, end = frame
+        if batch.synced == revision:
+            unsure = offset  # all before it was on the disk when it was written
+        offset = end
         for transaction in batch.transactions:
             revision = transaction.revision
             yield transaction
     if last:
-        # What a killed process wrote and did not sync will be read, and built upon: it must not vanish any more.
-        disk.cut_file(path, offset)
+        # What a process wrote and did not sync will be read, and built upon: it must not vanish any more. Where a sync
+        # has failed, another one stores nothing: the kernel has marked it as clean (fsyncgate). So it is written again.
+        disk.cut_file(path, offset, content[unsure:offset])
     recovery.size += offset
 
 
@@ -459,7 +463,16 @@ class JournalWriter:
     def _begin_segment(self, first_revision: int) -> None:
         path = os.path.join(self._directory, segment_name(first_revision))
         salt = os.urandom(_SALT.size)
-        descriptor, size = self._reused(path, salt) or self._created(path, salt)
+        reused = SPARE in self._disk.names(self._directory)
+        if reused and not self._begun and self._spare_counts():
+            self._disk.remove(self._spare)
+            reused = False
+        try:
+            descriptor, size = self._named(path, salt, reused)
+        except OSError:
+            if not reused:
+                raise
+            descriptor, size = self._named(path, salt, False)
         self._descriptor = descriptor
         self._first = first_revision
         self._end = _HEADER_SIZE
@@ -467,36 +480,35 @@ class JournalWriter:
         self._salt = salt
         self._unsynced_cut = False
 
-    def _created(self, path: str, salt: bytes) -> tuple[int, int]:
-        descriptor = self._disk.create(path)
-        try:
-            self._disk.write(descriptor, _header(salt))
-            self._disk.sync(descriptor)
-            self._disk.sync_directory(self._directory)
-        except OSError:
-            self._disk.close(descriptor)
-            self._disk.remove(path)
-            raise
-        return descriptor, _HEADER_SIZE
-
-    def _reused(self, path: str, salt: bytes) -> tuple[int, int] | None:
-        """The spare under its new name, or None where there is none that can be used."""
+    def _named(self, path: str, salt: bytes, reused: bool) -> tuple[int, int]:
+        """The spare, or a new file, under the name of a segment."""
         name = self._spare
-        if SPARE not in self._disk.names(self._directory):
-            return None
-        descriptor = self._disk.reopen(name)
+        descriptor = self._disk.reopen(name) if reused else self._disk.create(name)
         try:
-            # The header first, on the disk itself: under the new name none of the old frames may count.
+            # The header first, on the disk itself: under the new name nothing counts that the file has held before.
             self._disk.write(descriptor, _header(salt))
             self._disk.sync(descriptor)
             self._disk.rename(name, path)
             name = path
             self._disk.sync_directory(self._directory)
             return descriptor, self._disk.size(descriptor)
-        except OSError:
+        except OSError as error:
             self._disk.close(descriptor)
+            self._give_up(name, error)
+            raise
+
+    def _spare_counts(self) -> bool:
+        """Whether it is a segment, too: a crash in the middle of a renaming may have left both names."""
+        return any(self._disk.is_same(self._spare, path) for _, path in segments(self._disk, self._directory))
+
+    def _give_up(self, name: str, error: OSError) -> None:
+        """Remove a segment that could not be begun, for good: it must not come back behind one that has gone on."""
+        try:
             self._disk.remove(name)
-            return None
+            if name != self._spare:
+                self._disk.sync_directory(self._directory)
+        except OSError as worse:
+            raise self._break(f"a journal segment cannot be removed ({worse.strerror})") from error
 
     def _extend(self, needed: int) -> None:
         """Let the segment grow ahead. Where there is no room for so much, there may be enough for the next frame."""

@@ -18,7 +18,7 @@ class ReadOnlyDisk(Disk):
     def reopen(self, path: str) -> NoReturn:
         _refuse(path)
 
-    def cut_file(self, path: str, size: int) -> None:
+    def cut_file(self, path: str, size: int, tail: bytes = b"") -> None:
         """Leave a torn tail where it is."""
 
     def link(self, old: str, new: str) -> NoReturn:
