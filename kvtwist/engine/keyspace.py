@@ -15,7 +15,6 @@ from kvtwist.engine.memtable import Entry, Memtable, Tombstone
 from kvtwist.engine.run import PageLookup, PageNeeded, PageRef, Run, find_in
 from kvtwist.model import Record, Usage
 
-_ABSENT = Tombstone(0)
 _by_key = itemgetter(0)
 
 
@@ -81,8 +80,11 @@ class Tables:
 
     def in_memory(self, key: bytes) -> Entry | None:
         """The newest entry of a key, as far as memory can tell; None for one that is in a page."""
+        entry = self.in_memtables(key)
+        if entry is not None or not self.runs:
+            return entry
         try:
-            return self.find(key, _no_page)
+            return find_in(self.runs, key, _no_page)
         except PageNeeded:
             return None
 
@@ -93,15 +95,16 @@ class Tables:
         :param old: what it takes the place of, for `usage`.
         """
         active = self.active
-        old = old or _ABSENT
-        records = isinstance(entry, Record) - isinstance(old, Record)
-        weight = _weight(key, entry) - _weight(key, old)
-        undo = partial(self._restore, active, key, active.get(key), records, weight)
+        records = weight = 0
+        if type(entry) is Record:
+            records, weight = 1, len(key) + len(entry.value)
+        if type(old) is Record:
+            records, weight = records - 1, weight - len(key) - len(old.value)
         active.records += records
         active.weight += weight
         # Without a disk there is nothing older that a tombstone would hide, and nobody who waits for it to be durable.
-        active.set(key, None if isinstance(entry, Tombstone) and not self._on_disk else entry)
-        return undo
+        before = active.set(key, None if type(entry) is Tombstone and not self._on_disk else entry)
+        return partial(self._restore, active, key, before, records, weight)
 
     def forget(self, key: bytes) -> None:
         """Give up the active entry of a record that has expired."""
@@ -109,7 +112,7 @@ class Tables:
         entry = active.get(key)
         assert isinstance(entry, Record)
         active.records -= 1
-        active.weight -= _weight(key, entry)
+        active.weight -= len(key) + len(entry.value)
         shadows = self.frozen is not None or self.runs
         active.set(key, Tombstone(entry.revision) if shadows else None)
 
@@ -130,10 +133,6 @@ class Tables:
 
 def _no_page(ref: PageRef) -> None:
     """A page lookup that has none."""
-
-
-def _weight(key: bytes, entry: Entry) -> int:
-    return len(key) + len(entry.value) if isinstance(entry, Record) else 0
 
 
 class Keyspace:

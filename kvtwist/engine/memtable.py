@@ -47,16 +47,19 @@ class Memtable:
 
     def set(self, key: bytes, entry: Entry | None) -> Entry | None:
         """Replace the entry of a key (None: have none for it); returns the one before."""
-        before = self._entries.get(key)
-        self.cost += _cost(key, entry) - _cost(key, before)
-        if isinstance(before, Record) and before.expires_ms is not None:
-            self._expiries.remove((before.expires_ms, key))
+        entries = self._entries
+        before = entries.get(key)
+        if before is not None:
+            self.cost -= _cost(key, before)
+            if type(before) is Record and before.expires_ms is not None:
+                self._expiries.remove((before.expires_ms, key))
         if entry is None:
             if before is not None:
-                del self._entries[key]
+                del entries[key]
             return before
-        self._entries[key] = entry
-        if isinstance(entry, Record) and entry.expires_ms is not None:
+        self.cost += _cost(key, entry)
+        entries[key] = entry
+        if type(entry) is Record and entry.expires_ms is not None:
             self._expiries.add((entry.expires_ms, key))
         return before
 
@@ -76,7 +79,5 @@ class Memtable:
         return keys
 
 
-def _cost(key: bytes, entry: Entry | None) -> int:
-    if entry is None:
-        return 0
-    return ENTRY_COST + len(key) + (len(entry.value) if isinstance(entry, Record) else 0)
+def _cost(key: bytes, entry: Entry) -> int:
+    return ENTRY_COST + len(key) + (len(entry.value) if type(entry) is Record else 0)
