@@ -24,13 +24,21 @@ class IStore(Interface):
         """The record under a key, or None when there is none or it has expired."""
 
     def scan(
-        keyspace: str, start: bytes = b"", stop: bytes | None = None, limit: int = 1000, reverse: bool = False
+        keyspace: str,
+        start: bytes = b"",
+        stop: bytes | None = None,
+        limit: int = 1000,
+        reverse: bool = False,
+        settled: bool = True,
     ) -> Deferred[Slice]:
         """
         Records with start <= key < stop (None: to the end), ascending, or descending from the end of the range.
 
         A slice holds at most `limit` records and, so that large values do not pile up, about a mebibyte.
         It is one moment's view; what changes between two slices may be seen or not.
+
+        Not `settled`, it may show what a crash or a full disk can still take back: nobody may hear of it, but a
+        transaction may build on it, on condition that the keyspace is `UnchangedSince`.
         """
 
     def transact(conditions: Sequence[Condition], operations: Sequence[Operation]) -> Deferred[Outcome]:

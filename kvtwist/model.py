@@ -52,11 +52,13 @@ class Slice(Struct, frozen=True):
         range holds more: a slice also ends after looking at so many removed records.
     :ivar resume: where the scan goes on: the next slice's `start`, or its `stop` for a reverse scan; None at the end.
     :ivar revision: the last transaction that it shows the work of.
+    :ivar rollbacks: how many times transactions that failed had been taken back by then.
     """
 
     items: Sequence[tuple[bytes, Record]]
     resume: bytes | None = None
     revision: int = 0
+    rollbacks: int = 0
 
 
 # --- operations -------------------------------------------------------------------------------------------------------
@@ -144,10 +146,15 @@ class Unchanged(Struct, frozen=True):
 
 
 class UnchangedSince(Struct, frozen=True):
-    """Holds when no transaction behind that revision has changed anything in the keyspace."""
+    """
+    Holds when no transaction behind that revision has changed anything in the keyspace.
+
+    :ivar rollbacks: of the slice that it is about: nor has anything been taken back since; None: that does not matter.
+    """
 
     keyspace: str
     revision: int
+    rollbacks: int | None = None
 
 
 Condition = Exists | Unchanged | UnchangedSince

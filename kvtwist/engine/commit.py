@@ -66,6 +66,8 @@ class GroupCommit:
         """The last revision that is as durable as it was asked to be."""
         self.unsynced = 0
         """About how many bytes of keys and values are not durable yet."""
+        self.rollbacks = 0
+        """How many times everything that was not on disk has been taken back."""
         self._writer = writer
         self._worker = worker
         self._clock = clock
@@ -171,6 +173,7 @@ class GroupCommit:
         self._flying = None
         self._gathering = _Batch()
         self.unsynced = 0
+        self.rollbacks += 1
         for undo in reversed(flying.undo + gathering.undo):
             undo()
         revision = self.assigned = self.durable
@@ -191,6 +194,7 @@ class MemoryCommit:
     """In place of a `GroupCommit` where there is no disk: what is applied is as durable as it will ever be."""
 
     journal_bytes = 0
+    rollbacks = 0
     broken: str | None = None
 
     def __init__(self) -> None:

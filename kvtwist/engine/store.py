@@ -220,17 +220,25 @@ class Store:
                 return self._alive(entry)
 
     def scan(
-        self, keyspace: str, start: bytes = b"", stop: bytes | None = None, limit: int = 1000, reverse: bool = False
+        self,
+        keyspace: str,
+        start: bytes = b"",
+        stop: bytes | None = None,
+        limit: int = 1000,
+        reverse: bool = False,
+        settled: bool = True,
     ) -> Deferred[Slice]:
         """See `IStore.scan`."""
-        return Deferred.fromCoroutine(self._scan(keyspace, start, stop, limit, reverse))
+        return Deferred.fromCoroutine(self._scan(keyspace, start, stop, limit, reverse, settled))
 
-    async def _scan(self, keyspace: str, start: bytes, stop: bytes | None, limit: int, reverse: bool) -> Slice:
+    async def _scan(
+        self, keyspace: str, start: bytes, stop: bytes | None, limit: int, reverse: bool, settled: bool
+    ) -> Slice:
         pinned = Pinned(self._cached)
         while True:
             found = await self._with_pages(lambda: self._slice(keyspace, start, stop, limit, reverse, pinned), pinned)
             revision = self._commit.assigned
-            if await self._commit.settled(revision) >= revision:
+            if not settled or await self._commit.settled(revision) >= revision:
                 return found
 
     def _slice(
@@ -239,17 +247,17 @@ class Store:
         items: list[tuple[bytes, Record]] = []
         size = 0
         last = start
-        revision = self._commit.assigned
+        revision, rollbacks = self._commit.assigned, self._commit.rollbacks
         now_ms = self._timeline.now_ms()
         entries = self._keyspaces[keyspace].tables.merged(start, stop, reverse, lookup)
         for steps, (key, entry) in enumerate(entries):
             if len(items) >= limit or size >= self.limits.slice_bytes or steps >= self.limits.slice_steps:
-                return Slice(items, last if reverse else last + b"\0", revision)
+                return Slice(items, last if reverse else last + b"\0", revision, rollbacks)
             last = key
             if isinstance(entry, Record) and (entry.expires_ms is None or entry.expires_ms > now_ms):
                 items.append((key, entry))
                 size += len(key) + len(entry.value)
-        return Slice(items, None, revision)
+        return Slice(items, None, revision, rollbacks)
 
     def transact(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Deferred[Outcome]:
         """See `IStore.transact`."""
@@ -461,6 +469,8 @@ class Store:
 
     def _holds(self, condition: Condition, known: _Known) -> bool:
         if isinstance(condition, UnchangedSince):
+            if condition.rollbacks not in (None, self._commit.rollbacks):
+                return False
             return self._keyspaces[condition.keyspace].changed <= condition.revision
         record = self._alive(known[condition.keyspace, condition.key])
         if isinstance(condition, Exists):

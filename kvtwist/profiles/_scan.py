@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from kvtwist.interfaces import IStore
-from kvtwist.model import Record
+from kvtwist.model import Record, UnchangedSince
 
 
 async def scan(
@@ -32,18 +32,17 @@ async def scan(
             start = found.resume
 
 
-async def gathered(store: IStore, keyspace: str) -> tuple[list[tuple[bytes, Record]], int]:
+async def gathered(store: IStore, keyspace: str) -> tuple[list[tuple[bytes, Record]], UnchangedSince]:
     """
-    Every (key, record) of a keyspace, and the revision of the first slice: if nothing has changed since that one, this
-    is what the keyspace holds.
+    Every (key, record) of a keyspace, for a transaction on the condition that comes with it: that this is still what
+    the keyspace holds. What fits into a slice is there at once, so that nobody can come in between.
     """
-    found = await store.scan(keyspace)
-    revision = found.revision
+    found = await store.scan(keyspace, settled=False)
     items = list(found.items)
     if found.resume is not None:
         async for item in scan(store, keyspace, found.resume):
             items.append(item)
-    return items, revision
+    return items, UnchangedSince(keyspace, found.revision, found.rollbacks)
 
 
 @implementer(IPushProducer)

@@ -30,7 +30,6 @@ from kvtwist.model import (
     Operation,
     Put,
     Record,
-    UnchangedSince,
 )
 from kvtwist.profiles._app import DialectApp, answer_errors, decoded
 from kvtwist.profiles._json import NotJSON, members, parsed, string
@@ -126,7 +125,7 @@ class Transactional:
 
     async def _commit_unless_overtaken(self) -> bool:
         """Commit all that is staged, unless somebody staged or committed something while it was gathered."""
-        staged, revision = await gathered(self._store, STAGED)
+        staged, unchanged = await gathered(self._store, STAGED)
         operations: list[Operation] = []
         for key, change in staged:
             operations.append(Delete(STAGED, key))
@@ -134,7 +133,7 @@ class Transactional:
                 operations.append(Delete(DATA, key))
             else:
                 operations.append(Put(DATA, key, change.value, change.media_type))
-        outcome = await self._store.transact([UnchangedSince(STAGED, revision)], operations)
+        outcome = await self._store.transact([unchanged], operations)
         return outcome.committed
 
     async def _one_pair(self, body: bytes) -> tuple[str, bytes]:

@@ -56,7 +56,7 @@ class CommitRaceTests(EngineCase):
     def test_it_comes_to_an_end_behind_a_change_that_found_no_room(self) -> None:
         self.stage(b'{"k":1}')
         self.journal_jobs.finish()
-        self.disk.fail("write", errno.ENOSPC)
+        self.disk.fail("write", errno.ENOSPC, times=2)
         lost = [self.stage(b'{"k":2}'), self.stage(b'{"l":2}')]
         self.journal_jobs.finish()
         for deferred in lost:
@@ -66,6 +66,18 @@ class CommitRaceTests(EngineCase):
         self.journal_jobs.finish()
         self.assertEqual(self.successResultOf(commit).code, 204)
         self.assertEqual(self.engine.items(DATA), [(b"k", b"1")])
+
+    def test_what_was_staged_and_taken_back_is_not_committed(self) -> None:
+        self.stage(b'{"k":1}')
+        self.journal_jobs.finish()
+        self.disk.fail("write", errno.ENOSPC)
+        lost = self.stage(b'{"k":2}')
+        commit = self.commit()
+        self.journal_jobs.finish()
+        self.failureResultOf(lost, NoRoom)
+        self.assertEqual(self.successResultOf(commit).code, 204)
+        self.assertEqual(self.engine.items(DATA), [(b"k", b"1")])
+        self.assertEqual(self.engine.items(STAGED), [])
 
     def test_one_that_finds_no_room_holds_up_nobody(self) -> None:
         self.stage(b'{"k":1}')
