@@ -207,7 +207,9 @@ class Housekeeping:
         """
         for operation in operations:
             if type(operation) is Clear:
-                return self._checkpoints.may_clear()
+                not_yet = self._checkpoints.may_clear()
+                if not_yet is not None or len(operations) == 1:  # alone, it makes room
+                    return not_yet
         if self._commit.unsynced >= self._limits.unsynced:
             return self._commit.settled(self._commit.assigned).addCallback(lambda _: None)
         if not self._checkpoints.memtables_are_full():

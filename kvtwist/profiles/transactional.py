@@ -20,17 +20,7 @@ from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, RequestE
 from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
-from kvtwist.model import (
-    DATA,
-    JSON,
-    STAGED,
-    Delete,
-    Get,
-    NoRoom,
-    Operation,
-    Put,
-    Record,
-)
+from kvtwist.model import DATA, JSON, STAGED, Clear, Delete, Get, NoRoom, Operation, Put, Record
 from kvtwist.profiles._app import DialectApp, answer_errors, decoded
 from kvtwist.profiles._json import NotJSON, members, parsed, string
 from kvtwist.profiles._reply import NO_CONTENT, as_json, json_error, json_reply, pair
@@ -126,9 +116,9 @@ class Transactional:
     async def _commit_unless_overtaken(self) -> bool:
         """Commit all that is staged, unless somebody staged or committed something while it was gathered."""
         staged, unchanged = await gathered(self._store, STAGED)
-        operations: list[Operation] = []
+        # One `Clear`, not a deletion for each: those would be in the way of the next commit.
+        operations: list[Operation] = [Clear(STAGED)] if staged else []
         for key, change in staged:
-            operations.append(Delete(STAGED, key))
             if change.media_type == DELETION:
                 operations.append(Delete(DATA, key))
             else:
