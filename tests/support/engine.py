@@ -210,7 +210,7 @@ class WatchedDisk(Disk):
             super().close(descriptor)
             del self.paths[descriptor]
 
-    def cut_file(self, path: str, size: int) -> None:
+    def cut_file(self, path: str, size: int, tail: bytes = b"") -> None:
         with self._told("cut_file", path):
             os.truncate(path, size)
 
