@@ -12,7 +12,7 @@ from heapq import merge
 from operator import itemgetter
 
 from kvtwist.engine.memtable import Entry, Memtable, Tombstone
-from kvtwist.engine.run import PageLookup, PageNeeded, PageRef, Run, find_in
+from kvtwist.engine.run import PageLookup, Run, find_in
 from kvtwist.model import Record, Usage
 
 _by_key = itemgetter(0)
@@ -78,16 +78,6 @@ class Tables:
                 previous = key
                 yield key, entry
 
-    def in_memory(self, key: bytes) -> Entry | None:
-        """The newest entry of a key, as far as memory can tell; None for one that is in a page."""
-        entry = self.in_memtables(key)
-        if entry is not None or not self.runs:
-            return entry
-        try:
-            return find_in(self.runs, key, _no_page)
-        except PageNeeded:
-            return None
-
     def set(self, key: bytes, entry: Entry, old: Entry | None) -> Callable[[], object]:
         """
         Make an entry the newest of its key; returns what takes that back.
@@ -129,10 +119,6 @@ class Tables:
         table.set(key, entry)
         table.records -= records
         table.weight -= weight
-
-
-def _no_page(ref: PageRef) -> None:
-    """A page lookup that has none."""
 
 
 class Keyspace:

@@ -490,7 +490,7 @@ class Store:
             entry = Record(change.value, change.media_type, revision, modified_ms, change.expires_ms)
         at = change.keyspace, change.key
         # What was not read is not looked for on disk either, just to count it: see `Usage`.
-        old = known[at] if at in known else space.tables.in_memory(change.key)
+        old = known[at] if at in known else space.tables.in_memtables(change.key)
         if at in known:
             known[at] = entry
         return space.tables.set(change.key, entry, old)

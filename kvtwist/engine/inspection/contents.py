@@ -32,7 +32,7 @@ def apply(keyspaces: dict[str, Keyspace], transaction: Transaction) -> None:
         if change.value is not None:
             modified_ms = transaction.time_ms if change.modified_ms is None else change.modified_ms
             entry = Record(change.value, change.media_type, transaction.revision, modified_ms, change.expires_ms)
-        space.tables.set(change.key, entry, space.tables.in_memory(change.key))
+        space.tables.set(change.key, entry, space.tables.in_memtables(change.key))
 
 
 class Contents:
