@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.pop(0)  # bench/, whose http.py is not the library's
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kvtwist.engine import journal

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from attrs import asdict
 
+sys.path.pop(0)  # bench/, whose http.py is not the library's
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import ROOT, docs
