@@ -34,6 +34,7 @@ from kvtwist.profiles.admin import Admin
 from kvtwist.web import SITES, Dispatcher, FrontSite, HTTPService
 from kvtwist.web.dispatch import Observer
 from kvtwist.web.inflight import InFlight
+from kvtwist.web.limits import WebLimits
 
 log = Logger(namespace="kvtwist")
 
@@ -78,6 +79,19 @@ def port(text: str) -> int:
     return int(text)
 
 
+def _number_within(low: int, high: int, what: str) -> Callable[[str], int]:
+    def within(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 9 or not low <= int(text) <= high:
+            raise ValueError(f"{what} from {low} to {high} is expected, not {text[:40]!r}")
+        return int(text)
+
+    return within
+
+
+seconds = _number_within(1, 86_400, "a number of seconds")
+connections = _number_within(1, 10_000_000, "a number")
+head_size = _size_within(1024, 2**24)
+target_size = _size_within(64, 2**24)
 memory = _size_within(2**20, 2**50)
 key_size = _size_within(1, 2**15)
 
@@ -103,6 +117,12 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("max-key", None, "4KiB", "Largest key, where the profile's spec sets no limit.", key_size),
     ("max-staged", None, "64MiB", "How much may wait for POST /commit.", size),
     ("max-in-flight", None, "128MiB", "What all requests that are being answered may take; past it, 503.", size),
+    ("max-head", None, "64KiB", "Largest head of a request; past it, 431.", head_size),
+    ("max-target", None, "16KiB", "Longest request target; past it, 414.", target_size),
+    ("max-connections", None, "50000", "How many connections there may be; past it, 503.", connections),
+    ("head-timeout", None, "10", "Seconds that the head of a request may take; past it, 408.", seconds),
+    ("body-timeout", None, "30", "Seconds that each 64 KiB of a body may take; past it, 408.", seconds),
+    ("idle-timeout", None, "60", "Seconds to wait for a request, or for a client that does not read.", seconds),
     ("http", None, "own", "HTTP front: own, or stock, which is twisted.web.", _one_of("own", "stock")),
     ("admin", None, None, "Endpoint of the admin site, or off. [default: a socket in the directory]", str),
     ("access-log", None, "off", "off, common or json.", _one_of("off", *FORMATS)),
@@ -236,7 +256,15 @@ def makeService(options: Mapping[str, Any]) -> Server:
     metrics.in_flight = lambda: dispatcher.in_flight
     in_flight = InFlight(options["max-in-flight"])
     metrics.in_flight_bytes = lambda: in_flight.held
-    site = SITES[options["http"]](dispatcher, reactor, in_flight)
+    limits = WebLimits(
+        head=options["max-head"],
+        target=options["max-target"],
+        head_seconds=options["head-timeout"],
+        body_seconds=options["body-timeout"],
+        idle_seconds=options["idle-timeout"],
+        connections=options["max-connections"],
+    )
+    site = SITES[options["http"]](dispatcher, reactor, in_flight, limits)
 
     server = Server(options["profile"])
     if access_log is not None:

@@ -108,12 +108,15 @@ class Dispatcher:
     def end(self, request: Request, route: Route, result: object) -> None:
         """Send what a handler has returned."""
         request.turn = None
-        if request.gone:
-            pass
-        elif isinstance(result, Response):
-            request.reply(result)
-        else:
-            request.finish()
+        if not request.gone:
+            try:
+                if isinstance(result, Response):
+                    request.reply(result)
+                else:
+                    request.finish()
+            except Exception:  # a response that is none, such as one whose body is text
+                log.failure("a response could not be sent")
+                request.abort()
         self._over(request, route)
 
     def fail(self, request: Request, route: Route, error: Exception) -> None:

@@ -14,6 +14,8 @@ class WebLimits:
     :ivar body_seconds: how long each 64 KiB of a body may take, and what is left of one.
     :ivar idle_seconds: how long a connection may wait for its next request, or for its client to read an answer.
     :ivar connections: how many there may be; past it 503.
+
+    What the clock says is looked at once a second, so all of these are seconds more or less.
     """
 
     head: int = 64 * 1024

@@ -16,7 +16,7 @@ Headers = Mapping[str | bytes, str | bytes | Sequence[str | bytes]]
 
 SERVER = f"kvtwist/{__version__}".encode()
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-_TABLE = {ord("\r"): " ", ord("\n"): " "}
+_TABLE = {ord("\r"): " ", ord("\n"): " ", ord("\0"): " "}
 
 
 class Replies:
@@ -47,6 +47,11 @@ class Replies:
         if type(headers) is MappingProxyType:
             self._kept[code, id(headers)] = headers, head
         return head
+
+    def refusal(self, code: int, now: float) -> bytes:
+        """All of a response that says no more than its status, and behind which the connection is closed."""
+        retry = b"Retry-After: 1\r\n" if code == 503 else b""
+        return self.head(code, {}, now) + retry + b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 def _lines(headers: Headers) -> list[bytes]:

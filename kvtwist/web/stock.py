@@ -16,8 +16,9 @@ from typing import Any
 
 from klein import Response
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, HTTPChannel, _MalformedChunkedDataError
 from twisted.web.http_headers import Headers
@@ -28,8 +29,11 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, ServiceUna
 from kvtwist.model import Exchange
 from kvtwist.web.chunks import BadChunk, ChunkedBody
 from kvtwist.web.dispatch import Dispatcher, Turn
+from kvtwist.web.heads import is_host, is_target
 from kvtwist.web.inflight import REQUEST_COST, InFlight
-from kvtwist.web.replies import SERVER
+from kvtwist.web.limits import WebLimits
+from kvtwist.web.refusal import Refusal
+from kvtwist.web.replies import SERVER, Replies
 from kvtwist.web.routing import Route
 
 LINGER_SECONDS = 2.0
@@ -298,13 +302,12 @@ class StoreChannel(HTTPChannel):
 
     def loseConnection(self) -> None:
         """Close the connection. If the client may still be sending, let it finish first."""
-        close_for_writing = getattr(self.transport, "loseWriteConnection", None)  # TLS has no such thing
-        if not self._unread or close_for_writing is None:
+        if not self._unread or isinstance(self.transport, TLSMemoryBIOProtocol):  # which waits for its client by itself
             super().loseConnection()
         elif not self._lingering:
             self._lingering = True
             self._networkProducer.unregisterProducer()
-            close_for_writing()
+            self.transport.loseWriteConnection()
             self._networkProducer.resumeProducing()
             self._hang_up = self.callLater(LINGER_SECONDS, self.transport.abortConnection)
 
@@ -325,16 +328,17 @@ def _is_well_formed(target: bytes, version: bytes, headers: Headers) -> bool:
     codings = headers.getRawHeaders(b"Transfer-Encoding", [])
     if codings and [coding.lower() for coding in codings] != [b"chunked"]:
         return False
-    if version == b"HTTP/1.1" and len(headers.getRawHeaders(b"Host", [])) != 1:
+    hosts = headers.getRawHeaders(b"Host", [])
+    if len(hosts) > 1 or (version == b"HTTP/1.1" and not hosts) or not all(map(is_host, hosts)):
         return False
-    return target.startswith(b"/") or target == b"*" or b"://" in target
+    return is_target(target)
 
 
 class StoreSite(Site):
     """
     :ivar dispatcher: answers every request.
     :ivar in_flight: what all requests take together.
-    :param idle_seconds: how long a connection may wait for the next byte of a request.
+    :param limits: of which it keeps those on connections and on the time that one may be idle.
     """
 
     protocol = StoreChannel  # type: ignore[assignment] # twisted.web would wrap it in what speaks HTTP/2
@@ -342,9 +346,13 @@ class StoreSite(Site):
     noisy = False
 
     def __init__(
-        self, dispatcher: Dispatcher, clock: IReactorTime, in_flight: InFlight, idle_seconds: float = 60.0
+        self, dispatcher: Dispatcher, clock: IReactorTime, in_flight: InFlight, limits: WebLimits | None = None
     ) -> None:
-        super().__init__(_Root(dispatcher), timeout=idle_seconds, reactor=clock, parsePOSTFormSubmission=False)
+        self._limits = limits or WebLimits()
+        self._clock = clock
+        super().__init__(
+            _Root(dispatcher), timeout=self._limits.idle_seconds, reactor=clock, parsePOSTFormSubmission=False
+        )
         self.dispatcher = dispatcher
         self.in_flight = in_flight
         self._channels: set[StoreChannel] = set()
@@ -352,6 +360,16 @@ class StoreSite(Site):
 
     def log(self, request: object) -> None:
         """The dispatcher tells its observers of every exchange; twisted.web's own log stays off."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Called by TLS. (twisted.web would offer HTTP/2 where it is installed.)"""
+        return [b"http/1.1"]
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Called with each new connection."""
+        if len(self._channels) >= self._limits.connections:
+            return Refusal(Replies().refusal(503, self._clock.seconds()), self._clock)
+        return super().buildProtocol(addr)
 
     def opened(self, channel: StoreChannel) -> None:
         """Called by a channel once it is connected."""

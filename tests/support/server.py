@@ -21,7 +21,7 @@ PATIENCE: Final = 20.0
 
 TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 """Twisted's own script, whose place in the file system depends on how it was installed."""
-_LISTENING: Final = r"Server listening on (?P<host>[0-9.]+):(?P<port>[0-9]+)"
+_LISTENING: Final = r"Server listening on (?:(?P<host>[0-9.]+):(?P<port>[0-9]+)|/)"
 _SOURCES: Final = Path(kvtwist.__file__).resolve().parents[1]
 
 
@@ -36,7 +36,7 @@ class Server:
     """
     A running server process.
 
-    :ivar address: where it listens.
+    :ivar address: where it listens, if that is not a socket in the file system.
     """
 
     address: tuple[str, int]
@@ -76,7 +76,7 @@ class Server:
         except AssertionError:
             self.kill()
             raise
-        self.address = (listening["host"], int(listening["port"]))
+        self.address = (listening["host"] or "", int(listening["port"] or 0))
 
     def _read(self) -> None:
         assert self._process.stdout is not None

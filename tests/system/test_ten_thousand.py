@@ -1,4 +1,7 @@
-"""10,000 PUTs at once, each on a connection of its own: all are answered with 200, and all survive SIGKILL."""
+"""
+10,000 PUTs at once, each on a connection of its own, beside a thousand clients that never end their requests: all are
+answered with 200, and all survive SIGKILL; and those who took too long hear so.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from tests.support.server import PATIENCE, running
 from tests.support.wire import Address, ask, sized
 
 COUNT = 10_000
+SLOW = 1_000
 SPARE_FILES = 500
 
 
@@ -66,14 +70,50 @@ def ask_all(address: Address, requests: list[bytes]) -> list[bytes]:
     return answers
 
 
+@contextmanager
+def slow(address: Address) -> Iterator[list[socket.socket]]:
+    """So many clients that send a little of a request, and now and then a little more."""
+    connections = [socket.create_connection(address, PATIENCE) for _ in range(SLOW)]
+    try:
+        send_more(connections, b"PUT /kv/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n")
+        yield connections
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def send_more(connections: list[socket.socket], data: bytes) -> None:
+    """Send on each of them, as far as it is there."""
+    for connection in connections:
+        with suppress(OSError):
+            connection.sendall(data)
+
+
+def everything(connection: socket.socket) -> bytes:
+    """All that comes until the connection ends, in whatever way."""
+    data = b""
+    with suppress(ConnectionError):
+        while more := connection.recv(65536):
+            data += more
+    return data
+
+
 def test_all_are_answered_and_all_are_there_after_a_kill(tmp_path: Path) -> None:
     requests = [
         sized("PUT", f"/kv/key:{number}", b"value of %d" % number, "Connection: close") for number in range(COUNT)
     ]
-    with many_files(COUNT + SPARE_FILES), running(tmp_path / "data", "--profile", "lsfr") as server:
+    options = ("--profile", "lsfr", "--head-timeout", "5")
+    with (
+        many_files(COUNT + SLOW + SPARE_FILES),
+        running(tmp_path / "data", *options) as server,
+        slow(server.address) as others,
+    ):
+        send_more(others, b"X-")
         started = time.monotonic()
         answers = ask_all(server.address, requests)
         print(f"{COUNT} PUTs on {COUNT} connections in {time.monotonic() - started:.1f} s")
+        send_more(others, b"A: b\r\n")
+        assert {everything(connection)[:13] for connection in others} == {b"HTTP/1.1 408 "}
         server.kill()
         assert "Traceback" not in server.output() + server.errors()
     wrong = [answer for answer in answers if not answer.startswith(b"HTTP/1.1 200 ")]

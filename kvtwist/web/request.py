@@ -1,0 +1,156 @@
+"""One request and its response; for handlers, what they use of twisted.web's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from klein import Response
+from twisted.internet.interfaces import IPushProducer
+from werkzeug.exceptions import HTTPException
+
+from kvtwist.model import Exchange
+from kvtwist.web.dispatch import Turn
+from kvtwist.web.heads import Head
+from kvtwist.web.routing import Route
+
+if TYPE_CHECKING:
+    from kvtwist.web.connection import FrontConnection
+
+_NO_BODY = frozenset({204, 304})
+_PIECE = 16 * 1024
+"""Pieces of a body that are smaller are put together: who sends it byte by byte shall not take many times its size."""
+
+
+class FrontRequest:
+    """One of them, on a connection."""
+
+    turn: Turn | None = None
+    overload: HTTPException | None = None
+    gone = False
+    started = False
+    unread = False
+    """Whether its body is not read, and may still be coming."""
+    chunked = False
+    began = 0.0
+    held = 0
+    status = 0
+    sent = 0
+    _refusal: HTTPException | None = None
+    _headers: dict[str | bytes, str | bytes] | None = None
+    _body: bytes | list[bytes] = b""
+
+    def __init__(self, connection: FrontConnection, head: Head) -> None:
+        self._connection = connection
+        self.method = head.method
+        self.uri = head.target
+        self.version = head.version
+        self.keep_alive = head.keep_alive()
+
+    # --- its body, for handlers -----------------------------------------------------------------------------------
+
+    @property
+    def content(self) -> FrontRequest:
+        """The body: something to be read."""
+        return self
+
+    def read(self) -> bytes:
+        """The whole body; raises why it was not read."""
+        if self._refusal is not None:
+            raise self._refusal
+        body = self._body
+        return body if isinstance(body, bytes) else b"".join(body)
+
+    def add(self, piece: bytes) -> None:
+        """A piece of the body has come."""
+        body = self._body
+        if not body:
+            self._body = piece
+        elif isinstance(body, bytes):
+            self._body = [body, piece]
+        elif len(body[-1]) < _PIECE:
+            body[-1] += piece
+        else:
+            body.append(piece)
+
+    def refuse(self, reason: HTTPException) -> None:
+        """Read no body, and let whoever asks for it hear why."""
+        self._refusal = reason
+        self._body = b""
+        self.unread = True
+        self.keep_alive = False
+
+    # --- its response, for handlers -------------------------------------------------------------------------------
+
+    def setHeader(self, name: str | bytes, value: str | bytes) -> None:
+        """Set a header of a response that is to be written piece by piece."""
+        if self._headers is None:
+            self._headers = {}
+        self._headers[name] = value
+
+    def write(self, data: bytes) -> None:
+        """Write a piece of the response."""
+        if not self.started:
+            self._start()
+        if self.gone or not data or self.method == b"HEAD":
+            return
+        self.sent += len(data)
+        self._connection.send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        """Have somebody told when the client takes no more for now, and when it does again."""
+        self._connection.produce(producer)
+
+    def unregisterProducer(self) -> None:
+        """Nobody is to be told any more."""
+        self._connection.produce(None)
+
+    def _start(self) -> None:
+        self.started = True
+        self.status = 200
+        headers = self._headers or {}
+        if not any(_is_length(name) for name in headers):
+            self.chunked = self.version == b"1" and self.method != b"HEAD"
+            if self.version == b"0":
+                self.keep_alive = False
+        framing = b"Transfer-Encoding: chunked\r\n" if self.chunked else b""
+        self._connection.send_head(self, 200, headers, framing)
+
+    # --- what the dispatcher does ---------------------------------------------------------------------------------
+
+    def reply(self, response: Response) -> None:
+        """See `Request.reply`."""
+        self.started = True
+        code = response.code
+        body = response.body or b""  # Klein's default is text
+        self.status = code
+        framing = b"" if code in _NO_BODY else b"Content-Length: %d\r\n" % len(body)
+        if self.method == b"HEAD" or code in _NO_BODY:
+            body = b""
+        self.sent = len(body)
+        self._connection.send_head(self, code, response.headers, framing, body)
+        self._connection.answered(self)
+
+    def finish(self) -> None:
+        """See `Request.finish`."""
+        if not self.started:
+            self._start()
+        if self.chunked and not self.gone:
+            self._connection.send(b"0\r\n\r\n")
+        self._connection.answered(self)
+
+    def abort(self) -> None:
+        """See `Request.abort`."""
+        self._connection.abort()
+
+    def exchange(self, route: Route, seconds: float) -> Exchange:
+        """See `Request.exchange`."""
+        status = 0 if self.gone else self.status
+        client = self._connection.client
+        version = b"HTTP/1." + self.version
+        return Exchange(
+            route.profile.name, route.rule, client, self.method, self.uri, version, status, seconds, self.sent
+        )
+
+
+def _is_length(name: str | bytes) -> bool:
+    return name.lower() in ("content-length", b"content-length")

@@ -1,0 +1,132 @@
+"""Either HTTP front over a store in memory and a `Net`, and what it sends as h11 reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import h11
+
+from kvtwist.engine import Limits, Store
+from kvtwist.engine.timeline import Timeline
+from kvtwist.interfaces import IProfile
+from kvtwist.profiles import PROFILES, Settings, _json
+from kvtwist.web import SITES, Dispatcher
+from kvtwist.web.dispatch import Observer, Request
+from kvtwist.web.front import FrontSite
+from kvtwist.web.inflight import InFlight
+from kvtwist.web.limits import WebLimits
+from kvtwist.web.routing import Route
+from kvtwist.web.stock import StoreSite
+from tests.support.answer import Answer
+from tests.support.dialects import MAX_VALUE
+from tests.support.net import Net, Peer
+
+FRONTS = ("own", "stock")
+_STEP = 4096
+
+
+@contextmanager
+def without_threads() -> Iterator[None]:
+    """Let nothing be done in another thread, which would not come back before the reactor runs: large JSON, that is."""
+    with patch.object(_json, "_LARGE", 2**62):
+        yield
+
+
+class Fronted:
+    """
+    A front, and who is behind it.
+
+    :ivar methods: those of all requests that are over, in the order in which they ended.
+    """
+
+    def __init__(
+        self,
+        front: str = "own",
+        profiles: Sequence[str | IProfile] = ("lsfr",),
+        limits: WebLimits | None = None,
+        observers: Iterable[Observer] = (),
+        in_flight: int = 2**27,
+    ) -> None:
+        self.net = Net()
+        self.store = Store(self.net, Timeline(self.net.seconds, self.net.seconds), None, Limits())  # type: ignore[arg-type]
+        self.store.open()
+        settings = Settings(max_value=MAX_VALUE)
+        known = [PROFILES[p](self.store, settings) if isinstance(p, str) else p for p in profiles]
+        self.methods: list[bytes] = []
+        self.dispatcher = Dispatcher(known, self.net, [self._note, *observers])  # type: ignore[arg-type]
+        self.in_flight = InFlight(in_flight)
+        self.site: FrontSite | StoreSite = SITES[front](self.dispatcher, self.net, self.in_flight, limits)  # type: ignore[arg-type]
+        self.site.startFactory()
+
+    def _note(self, request: Request, route: Route, seconds: float) -> None:
+        self.methods.append(request.method)
+
+    def connect(self) -> Peer:
+        """A new connection."""
+        return self.net.connect(self.site)
+
+    def ask(self, data: bytes) -> Peer:
+        """A new connection on which something is sent."""
+        peer = self.connect()
+        peer.send(data)
+        return peer
+
+
+def responses(data: bytes, methods: Iterable[bytes | str] = ()) -> list[Answer]:
+    """
+    All responses in what a server has sent, interim ones included.
+
+    :param methods: of the requests, as far as that is not GET.
+    :raises h11.RemoteProtocolError: it is no sequence of whole responses.
+    """
+    asked = iter(methods)
+    answers: list[Answer] = []
+    at = 0
+    while at < len(data):
+        found, at = _response(data, at, next(asked, b"GET"))
+        answers += found
+        closes = (answers[-1].header("connection") or "").lower() == "close"
+        assert at == len(data) or not closes, f"more behind the last response: {data[at:]!r}"
+    return answers
+
+
+def _response(data: bytes, at: int, method: bytes | str) -> tuple[list[Answer], int]:
+    """A response, with the interim ones before it, and where the next one begins."""
+    parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=2**20)
+    asked = "HEAD" if method in (b"HEAD", "HEAD") else "GET"  # others have no say in what is a response
+    parser.send(h11.Request(method=asked, target="/", headers=[("Host", "localhost")]))
+    parser.send(h11.EndOfMessage())
+    answers = []
+    body = b""
+    head: h11.Response | None = None
+    while True:
+        event = parser.next_event()
+        if event is h11.NEED_DATA:
+            if at == len(data) and head is None and answers:
+                return answers, at  # no more than `100 Continue` yet
+            parser.receive_data(data[at : at + _STEP])
+            at = min(at + _STEP, len(data))
+        elif isinstance(event, h11.InformationalResponse):
+            answers.append(_answer(event, b""))
+        elif isinstance(event, h11.Response):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+        elif isinstance(event, h11.EndOfMessage):
+            assert head is not None
+            return [*answers, _answer(head, body)], at - len(parser.trailing_data[0])
+        else:
+            raise AssertionError(f"expected a response, got {event!r}")
+
+
+def _answer(head: h11.Response | h11.InformationalResponse, body: bytes) -> Answer:
+    headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers)
+    length = [value for name, value in headers if name == "content-length"]
+    return Answer(head.status_code, headers, body, int(length[0]) if length else None)
+
+
+def statuses(peer: Peer, methods: Iterable[bytes | str] = ()) -> list[int]:
+    """The status of every response on a connection."""
+    return [answer.status for answer in responses(peer.received, methods)]

@@ -1,0 +1,109 @@
+"""A dialect in a test's hands: handlers that wait until the test lets them go on, large answers, and wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from klein import Response
+from twisted.internet.defer import CancelledError, Deferred
+from zope.interface import implementer
+
+from kvtwist.interfaces import IProfile
+from kvtwist.profiles._app import DialectApp, answer_errors
+from kvtwist.profiles._scan import send
+from tests.support.fronts import Fronted
+
+MAX_BODY = 1 << 20
+PIECE = b"p" * 32 * 1024
+
+
+@implementer(IProfile)
+class Probe:
+    """
+    :ivar waiting: what the requests to /wait and /stream wait for, by key.
+    :ivar cancelled: the keys of those that were given up.
+    :ivar done: what has been asked for, in order.
+    """
+
+    name = "probe"
+    max_body = MAX_BODY
+    app = DialectApp()
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, Deferred[bytes]] = {}
+        self.cancelled: list[str] = []
+        self.done: list[str] = []
+        self.pieces = 0
+
+    @app.route("/now", methods=["GET", "HEAD", "PUT"])
+    async def now(self, request: Any) -> Response:
+        """Answers at once."""
+        self.done.append("now")
+        return Response(200, {"Content-Type": "text/plain"}, b"now")
+
+    @app.route("/echo", methods=["PUT"])
+    async def echo(self, request: Any) -> Response:
+        """Its body."""
+        body = request.content.read()
+        self.done.append("echo")
+        return Response(200, {}, body)
+
+    @app.route("/wait/<key>", methods=["GET", "PUT"])
+    async def wait(self, request: Any, key: str) -> Response:
+        """Waits for the test."""
+        self.done.append(f"wait {key}")
+        waiting: Deferred[bytes] = Deferred()
+        self.waiting[key] = waiting
+        try:
+            return Response(200, {}, await waiting)
+        except CancelledError:
+            self.cancelled.append(key)
+            raise
+
+    @app.route("/large", methods=["GET"])
+    async def large(self, request: Any) -> Response:
+        """A mebibyte."""
+        self.done.append("large")
+        return Response(200, {}, b"l" * MAX_BODY)
+
+    @app.route("/stream", methods=["GET", "HEAD"])
+    async def stream(self, request: Any) -> None:
+        """Eight pieces, as fast as they are taken."""
+        await send(request, self._eight())
+
+    @app.route("/torn", methods=["GET"])
+    async def torn(self, request: Any) -> None:
+        """A piece, and then a fault."""
+        request.write(PIECE)
+        raise ValueError("torn")
+
+    @app.route("/code/<code>", methods=["GET", "HEAD"])
+    async def code(self, request: Any, code: str) -> Response:
+        """Any status, with a body that not every one may have."""
+        return Response(int(code), {}, b"body")
+
+    @app.route("/header", methods=["GET"])
+    async def header(self, request: Any) -> Response:
+        """Header values that would end their lines."""
+        values = {"X-A": "a\r\nSet-Cookie: b", "X-B": b"b\nX-C: c", "X-D\r\nX-E": "d", "X-F": ["1\r2", "3\x004"]}
+        return Response(200, values, b"")
+
+    @app.route("/wrong", methods=["GET"])
+    async def wrong(self, request: Any) -> Response:
+        """A body that is no bytes."""
+        return Response(200, {}, "text")
+
+    async def _eight(self) -> AsyncIterator[bytes]:
+        for _ in range(8):
+            self.pieces += 1
+            yield PIECE
+
+
+answer_errors(Probe.app, "text/plain", str.encode)
+
+
+def probed(**options: Any) -> tuple[Probe, Fronted]:
+    """A probe behind the server's own front."""
+    probe = Probe()
+    return probe, Fronted("own", [probe], **options)

@@ -1,0 +1,87 @@
+"""Chunked bodies at every split, and every way in which they can be broken, as soon as that can be told."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kvtwist.web.chunks import MAX_SIZE_LINE, MAX_TRAILERS, BadChunk, ChunkedBody
+
+GOOD = (
+    (b"0\r\n\r\n", b""),
+    (b"1\r\na\r\n0\r\n\r\n", b"a"),
+    (b"1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", b"abc"),
+    (b"000A\r\n0123456789\r\n00\r\n\r\n", b"0123456789"),
+    (b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n"),
+    (b"5\r\n0\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n"),
+    (b"1\r\na\r\n0\r\nX-A: b\r\nX-B:\r\n\r\n", b"a"),
+    (b"1\r\n\r\r\n0\r\n\r\n", b"\r"),
+)
+
+BAD = (
+    *(
+        b"\r\n",
+        b"x\r\n",
+        b"-1\r\n",
+        b"+1\r\n",
+        b"0x1\r\n",
+        b"1_0\r\n",
+        b" 1\r\n",
+        b"1 \r\n",
+        b"1;a\r\n",
+        b"0;a\r\n\r\n",
+    ),
+    *(b"1\r\nab", b"1\r\na\n", b"1\r\na\r\r", b"1\r\na0\r\n", b"1\na\r\n", b"\n", b"1\r\r\n"),
+    *(b"0\r\nX\r\n", b"0\r\n : a\r\n", b"0\r\nX : a\r\n", b"0\r\n a\r\n", b"0\r\nX: a\nb\r\n", b"0\r\nX: \x00\r\n"),
+    *(b"1" * 16 + b"\r\n", b"0" * (MAX_SIZE_LINE + 1), b"0\r\nX: " + b"a" * MAX_TRAILERS),
+    b"0\r\n" + b"X: a\r\n" * (MAX_TRAILERS // 6 + 1),
+)
+
+
+class Fed:
+    """A body that comes in pieces, as a connection gives them on."""
+
+    def __init__(self) -> None:
+        self.chunked = ChunkedBody()
+        self.body = b""
+        self.rest = b""
+
+    def feed(self, *pieces: bytes) -> Fed:
+        for piece in pieces:
+            data = self.rest + piece
+            found, at = self.chunked.take(data, 0)
+            self.body += b"".join(found)
+            self.rest = data[at:]
+        return self
+
+
+class ChunkTests(SynchronousTestCase):
+    def test_good_ones_at_every_split(self) -> None:
+        for data, body in GOOD:
+            whole = data + b"GET"
+            splits = [[whole[:cut], whole[cut:]] for cut in range(len(whole) + 1)]
+            for pieces in [*splits, [whole[at : at + 1] for at in range(len(whole))]]:
+                fed = Fed().feed(*pieces)
+                self.assertEqual((fed.body, fed.rest, fed.chunked.finished), (body, b"GET", True), pieces)
+
+    def test_good_ones_are_not_over_before_their_end(self) -> None:
+        for data, _ in GOOD:
+            for cut in range(len(data)):
+                self.assertFalse(Fed().feed(data[:cut]).chunked.finished)
+
+    def test_bad_ones_at_every_split(self) -> None:
+        for data in BAD:
+            cuts = range(len(data)) if len(data) < 100 else range(0, len(data), 997)
+            for pieces in [[data[:cut], data[cut:]] for cut in cuts]:
+                self.assertRaises(BadChunk, Fed().feed, *pieces)
+
+    def test_bad_ones_need_not_be_whole(self) -> None:
+        for data in (b"x", b"1;", b"1 ", b"\n", b"-", b"1" * 16, b"1\r\na\n", b"1\r\nab", b"0\r\nX\n"):
+            self.assertRaises(BadChunk, Fed().feed, data)
+
+    def test_it_does_not_begin_where_the_data_begin(self) -> None:
+        body = ChunkedBody()
+        self.assertEqual(body.take(b"before1\r\na\r\n0\r\n\r\nbehind", 6), ([b"a"], 17))
+
+    def test_what_is_promised(self) -> None:
+        for data, promised in ((b"", 0), (b"10\r\n", 16), (b"10\r\n12345", 11), (b"1\r\na", 0), (b"1\r\na\r\n", 0)):
+            self.assertEqual(Fed().feed(data).chunked.promised, promised, data)

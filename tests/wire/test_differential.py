@@ -1,0 +1,251 @@
+"""
+The server's own front beside twisted.web: the same requests, in the same pieces, to the same store, get the same
+answers, and the connection has the same fate; or there is a reason, and it is in the table below.
+
+Both run here, without a kernel between (`tests/support/net.py`), so that there can be thousands of cases. Some are sent
+to real servers over real sockets as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import pytest
+from attrs import frozen
+from hypothesis import given, settings
+
+from kvtwist.model import DATA, HISTORY, STAGED, Clear
+from tests.conftest import StartServer
+from tests.support.answer import Answer
+from tests.support.dialects import DIALECTS, LSFR, MAX_VALUE, Dialect
+from tests.support.fronts import FRONTS, Fronted, responses, without_threads
+from tests.support.requests import KEY, conversations, corpus, cut_at, dialects_own
+from tests.support.wire import Connection, head, settle
+
+MATTERS: Final = ("content-length", "content-type", "allow", "retry-after", "transfer-encoding", "link")
+"""Headers that are compared. `Connection` is looked at by itself: our own front says when it closes, and only then."""
+
+Result = tuple[int, tuple[tuple[str, str], ...], bytes]
+
+
+@frozen
+class Outcome:
+    """
+    What became of a connection.
+
+    :ivar results: of each final response its status, the headers that matter, and its body.
+    :ivar over: whether the server has closed it, or will take no more.
+    """
+
+    results: tuple[Result, ...]
+    over: bool
+
+
+@frozen
+class Difference:
+    """
+    A reason why the two may differ.
+
+    :ivar where: what the requests must hold.
+    :ivar how: what is then allowed of our own front's outcome and stock's.
+    :ivar why: which of them is right, or why both are.
+    """
+
+    name: str
+    where: Callable[[bytes], object]
+    how: Callable[[Outcome, Outcome], bool]
+    why: str
+
+
+def _refused(first: Outcome, second: Outcome) -> bool:
+    """Whether 400 is the last thing that is said on the first connection, and they agree so far."""
+    *before, last = first.results or ((0, (), b""),)
+    return first.over and last[0] == 400 and tuple(before) == second.results[: len(before)]
+
+
+def own_refuses(own: Outcome, stock: Outcome) -> bool:
+    return _refused(own, stock)
+
+
+def own_closes(own: Outcome, stock: Outcome) -> bool:
+    if not own.over or own.results[-1][0] == 400:
+        return False
+    count = len(own.results)
+    return own.results in (stock.results[:count], (*stock.results[: count - 1], own.results[-1]))
+
+
+def stock_refuses(own: Outcome, stock: Outcome) -> bool:
+    return _refused(stock, own)
+
+
+def stock_closes(own: Outcome, stock: Outcome) -> bool:
+    return stock.over and own.results[: len(stock.results)] == stock.results
+
+
+DIFFERENCES: Final = (
+    Difference(
+        "folded lines",
+        re.compile(rb"\r\n[ \t]").search,
+        own_refuses,
+        "RFC 9112, 5.2 lets a server refuse them; twisted.web joins them",
+    ),
+    Difference(
+        "control characters",
+        re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]").search,
+        own_refuses,
+        "RFC 9110, 5.5 calls them invalid in values, and RFC 3986 in targets; twisted.web lets all pass but NUL, CR and LF",
+    ),
+    Difference(
+        "a malformed authority",
+        re.compile(rb"[!-~]+ [^/ ]+://").search,
+        own_refuses,
+        "llhttp reads all of an absolute target; twisted.web does not look at its host",
+    ),
+    Difference(
+        "lengths of more than 64 bits",
+        re.compile(rb"(?i)content-length[ \t]*:[ \t]*[0-9]{20,}").search,
+        own_refuses,
+        "llhttp refuses what it cannot count, 400; for twisted.web it is too large, 413",
+    ),
+    Difference(
+        "tab behind a transfer coding",
+        re.compile(rb"(?i)transfer-encoding:[^\r]*\t\r").search,
+        own_refuses,
+        "it is allowed; llhttp refuses it, and nobody sends it",
+    ),
+    Difference(
+        "chunks in HTTP/1.0",
+        re.compile(rb"HTTP/1\.0\r\n(.+\r\n)*transfer-encoding", re.IGNORECASE).search,
+        own_refuses,
+        "RFC 9112, 6.1: the framing is faulty; twisted.web reads over the header, or the body",
+    ),
+    Difference(
+        "chunks that will be too large",
+        re.compile(rb"\r\n[0-9a-fA-F]{4,}\r\n").search,
+        own_closes,
+        "a chunk's size is enough for an answer, and the connection is closed; twisted.web waits for the bytes, and goes"
+        " on if all of them have come at once",
+    ),
+    Difference(
+        "empty lines before a request",
+        re.compile(rb"\A\r\n|\r\n\r\n[^\r\n]*\r\n(\r\n|[A-Za-z])").search,
+        stock_refuses,
+        "RFC 9112, 2.2 has a server ignore at least one; twisted.web ignores one, our own any number",
+    ),
+    Difference(
+        "persistent HTTP/1.0",
+        re.compile(rb"HTTP/1\.0\r\n(.+\r\n)*connection:[^\r]*keep-alive", re.IGNORECASE).search,
+        stock_closes,
+        "whoever asks for it gets it; twisted.web closes",
+    ),
+)
+
+
+class Pair:
+    """Both fronts, each over a store of its own with the same content."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._fronted = {front: Fronted(front, [dialect.profile]) for front in FRONTS}
+
+    def compare(self, pieces: list[bytes]) -> str | None:
+        """Send that to both; returns the name of the difference, if there is one."""
+        return explained(b"".join(pieces), *(self.outcome(front, pieces) for front in FRONTS))
+
+    def outcome(self, front: str, pieces: list[bytes]) -> Outcome:
+        """Send that to one of them."""
+        fronted = self._fronted[front]
+        fronted.store.transact([], [Clear(DATA), Clear(STAGED), Clear(HISTORY)])
+        fronted.methods.clear()
+        peer = fronted.connect()
+        peer.send(*pieces)
+        over = peer.fate != "open"
+        peer.leave()
+        assert fronted.net.faults == []
+        assert (fronted.in_flight.held, fronted.dispatcher.in_flight) == (0, 0)
+        return seen(front, peer.received, fronted.methods, over)
+
+    def methods(self, front: str) -> list[bytes]:
+        """Of the requests that it has taken since it was last asked."""
+        return self._fronted[front].methods
+
+
+def seen(front: str, received: bytes, methods: list[bytes], over: bool) -> Outcome:
+    """The outcome of what was received; our own front's is looked at more closely."""
+    answers = [answer for answer in responses(received, methods) if answer.status >= 200]
+    if front == "own" and answers:
+        assert (answers[-1].header("connection") == "close") == over, answers[-1]
+    return Outcome(tuple(map(_result, answers)), over)
+
+
+def explained(data: bytes, own: Outcome, stock: Outcome) -> str | None:
+    """The name of the difference between two outcomes, if there is one; :raises AssertionError: there is no reason."""
+    if own == stock:
+        return None
+    for difference in DIFFERENCES:
+        if difference.where(data) and difference.how(own, stock):
+            return difference.name
+    raise AssertionError(f"to {data!r}\nown:   {own}\nstock: {stock}")
+
+
+def _result(answer: Answer) -> Result:
+    return answer.status, tuple(sorted(header for header in answer.headers if header[0] in MATTERS)), answer.body
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Iterator[dict[str, Pair]]:
+    """A pair for each dialect."""
+    with without_threads():
+        yield {dialect.profile: Pair(dialect) for dialect in DIALECTS}
+
+
+def test_corpus(dialect: Dialect, pairs: dict[str, Pair]) -> None:
+    behind = head("GET", dialect.target(KEY))
+    found = {pairs[dialect.profile].compare([data, behind]) for data in corpus(dialect).values()}
+    unused = {difference.name for difference in DIFFERENCES} - found
+    assert not unused, f"no request of the corpus differs in {unused}"
+
+
+def test_corpus_cut_anywhere(dialect: Dialect, pairs: dict[str, Pair]) -> None:
+    pair = pairs[dialect.profile]
+    behind = head("GET", dialect.target(KEY))
+    requests = corpus(dialect) if dialect is LSFR else dialects_own(dialect)  # framing is no dialect's concern
+    for name, data in requests.items():
+        whole = data + behind
+        expected = pair.outcome("own", [whole])
+        # What is long is cut where something may be changed by it, and not in the middle of nothing.
+        cuts = range(1, len(whole)) if len(whole) < 400 else [*range(1, 150), *range(len(whole) - 50, len(whole))]
+        for cut in cuts if dialect is LSFR else cuts[::4]:
+            assert pair.outcome("own", cut_at(whole, cut)) == expected, (name, cut)
+        for cut in cuts[len(name) % 16 :: 16]:
+            pair.compare(cut_at(whole, cut))
+
+
+@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@given(conversation=conversations())
+def test_random_requests(pairs: dict[str, Pair], conversation: tuple[Dialect, list[bytes]]) -> None:
+    dialect, pieces = conversation
+    pairs[dialect.profile].compare([*pieces, head("GET", dialect.target(KEY))])
+
+
+@pytest.fixture(scope="session")
+def front() -> str:
+    """Both are asked in one test."""
+    return "own"
+
+
+def test_corpus_over_real_sockets(serve: StartServer, pairs: dict[str, Pair]) -> None:
+    options = ("--profile", LSFR.profile, "--store", "memory", "--max-value", str(MAX_VALUE))
+    servers = {front: serve("--http", front, *options) for front in FRONTS}
+    pair = pairs[LSFR.profile]
+    for data in corpus(LSFR).values():
+        for name, server in servers.items():
+            expected = pair.outcome(name, [data])
+            with Connection(server.address) as connection:
+                assert connection.ask("DELETE", "/clear").status == 200
+                connection.send(data)
+                settle(server.address)
+                connection.half_close()
+                received = connection.receive_rest()
+            assert seen(name, received, pair.methods(name), expected.over) == expected, (name, data)

@@ -1,0 +1,102 @@
+"""
+h11 as a third opinion on what is a request: what it refuses our own front refuses, or there is a reason in the table.
+
+It need not be so the other way round: h11 takes bare line feeds, chunk extensions and folded lines, which we do not.
+What we send is read by it as well, here and in every other test that receives an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import h11
+import pytest
+from attrs import frozen
+from hypothesis import given, settings
+
+from tests.support.dialects import DIALECTS, Dialect
+from tests.support.fronts import Fronted, responses, without_threads
+from tests.support.requests import KEY, conversations, corpus
+from tests.support.wire import head
+
+
+@frozen
+class Liberty:
+    """
+    What our own front takes and h11 does not.
+
+    :ivar where: whether it is that, by what begins where h11 refuses to go on.
+    :ivar why: it is right all the same.
+    """
+
+    name: str
+    where: Callable[[bytes], object]
+    why: str
+
+
+LIBERTIES: Final = (
+    Liberty(
+        "empty lines before a request",
+        lambda rest: rest.startswith(b"\r\n"),
+        "RFC 9112, 2.2 has a server ignore them",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def fronts() -> Iterator[dict[str, Fronted]]:
+    """Our own front over each dialect."""
+    with without_threads():
+        yield {dialect.profile: Fronted("own", [dialect.profile]) for dialect in DIALECTS}
+
+
+def taken_by_h11(data: bytes) -> tuple[int, bytes | None]:
+    """How many whole requests there are, and what is behind them, if that cannot become one."""
+    count = 0
+    while data:
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=2**20)
+        connection.receive_data(data)
+        try:
+            while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+                if event is h11.NEED_DATA:
+                    return count, None
+        except h11.RemoteProtocolError:
+            return count, data
+        count += 1
+        data = connection.trailing_data[0]
+        if connection.their_state is h11.MUST_CLOSE:
+            break
+    return count, None
+
+
+def compare(fronted: Fronted, data: bytes) -> str | None:
+    """Let both read it; returns the name of the liberty that our own front takes, if it takes one."""
+    count, rest = taken_by_h11(data)
+    fronted.methods.clear()
+    peer = fronted.ask(data)
+    answers = [answer for answer in responses(peer.received, fronted.methods) if answer.status >= 200]
+    over = peer.fate != "open"
+    peer.leave()
+    if rest is None or (over and len(answers) <= count):
+        return None
+    if over and len(answers) == count + 1 and answers[-1].status >= 400:
+        return None
+    for liberty in LIBERTIES:
+        if liberty.where(rest):
+            return liberty.name
+    raise AssertionError(f"h11 takes {count} of {data!r}, and we answer {answers}")
+
+
+def test_corpus(dialect: Dialect, fronts: dict[str, Fronted]) -> None:
+    behind = head("GET", dialect.target(KEY))
+    found = {compare(fronts[dialect.profile], data + behind) for data in corpus(dialect).values()}
+    unused = {liberty.name for liberty in LIBERTIES} - found
+    assert not unused, f"no request of the corpus needs {unused}"
+
+
+@settings(max_examples=600, deadline=None, derandomize=True, database=None)
+@given(conversation=conversations())
+def test_random_requests(fronts: dict[str, Fronted], conversation: tuple[Dialect, list[bytes]]) -> None:
+    dialect, pieces = conversation
+    compare(fronts[dialect.profile], b"".join(pieces) + head("GET", dialect.target(KEY)))
