@@ -297,8 +297,10 @@ class FrontConnection(Protocol):
         else:
             in_flight.held += held
             request.held = held
-            if length == 0:
-                self._answer(request)
+            if length == 0:  # as `_answer` does
+                self._answering = True
+                self.deadline = _NEVER
+                site.dispatcher.begin(request)
             else:
                 self._expect_body(head, len(data) - end)
         return end

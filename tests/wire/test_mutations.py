@@ -11,38 +11,10 @@ from hypothesis import strategies as st
 
 from tests.conftest import StartServer
 from tests.support.dialects import DIALECTS, MAX_VALUE, Dialect, encoded
+from tests.support.requests import MUTATIONS, mutated
 from tests.support.wire import Connection, chunked, head
 
 REPEATABLE: Final = settings(max_examples=600, deadline=None, derandomize=True, database=None)
-
-PIECES: Final = st.sampled_from(
-    [
-        *(bytes([byte]) for byte in b'\x00\r\n\t :/%09-;"{\xff'),
-        *[b"\r\n", b"%00", b"HTTP/1.1", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n"],
-        b"Expect: 100-continue\r\n",
-    ]
-)
-MUTATIONS: Final = st.lists(
-    st.tuples(st.sampled_from(["replace", "insert", "delete", "double"]), st.floats(0, 1), PIECES),
-    min_size=1,
-    max_size=4,
-)
-
-
-def mutated(data: bytes, mutations: list[tuple[str, float, bytes]]) -> bytes:
-    for kind, where, piece in mutations:
-        at = int(where * len(data))
-        before, behind = data[:at], data[at:]
-        match kind:
-            case "replace":
-                data = before + piece + behind[len(piece) :]
-            case "insert":
-                data = before + piece + behind
-            case "delete":
-                data = before + behind[len(piece) :]
-            case _:
-                data = before + behind[:20] + behind
-    return data
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +28,7 @@ def front() -> str:
     front=st.sampled_from(["own", "stock"]),
     dialect=st.sampled_from(DIALECTS),
     framing=st.sampled_from(["sized", "chunked"]),
-    mutations=MUTATIONS,
+    mutations=MUTATIONS.filter(bool),
 )
 def test_mutated_request(
     serve: StartServer, front: str, dialect: Dialect, framing: str, mutations: list[tuple[str, float, bytes]]
