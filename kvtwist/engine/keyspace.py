@@ -12,6 +12,8 @@ from heapq import merge
 from operator import itemgetter
 
 from kvtwist.engine.memtable import Entry, Memtable, Tombstone
+from kvtwist.engine.pages import PageCache
+from kvtwist.engine.records import RecordCache
 from kvtwist.engine.run import PageLookup, Run, find_in
 from kvtwist.model import Record, Usage
 
@@ -124,15 +126,40 @@ class Tables:
 class Keyspace:
     """
     :ivar tables: what it holds.
+    :ivar recent: records that its pages hold; those of before the last `Clear` may be among them.
     :ivar cleared: the revision of its last `Clear`; what is missing here is missing since then.
     :ivar changed: the revision of its last change; after a start, that of the manifest until there is a newer one.
     """
 
-    def __init__(self, on_disk: bool = True, changed: int = 0) -> None:
+    def __init__(self, on_disk: bool = True, changed: int = 0, pages: PageCache | None = None) -> None:
         self.tables = Tables(on_disk)
+        self.recent = RecordCache(pages or PageCache(0))
         self.cleared = 0
         self.changed = changed
         self._on_disk = on_disk
+
+    def get(self, key: bytes, lookup: PageLookup) -> Entry | None:
+        """
+        The newest entry of a key: a record, a tombstone, or None.
+
+        :raises PageNeeded: when `lookup` does not have a page that it takes to know.
+        """
+        tables = self.tables
+        entry = tables.active.get(key)
+        if entry is None and tables.frozen is not None:
+            entry = tables.frozen.get(key)
+        if entry is None and tables.runs:
+            entry = self.recent.get(key)
+            if entry is None or entry.revision < self.cleared:
+                entry = find_in(tables.runs, key, lookup)
+                if type(entry) is Record:
+                    self.recent.put(key, entry)
+        return entry
+
+    def set(self, key: bytes, entry: Entry, old: Entry | None) -> Callable[[], object]:
+        """See `Tables.set`."""
+        self.recent.discard(key)
+        return self.tables.set(key, entry, old)
 
     def clear(self, revision: int) -> Callable[[], object]:
         """Drop everything; returns what takes that back."""

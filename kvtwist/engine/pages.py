@@ -13,7 +13,7 @@ import base64
 import os
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import AnyStr
+from typing import AnyStr, Protocol
 
 from twisted.persisted.dirdbm import DirDBM
 from twisted.python.filepath import FilePath
@@ -135,17 +135,28 @@ class PageDirectory(PageReader):
         self._disk.sync_directory(self.path)
 
 
+class Guest(Protocol):
+    """Somebody who uses memory that the cache of pages leaves."""
+
+    def yield_room(self) -> None:
+        """Give back what is more than that."""
+
+
 class PageCache:
     """
     Pages in memory, the least recently used given up first.
 
     :param limit: bytes of pages that it may hold; one page is held even if it is larger.
+    :ivar guests: who uses what it does not, until it does.
+    :ivar lent: how many bytes they use.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._pages: OrderedDict[int, Page] = OrderedDict()
         self.size = 0
+        self.guests: list[Guest] = []
+        self.lent = 0
 
     def get(self, number: int) -> Page | None:
         """The page, if it is here."""
@@ -162,6 +173,8 @@ class PageCache:
         while self.size > self.limit and len(self._pages) > 1:
             _, given_up = self._pages.popitem(last=False)
             self.size -= given_up.size
+        for guest in self.guests:
+            guest.yield_room()
 
     def discard(self, number: int) -> None:
         """Hold it no longer."""

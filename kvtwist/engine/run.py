@@ -74,7 +74,13 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
         :raises PageNeeded: when `lookup` does not have the page.
         """
         at = bisect_right(self.pages, key, key=_first)
-        return _page(self.pages[at - 1], lookup).get(key) if at else None
+        if at == 0:
+            return None
+        ref = self.pages[at - 1]
+        page = lookup(ref)
+        if page is None:
+            raise PageNeeded(ref)
+        return page.get(key)
 
     def range(
         self, start: bytes, stop: bytes | None, reverse: bool, lookup: PageLookup

@@ -199,7 +199,7 @@ class Store:
         """See `IStore.get`."""
         space = self._keyspaces[keyspace]
         try:
-            entry = space.tables.find(key, self._cached)
+            entry = space.get(key, self._cached)
         except PageNeeded:
             return Deferred.fromCoroutine(self._get_when_known(keyspace, key))
         revision = space.cleared if entry is None else entry.revision
@@ -430,7 +430,7 @@ class Store:
     # --- how it does that -----------------------------------------------------------------------------------------
 
     def _new_keyspace(self) -> Keyspace:
-        return Keyspace(self._storage is not None, self._opened_at)
+        return Keyspace(self._storage is not None, self._opened_at, self._cache)
 
     def _cached(self, ref: PageRef) -> Page | None:
         return self._cache.get(ref.number)
@@ -493,7 +493,7 @@ class Store:
         old = known[at] if at in known else space.tables.in_memtables(change.key)
         if at in known:
             known[at] = entry
-        return space.tables.set(change.key, entry, old)
+        return space.set(change.key, entry, old)
 
     async def _with_pages(self, look: Callable[[], T], pinned: Pinned) -> T:
         """What `look` returns once it finds all pages that it needs."""

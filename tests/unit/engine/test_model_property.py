@@ -87,7 +87,13 @@ SCALE = {"PAGE_SIZE": 60, "SMALL": 0, "FULL_SHARE": 3, "MAX_RUNS": 2}
 
 
 class Machine(RuleBasedStateMachine):
-    """Has a store with tiny pages, several runs and next to no cache."""
+    """
+    Has a store with tiny pages, several runs and next to no cache.
+
+    :ivar pages: what it may take for pages and records that were read, in bytes.
+    """
+
+    pages = 100
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +106,7 @@ class Machine(RuleBasedStateMachine):
         self.engine = Engine(
             self.directory / "store",
             disk=self.disk,
-            limits=Limits(journal=2000, pages=100, slice_bytes=150, slice_steps=7),
+            limits=Limits(journal=2000, pages=self.pages, slice_bytes=150, slice_steps=7),
         )
 
     def teardown(self) -> None:
@@ -427,6 +433,18 @@ def is_view(answer: object, key: bytes | None, records: dict[bytes, Record]) -> 
     return answer == (key in records) if isinstance(answer, bool) else answer == records.get(key)
 
 
+class RoomyStoreMachine(StoreMachine):
+    """Has room for all pages, and for the records that it has read from them."""
+
+    pages = 100_000
+
+    @invariant()
+    def every_key_has_what_it_should_have(self) -> None:
+        for keyspace in (DATA, STAGED):
+            for key in KEYS:
+                self.get(keyspace, key)
+
+
 _SETTINGS = settings(
     derandomize=True,
     database=None,
@@ -437,6 +455,8 @@ _SETTINGS = settings(
 )
 
 StoreMachine.TestCase.settings = _SETTINGS
+RoomyStoreMachine.TestCase.settings = _SETTINGS
 InterleavedMachine.TestCase.settings = _SETTINGS
 StoreTests = StoreMachine.TestCase
+RoomyStoreTests = RoomyStoreMachine.TestCase
 InterleavedTests = InterleavedMachine.TestCase

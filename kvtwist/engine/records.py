@@ -1,0 +1,59 @@
+"""
+Records that were read from pages lately, ready to be handed out: it takes a page a while to find one.
+
+They take what memory the cache of pages has no use for, and give it back when it has.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from kvtwist.engine.pages import PageCache
+from kvtwist.model import Record
+
+RECORD_COST = 400
+"""Memory that a record takes beside its key and value: objects and dictionary; measured, rounded up."""
+_LARGEST = 4096
+"""A record of more bytes is not kept: finding it is little beside sending it."""
+
+
+class RecordCache:
+    """
+    The records of one keyspace, by key; who has been here longest goes first.
+
+    :param pages: whose memory it takes.
+    :ivar get: the record of a key, if it is here.
+    """
+
+    def __init__(self, pages: PageCache) -> None:
+        self._pages = pages
+        self._records: OrderedDict[bytes, Record] = OrderedDict()
+        self.get = self._records.get
+        pages.guests.append(self)
+
+    def put(self, key: bytes, record: Record) -> None:
+        """Keep a record, if there is room."""
+        cost = _cost(key, record)
+        if cost > _LARGEST:
+            return
+        self.discard(key)
+        self._records[key] = record
+        self._pages.lent += cost
+        if self._pages.lent + self._pages.size > self._pages.limit:
+            self.yield_room()
+
+    def discard(self, key: bytes) -> None:
+        """Keep it no longer."""
+        record = self._records.pop(key, None)
+        if record is not None:
+            self._pages.lent -= _cost(key, record)
+
+    def yield_room(self) -> None:
+        """Give back what is more than the pages leave."""
+        pages, records = self._pages, self._records
+        while records and pages.lent + pages.size > pages.limit:
+            pages.lent -= _cost(*records.popitem(last=False))
+
+
+def _cost(key: bytes, record: Record) -> int:
+    return RECORD_COST + len(key) + len(record.value)

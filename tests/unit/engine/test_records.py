@@ -1,0 +1,105 @@
+"""Records that were read lately: what they take, whose they are, and that nobody reads what is no longer true."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kvtwist.engine.page import Page, encode_page, encode_record
+from kvtwist.engine.pages import PageCache
+from kvtwist.engine.records import RECORD_COST, RecordCache
+from kvtwist.model import DATA, TEXT, Clear, Delete, Put, Record
+from tests.support.engine import Engine, EngineCase, result_of
+
+
+def record(size: int = 10) -> Record:
+    return Record(b"v" * size, TEXT, 1, 0)
+
+
+COST = RECORD_COST + 2 + 10
+
+
+class RecordCacheTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.pages = PageCache(10 * COST)
+        self.records = RecordCache(self.pages)
+
+    def keys(self) -> list[int]:
+        return [number for number in range(100) if self.records.get(b"%02d" % number) is not None]
+
+    def fill(self, count: int) -> None:
+        for number in range(count):
+            self.records.put(b"%02d" % number, record())
+
+    def test_who_has_been_there_longest_goes_first(self) -> None:
+        self.fill(12)
+        self.assertEqual((self.keys(), self.pages.lent), ([*range(2, 12)], 10 * COST))
+
+    def test_a_record_counts_once(self) -> None:
+        for _ in range(5):
+            self.records.put(b"00", record())
+        self.assertEqual(self.pages.lent, COST)
+        self.records.discard(b"00")
+        self.records.discard(b"00")
+        self.assertEqual((self.pages.lent, self.keys()), (0, []))
+
+    def test_large_records_are_not_kept(self) -> None:
+        self.pages.limit = 2**20
+        for size in (3000, 5000):
+            self.records.put(b"%02d" % (size // 1000), record(size))
+        self.assertEqual(self.keys(), [3])
+
+    def test_pages_take_back_what_they_need(self) -> None:
+        self.fill(10)
+        page = Page(encode_page(DATA, [encode_record(b"a", record(3 * COST))]))
+        self.pages.put(1, page)
+        self.assertLessEqual(self.pages.size + self.pages.lent, self.pages.limit)
+        self.assertLess(len(self.keys()), 7)
+        self.pages.put(2, Page(encode_page(DATA, [encode_record(b"b", record(20 * COST))])))
+        self.assertEqual((self.keys(), self.pages.lent), ([], 0))
+
+    def test_several_keyspaces_share_what_there_is(self) -> None:
+        other = RecordCache(self.pages)
+        self.fill(10)
+        other.put(b"00", record())
+        self.assertLessEqual(self.pages.lent, self.pages.limit)
+
+
+class FreshnessTests(EngineCase):
+    """The pages of these stores are read, and what was read is remembered."""
+
+    def make_engine(self) -> Engine:
+        return Engine(self.path / "store")
+
+    def put(self, key: str, value: str) -> None:
+        result_of(self.engine.store.transact([], [Put(DATA, key.encode(), value.encode(), TEXT)]))
+
+    def get(self, key: str) -> str | None:
+        found = result_of(self.engine.store.get(DATA, key.encode()))
+        return None if found is None else found.value.decode()
+
+    def remembered(self) -> int:
+        return len(self.engine.store._keyspaces[DATA].recent._records)
+
+    def setUp(self) -> None:
+        super().setUp()
+        for key in "abc":
+            self.put(key, f"{key}1")
+        self.engine.checkpoint()
+        for _ in range(2):
+            self.assertEqual([self.get(key) for key in "abc"], ["a1", "b1", "c1"])
+        self.assertEqual(self.remembered(), 3)
+
+    def test_what_is_written_is_read(self) -> None:
+        self.put("a", "a2")
+        result_of(self.engine.store.transact([], [Delete(DATA, b"b")]))
+        self.assertEqual([self.get(key) for key in "abc"], ["a2", None, "c1"])
+        self.engine.checkpoint()
+        for _ in range(2):
+            self.assertEqual([self.get(key) for key in "abc"], ["a2", None, "c1"])
+
+    def test_what_is_cleared_is_gone(self) -> None:
+        result_of(self.engine.store.transact([], [Clear(DATA), Put(DATA, b"a", b"a2", TEXT)]))
+        self.assertEqual([self.get(key) for key in "abc"], ["a2", None, None])
+        self.engine.checkpoint()
+        for _ in range(2):
+            self.assertEqual([self.get(key) for key in "abc"], ["a2", None, None])
