@@ -21,7 +21,8 @@ from kvtwist import tap
 from kvtwist.ops.metrics import BUCKETS, LEFT, Metrics
 from kvtwist.web.connection import FrontConnection
 from kvtwist.web.dispatch import Dispatcher
-from kvtwist.web.heads import Head
+from kvtwist.web.front import FrontSite
+from kvtwist.web.heads import HeadReader
 from kvtwist.web.replies import Replies
 from kvtwist.web.routing import Router, path_of
 
@@ -47,10 +48,9 @@ def routes() -> None:
 def deferreds() -> None:
     """Call what Klein makes of a handler: a Deferred of every coroutine, whether it waits or not."""
 
-    def begin(self: Any, request: Any) -> None:
+    def begin(self: Any, request: Any, route: Any, key: str | None) -> None:
         self.in_flight += 1
         request.began = self._seconds()
-        route, key = self.router.find(request.method, request.uri)
 
         def called() -> Any:
             error = request.overload or route.error
@@ -106,13 +106,30 @@ def metrics() -> None:
 
 
 def parser() -> None:
-    """Make a parser for every request."""
+    """Let llhttp read the headers of every request."""
 
-    def read(self: Any, head: bytes) -> None:
-        self._parser = None
-        original(self, head)
+    def init(self: Any) -> None:
+        original(self)
+        if not isinstance(self._known, dict):
+            sys.exit("HeadReader keeps what it knows otherwise: bench/serving/variant.py is behind")
+        self._known = _Forgetful()
 
-    original = _replace(Head, "read", read)
+    original = _replace(HeadReader, "__init__", init)
+
+
+def poller() -> None:
+    """Let the reactor watch every connection. Then there are no turns, either: what is answered is sent."""
+
+    def init(self: Any, *arguments: Any) -> None:
+        original(self, *arguments)
+        self.poller = None
+
+    original = _replace(FrontSite, "__init__", init)
+
+
+def turns() -> None:
+    """Send every answer at once, and not at the end of a turn."""
+    _replace(FrontConnection, "_send_soon", lambda self: self.flush())
 
 
 def unobserved() -> None:
@@ -159,6 +176,8 @@ TRICKS: Final[dict[str, Callable[[], None]]] = {
     "heads": heads,
     "metrics": metrics,
     "parser": parser,
+    "poller": poller,
+    "turns": turns,
 }
 
 _ALL: Final = {**TRICKS, "unobserved": unobserved, "klein": klein}

@@ -32,7 +32,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, ServiceUna
 from zope.interface import implementer
 
 from kvtwist.web.chunks import BadChunk, ChunkedBody
-from kvtwist.web.heads import BadHead, Head, fault_in
+from kvtwist.web.heads import BadHead, Fields, fault_in
 from kvtwist.web.inflight import REQUEST_COST
 from kvtwist.web.request import FrontRequest
 
@@ -64,7 +64,6 @@ class FrontConnection(Protocol):
         self.deadline = _NEVER
         """When it is hung up on, in seconds of the site's clock."""
         self._site = site
-        self._head = Head()
         self._buffer = b""
         self._begun = False
         """Whether a head has begun, and waits for its end."""
@@ -93,6 +92,10 @@ class FrontConnection(Protocol):
         """Whether the last answer is given."""
         self._closed = False
         self._socket: Any = None
+        self._gathers = False
+        """Whether what is sent waits for the end of the turn."""
+        self._listed = False
+        """Whether it does so now."""
 
     # --- its life -------------------------------------------------------------------------------------------------
 
@@ -103,6 +106,9 @@ class FrontConnection(Protocol):
         self.client = getattr(peer, "host", None) or "-"
         if isinstance(transport, Connection):
             self._socket = transport.socket
+            if self._site.poller is not None:
+                self._site.poller.adopt(transport)
+                self._gathers = True
         set_no_delay = getattr(transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             with suppress(OSError):
@@ -166,7 +172,7 @@ class FrontConnection(Protocol):
         transport = self.transport
         self._done = self._closed = True
         self._buffer = b""
-        self._flush()
+        self.flush()
         self._unsent = self._count_unsent()
         self._patience = self._site.now + self._site.limits.idle_seconds
         self.deadline = self._site.now + LINGER_SECONDS
@@ -257,7 +263,7 @@ class FrontConnection(Protocol):
         if not self._done:
             self._buffer = data[at:]
             if self._out:
-                self._flush()
+                self._send_soon()
         elif not self._closed:
             self._close(unheard=at < end)
 
@@ -278,17 +284,17 @@ class FrontConnection(Protocol):
             self._begun = False
             self._seen = 0
         end += 4
-        head = self._head
         try:
-            head.read(data if at == 0 and end == len(data) else data[at:end])
+            head = site.heads.read(data if at == 0 and end == len(data) else data[at:end])
         except BadHead:
             self._bad_request(400)
             return end
         request = self._request = FrontRequest(self, head)
-        length = head.length
+        fields = head[2]
+        length = fields.length
         held = REQUEST_COST + (length or 0)
         in_flight = site.in_flight
-        if length and length > site.max_body(head.target):
+        if length and length > request.route.profile.max_body:
             request.refuse(RequestEntityTooLarge())
             self._answer(request)
         elif in_flight.held + held > in_flight.limit:
@@ -300,9 +306,9 @@ class FrontConnection(Protocol):
             if length == 0:  # as `_answer` does
                 self._answering = True
                 self.deadline = _NEVER
-                site.dispatcher.begin(request)
+                site.dispatcher.begin(request, request.route, request.key)
             else:
-                self._expect_body(head, len(data) - end)
+                self._expect_body(fields, len(data) - end)
         return end
 
     def _wait_for_head(self, size: int) -> None:
@@ -311,15 +317,15 @@ class FrontConnection(Protocol):
             self._begun = True
             self.deadline = self._site.now + self._site.limits.head_seconds
 
-    def _expect_body(self, head: Head, there: int) -> None:
+    def _expect_body(self, fields: Fields, there: int) -> None:
         self.deadline = self._site.now + self._site.limits.body_seconds
         self._step = 0
-        if head.length is None:
+        if fields.length is None:
             self._chunks = ChunkedBody()
             self._left = 0
         else:
-            self._left = head.length
-        if head.expects and not there:
+            self._left = fields.length
+        if fields.expects and not there:
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _take_body(self, data: bytes, at: int) -> int:
@@ -345,7 +351,7 @@ class FrontConnection(Protocol):
             return len(data)
         piece = b"".join(pieces)
         self._left += len(piece)
-        if self._left + chunks.promised > self._site.max_body(request.uri):
+        if self._left + chunks.promised > request.route.profile.max_body:
             request.refuse(RequestEntityTooLarge())
         elif not self._hold(request, REQUEST_COST + self._left):
             request.refuse(_overloaded(request))
@@ -386,7 +392,7 @@ class FrontConnection(Protocol):
         self._left = 0
         self._answering = True
         self.deadline = _NEVER
-        self._site.dispatcher.begin(request)
+        self._site.dispatcher.begin(request, request.route, request.key)
 
     def _bad_request(self, code: int) -> None:
         self._out.append(self._site.replies.refusal(code, self._site.clock.seconds()))
@@ -394,47 +400,62 @@ class FrontConnection(Protocol):
 
     # --- what is sent ---------------------------------------------------------------------------------------------
 
-    def send_head(self, request: FrontRequest, code: int, headers: Any, framing: bytes, body: bytes = b"") -> None:
+    def seconds(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self._site.clock.seconds()
+
+    def send_head(
+        self, request: FrontRequest, code: int, headers: Any, framing: bytes, now: float, body: bytes = b""
+    ) -> None:
         """Send the head of a response, and a body that is there already."""
-        site = self._site
-        out = self._out
-        connection = b"\r\n"
         if not request.keep_alive or self._last:
             request.keep_alive = False
-            connection = b"Connection: close\r\n\r\n"
+            framing += b"Connection: close\r\n"
         elif request.version == b"0":
-            connection = b"Connection: keep-alive\r\n\r\n"
-        head = site.replies.head(code, headers, site.clock.seconds()) + framing + connection
-        if len(body) <= _JOINED:
-            out.append(head + body)
+            framing += b"Connection: keep-alive\r\n"
+        size = len(body)
+        out = self._out
+        if size <= _JOINED:
+            out.append(b"%b%b\r\n%b" % (self._site.replies.head(code, headers, now), framing, body))
         else:
-            out.append(head)
+            out.append(b"%b%b\r\n" % (self._site.replies.head(code, headers, now), framing))
             out.append(body)
-        if not self._advancing or len(body) > _SMALL or len(out) >= _GATHERED:
-            self._flush()
+        if size > _SMALL or len(out) >= _GATHERED:
+            self.flush()
+        elif not self._advancing:
+            self._send_soon()
 
     def send(self, data: bytes) -> None:
         """Send bytes of a response."""
         out = self._out
         out.append(data)
-        if not self._advancing or len(data) > _SMALL or len(out) >= _GATHERED:
-            self._flush()
+        if len(data) > _SMALL or len(out) >= _GATHERED:
+            self.flush()
+        elif not self._advancing:
+            self._send_soon()
 
-    def _flush(self) -> None:
+    def _send_soon(self) -> None:
+        if not self._gathers:
+            self.flush()
+        elif not self._listed:
+            self._listed = True
+            self._site.send_soon(self)
+
+    def flush(self) -> None:
+        """Send what has been gathered: to the socket, if nothing waits there already; else the reactor does."""
+        self._listed = False
         out = self._out
         if not out:
             return
-        self._out = []
         if len(out) == 1:
-            self._send_now(out[0])
+            data = out.pop()
         elif len(out[-1]) > _JOINED:
-            self._send_now(b"".join(out[:-1]))
-            self._send_now(out[-1])
+            large = out.pop()
+            self.flush()
+            data = large
         else:
-            self._send_now(b"".join(out))
-
-    def _send_now(self, data: bytes) -> None:
-        """To the socket at once, if nothing waits to be sent; else, and what it does not take, with the reactor."""
+            data = b"".join(out)
+            out.clear()
         transport = self.transport
         socket = self._socket
         if socket is not None and not transport.dataBuffer and not transport._tempDataBuffer:
@@ -456,15 +477,16 @@ class FrontConnection(Protocol):
         site = self._site
         site.in_flight.held -= request.held
         request.held = 0
-        self.deadline = site.now + site.limits.idle_seconds
-        if request.unread:
+        if request.keep_alive and not self._last:
+            self.deadline = site.now + site.limits.idle_seconds
+            if self._buffer and not self._advancing:
+                self._go_on()
+        elif request.unread:
             self._close(unheard=True)
-        elif not request.keep_alive or self._last:
+        else:
             self._done = True
             if not self._advancing:
                 self._close(unheard=bool(self._buffer))
-        elif self._buffer and not self._advancing:
-            self._go_on()
 
     def _go_on(self) -> None:
         """Go on with what has arrived while a request was being answered, or while the client did not read."""

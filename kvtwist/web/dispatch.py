@@ -60,8 +60,12 @@ class Request(Protocol):
     @property
     def started(self) -> bool: ...
 
-    def reply(self, response: Response) -> None:
-        """Send a whole response."""
+    def reply(self, response: Response, now: float) -> None:
+        """
+        Send a whole response.
+
+        :param now: in seconds since the epoch.
+        """
 
     def finish(self) -> None:
         """End a response that the handler has written."""
@@ -82,11 +86,10 @@ class Dispatcher:
         self._seconds = clock.seconds
         self._observers = observers
 
-    def begin(self, request: Request) -> None:
-        """Answer a request that has been read."""
+    def begin(self, request: Request, route: Route, key: str | None) -> None:
+        """Answer a request that has been read, as `Router.find` says it is to be answered."""
         self.in_flight += 1
         request.began = self._seconds()
-        route, key = self.router.find(request.method, request.uri)
         try:
             if request.overload is not None:
                 raise request.overload
@@ -108,38 +111,38 @@ class Dispatcher:
     def end(self, request: Request, route: Route, result: object) -> None:
         """Send what a handler has returned."""
         request.turn = None
+        now = self._seconds()
         if not request.gone:
             try:
                 if isinstance(result, Response):
-                    request.reply(result)
+                    request.reply(result, now)
                 else:
                     request.finish()
             except Exception:  # a response that is none, such as one whose body is text
                 log.failure("a response could not be sent")
                 request.abort()
-        self._over(request, route)
+        self._over(request, route, now)
 
     def fail(self, request: Request, route: Route, error: Exception) -> None:
         """Let the dialect answer what a handler has raised. What cannot be answered ends the connection."""
         request.turn = None
+        now = self._seconds()
         if not request.gone:
             try:
                 if request.started:
                     raise error  # the status is sent
-                request.reply(_answered(request, route, error))
+                request.reply(_answered(request, route, error), now)
             except Exception:
                 log.failure("a response could not be finished")
                 request.abort()
         # It knows the Failure that knows it, and by its traceback all that the request has brought.
         error.__traceback__ = None
-        self._over(request, route)
+        self._over(request, route, now)
 
-    def _over(self, request: Request, route: Route) -> None:
+    def _over(self, request: Request, route: Route, now: float) -> None:
         self.in_flight -= 1
-        if self._observers:
-            seconds = self._seconds() - request.began
-            for observer in self._observers:
-                observer(request, route, seconds)
+        for observer in self._observers:
+            observer(request, route, now - request.began)
 
 
 class Turn:

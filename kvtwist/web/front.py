@@ -21,8 +21,10 @@ from zope.interface import implementer
 
 from kvtwist.web.connection import FrontConnection
 from kvtwist.web.dispatch import Dispatcher
+from kvtwist.web.heads import HeadReader
 from kvtwist.web.inflight import InFlight
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.poller import Poller, can_poll
 from kvtwist.web.refusal import Refusal
 from kvtwist.web.replies import Replies
 
@@ -49,11 +51,13 @@ class FrontSite(Factory):
         self.limits = limits or WebLimits()
         self.short_head = min(self.limits.head, self.limits.target)
         self.replies = Replies()
-        self.max_body = dispatcher.router.max_body
+        self.heads = HeadReader(dispatcher.router)
         self.now = clock.seconds()
         self._connections: set[FrontConnection] = set()
         self._drained: Deferred[None] | None = None
         self._tick: IDelayedCall | None = None
+        self._outgoing: list[FrontConnection] = []
+        self.poller = Poller(clock, self._send) if can_poll(clock) else None
 
     def startFactory(self) -> None:
         """Called when it listens for the first time."""
@@ -80,6 +84,19 @@ class FrontSite(Factory):
         if self._drained is not None:
             connection.finish_up()
 
+    def send_soon(self, connection: FrontConnection) -> None:
+        """Have a connection send what it has gathered: at the end of the turn, or in a moment."""
+        assert self.poller is not None
+        outgoing = self._outgoing
+        if not outgoing and not self.poller.turning:
+            self.clock.callLater(0, self._send)
+        outgoing.append(connection)
+
+    def _send(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        for connection in outgoing:
+            connection.flush()
+
     def closed(self, connection: FrontConnection) -> None:
         """Called by a connection once it is gone."""
         self._connections.discard(connection)
@@ -98,6 +115,8 @@ class FrontSite(Factory):
     def _rest(self) -> None:
         if self._tick is not None and self._tick.active():
             self._tick.cancel()
+        if self.poller is not None:
+            self.poller.close()
 
     def drained(self) -> Deferred[None]:
         """Close every connection once what is in flight on it has been answered; fires when all are."""

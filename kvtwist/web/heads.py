@@ -10,25 +10,33 @@ from __future__ import annotations
 
 import re
 
+from attrs import frozen
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.routing import Found, Router
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-_line = re.compile(rb"(%b+) ([!-~]+) HTTP/1\.([01])\r\n" % _TOKEN).match
+_line = re.compile(rb"%b+ [!-~]+ HTTP/1\.([01])\r\n" % _TOKEN).match
+_is_token = re.compile(rb"%b+" % _TOKEN).fullmatch
 _line_so_far = re.compile(rb"(%b+( ([!-~]+( (H(T(T(P(/(1(\.([01](\r)?)?)?)?)?)?)?)?)?)?)?)?)?" % _TOKEN).fullmatch
 _has_bare_lf = re.compile(rb"(?<!\r)\n").search
-_is_absolute = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://").match
+_absolute = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]+)").match
 _is_host = re.compile(rb"(\[[0-9A-Za-z:.%_~\-]+\]|([0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(:[0-9]*)?").fullmatch
 _SPACE = b" \t"
 """May stand around a value, and llhttp leaves it there behind one."""
-_PLAIN = frozenset({b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"})
-"""Methods of which llhttp thinks nothing special."""
+_METHODS = frozenset({b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"})
+_KEPT = 1024
+_KEPT_BYTES = 1024
+"""So many are remembered, and so long ones."""
 
 
 def is_target(target: bytes) -> bool:
     """Whether a request target has one of the forms that are known here: a path, `*`, or absolute (RFC 9112, 3.2)."""
-    return target.startswith(b"/") or target == b"*" or _is_absolute(target) is not None
+    if target.startswith(b"/") or target == b"*":
+        return True
+    absolute = _absolute(target)
+    return absolute is not None and is_host(absolute.group(1))
 
 
 def is_host(value: bytes) -> bool:
@@ -40,71 +48,95 @@ class BadHead(Exception):
     """It is not the head of a request."""
 
 
-class Head:
+@frozen
+class Fields:
     """
-    Reads one head after the other.
+    What a head says beside its method and its target.
 
-    :ivar method: as it was sent.
-    :ivar target: the request target.
     :ivar version: what follows `HTTP/1.`.
     :ivar length: of the body; None for one in chunks.
     :ivar expects: whether the client waits for `100 Continue`.
+    :ivar keep_alive: whether the client will go on with this connection (RFC 9112, 9.3).
     """
 
-    __slots__ = (
-        "_codings",
-        "_host",
-        "_hosts",
-        "_parser",
-        "_tokens",
-        "expects",
-        "length",
-        "method",
-        "target",
-        "version",
-    )
+    version: bytes
+    length: int | None
+    expects: bool
+    keep_alive: bool
 
-    def __init__(self) -> None:
-        self._parser: HttpRequestParser | None = None
-        self._host = b""
-        """The last `Host`, which is known to be well-formed."""
 
-    def read(self, data: bytes) -> None:
+Head = tuple[bytes, bytes, Fields, Found]
+"""The method as it was sent, the request target, the rest, and who is to answer that."""
+
+
+class HeadReader:
+    """
+    Reads heads; one for all connections.
+
+    A client says the same in each of its requests but for the method and the target. So what llhttp has made of the
+    rest is remembered, and llhttp is asked again only for what it has not seen.
+    """
+
+    def __init__(self, router: Router) -> None:
+        self._find = router.find
+        self._known: dict[bytes, Fields] = {}
+        """By all that follows the target."""
+
+    def read(self, data: bytes) -> Head:
         """
         Read a whole head, the empty line included.
 
         :raises BadHead: it is none.
         """
+        try:
+            method, target, said = data.split(b" ", 2)
+        except ValueError:
+            raise BadHead from None
+        fields = self._known.get(said)
+        if fields is None:
+            fields = self._read_fields(data, said)
+        text = target.decode("latin-1")
+        # A space is printable, too, but there is none left.
+        if not (method in _METHODS or _is_token(method)) or not (text.isascii() and text.isprintable()):
+            raise BadHead
+        if text[:1] != "/" and not is_target(target):
+            raise BadHead
+        return method, target, fields, self._find(method, text)
+
+    def _read_fields(self, data: bytes, said: bytes) -> Fields:
         line = _line(data)
         if line is None:
             raise BadHead
-        self.method, self.target, self.version = line.groups()
-        self.length: int | None = 0
-        self.expects = False
+        fields = _Collector(line.group(1)).read(said)
+        if len(said) <= _KEPT_BYTES:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[said] = fields
+        return fields
+
+
+class _Collector:
+    """Listens to llhttp."""
+
+    def __init__(self, version: bytes) -> None:
+        self._version = version
+        self._length: int | None = 0
+        self._expects = False
         self._hosts = self._codings = 0
-        self._tokens: bytes = b""
-        parser = self._parser
-        if parser is None:
-            parser = HttpRequestParser(self)
-        if self.method not in _PLAIN:
-            data = b"GET" + data[len(self.method) :]
-        self._parser = None
+        self._tokens = b""
+
+    def read(self, said: bytes) -> Fields:
+        """:param said: a head from its version on."""
         try:
-            parser.feed_data(data)
+            # llhttp knows but a few methods, and has ideas of its own about some; for what matters here all are one.
+            HttpRequestParser(self).feed_data(b"GET / " + said)
         except HttpParserUpgrade:
             pass
         except HttpParserError as error:
             raise BadHead from error
-        else:
-            # A body does not go through llhttp, which would wait for it.
-            if self.length == 0 and not self._codings and not self._tokens:
-                self._parser = parser
-        if self._codings:
-            self.length = None
-        if self._hosts != 1 and (self._hosts or self.version == b"1"):
+        if self._hosts != 1 and (self._hosts or self._version == b"1"):
             raise BadHead
-        if self.target[0] != 0x2F and not is_target(self.target):
-            raise BadHead
+        return Fields(self._version, None if self._codings else self._length, self._expects, self._keep_alive())
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by llhttp with each header."""
@@ -114,42 +146,37 @@ class Head:
 
     def _note_host(self, value: bytes) -> None:
         self._hosts += 1
-        if value != self._host:
-            if not is_host(value.strip(_SPACE)):
-                raise BadHead
-            self._host = value
+        if not is_host(value.strip(_SPACE)):
+            raise BadHead
 
     def _note_length(self, value: bytes) -> None:
         digits = value.strip(_SPACE)
         if not digits.isdigit():
             raise BadHead
-        self.length = int(digits)
+        self._length = int(digits)
 
     def _note_coding(self, value: bytes) -> None:
         self._codings += 1
-        if self._codings > 1 or value.strip(_SPACE).lower() != b"chunked" or self.version == b"0":
+        if self._codings > 1 or value.strip(_SPACE).lower() != b"chunked" or self._version == b"0":
             raise BadHead
 
     def _note_connection(self, value: bytes) -> None:
         self._tokens += b"," + value.lower()
 
     def _note_expectation(self, value: bytes) -> None:
-        self.expects = value.strip(_SPACE).lower() == b"100-continue" and self.version == b"1"
+        self._expects = value.strip(_SPACE).lower() == b"100-continue" and self._version == b"1"
 
-    def keep_alive(self) -> bool:
-        """Whether the client will go on with this connection (RFC 9112, 9.3)."""
-        if not self._tokens:
-            return self.version == b"1"
+    def _keep_alive(self) -> bool:
         tokens = {token.strip() for token in self._tokens.split(b",")}
-        return b"close" not in tokens and (self.version == b"1" or b"keep-alive" in tokens)
+        return b"close" not in tokens and (self._version == b"1" or b"keep-alive" in tokens)
 
 
 _NOTED = {
-    b"host": Head._note_host,
-    b"content-length": Head._note_length,
-    b"transfer-encoding": Head._note_coding,
-    b"connection": Head._note_connection,
-    b"expect": Head._note_expectation,
+    b"host": _Collector._note_host,
+    b"content-length": _Collector._note_length,
+    b"transfer-encoding": _Collector._note_coding,
+    b"connection": _Collector._note_connection,
+    b"expect": _Collector._note_expectation,
 }
 
 

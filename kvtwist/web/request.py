@@ -41,10 +41,9 @@ class FrontRequest:
 
     def __init__(self, connection: FrontConnection, head: Head) -> None:
         self._connection = connection
-        self.method = head.method
-        self.uri = head.target
-        self.version = head.version
-        self.keep_alive = head.keep_alive()
+        self.method, self.uri, fields, (self.route, self.key) = head
+        self.version = fields.version
+        self.keep_alive = fields.keep_alive
 
     # --- its body, for handlers -----------------------------------------------------------------------------------
 
@@ -113,22 +112,22 @@ class FrontRequest:
             if self.version == b"0":
                 self.keep_alive = False
         framing = b"Transfer-Encoding: chunked\r\n" if self.chunked else b""
-        self._connection.send_head(self, 200, headers, framing)
+        self._connection.send_head(self, 200, headers, framing, self._connection.seconds())
 
     # --- what the dispatcher does ---------------------------------------------------------------------------------
 
-    def reply(self, response: Response) -> None:
+    def reply(self, response: Response, now: float) -> None:
         """See `Request.reply`."""
         self.started = True
-        code = response.code
+        code = self.status = response.code
         body = response.body or b""  # Klein's default is text
-        self.status = code
         framing = b"" if code in _NO_BODY else b"Content-Length: %d\r\n" % len(body)
-        if self.method == b"HEAD" or code in _NO_BODY:
+        if self.method == b"HEAD" or not framing:
             body = b""
         self.sent = len(body)
-        self._connection.send_head(self, code, response.headers, framing, body)
-        self._connection.answered(self)
+        connection = self._connection
+        connection.send_head(self, code, response.headers, framing, now, body)
+        connection.answered(self)
 
     def finish(self) -> None:
         """See `Request.finish`."""

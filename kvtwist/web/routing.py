@@ -45,7 +45,8 @@ class Route:
 
 
 _SAMPLE = "a-key-that-is-no-route"
-_Found = tuple[Route, str | None]
+Found = tuple[Route, str | None]
+"""The route of a request, and the key in its path, where that is of the usual shape."""
 
 
 class Router:
@@ -54,31 +55,29 @@ class Router:
     def __init__(self, profiles: Sequence[IProfile]) -> None:
         self.profiles = profiles
         self._adapters = [(profile, _adapter(profile.app)) for profile in profiles]
-        self._fixed: dict[bytes, dict[bytes, Route]] = {}
+        self._fixed: dict[str, dict[bytes, Route]] = {}
         """By path and method."""
-        self._keyed: dict[bytes, dict[bytes, Route]] = {}
+        self._keyed: dict[str, dict[bytes, Route]] = {}
         """By what is before the last slash of a path, and method."""
         for profile in profiles:
             for rule in profile.app.url_map.iter_rules():
                 self._keep(rule)
 
-    def find(self, method: bytes, target: bytes) -> _Found:
-        """The route of a request, and the key in its path, where it is one of the usual shape."""
-        path = target
-        if b"?" in path:
-            path = path.partition(b"?")[0]
+    def find(self, method: bytes, target: str) -> Found:
+        """See `Found`."""
+        path = target.partition("?")[0] if "?" in target else target
         routes = self._fixed.get(path)
         if routes is not None:
             route = routes.get(method)
             if route is not None:
                 return route, None
         else:
-            start, _, key = path.rpartition(b"/")
+            start, _, key = path.rpartition("/")
             routes = self._keyed.get(start)
             if routes is not None and key:
                 route = routes.get(method)
                 if route is not None:
-                    return route, key.decode("latin-1")
+                    return route, key
         return self.route(method.decode("latin-1"), path_of(target)), None
 
     def route(self, method: str, path: str) -> Route:
@@ -100,10 +99,6 @@ class Router:
             return Route(profile, rule.rule, rule.endpoint, dict(arguments), handler=handler)
         return Route(profile, error=NotFound())
 
-    def max_body(self, target: bytes) -> int:
-        """The largest body that whoever answers a request target takes."""
-        return self.find(b"GET", target)[0].profile.max_body
-
     def _keep(self, rule: Any) -> None:
         """Keep what werkzeug says of paths of a rule's shape, where that is a usual one."""
         start, _, last = rule.rule.rpartition("/")
@@ -114,7 +109,7 @@ class Router:
             return
         kept = self._keyed if is_keyed else self._fixed
         path = f"{start}/{_SAMPLE}" if is_keyed else rule.rule
-        routes = kept.setdefault((start if is_keyed else path).encode(), {})
+        routes = kept.setdefault(start if is_keyed else path, {})
         for method in rule.methods or ():
             route = self.route(method, path)
             if route.error is None and len(route.arguments) == is_keyed and _takes_key_third(route, is_keyed):
@@ -131,9 +126,9 @@ def _adapter(app: Klein) -> Any:
     return app.url_map.bind("kvtwist")
 
 
-def path_of(target: bytes) -> str:
+def path_of(target: str) -> str:
     """The path of a request target, which may be absolute (RFC 9112, 3.2.2), without the query."""
-    text = target.partition(b"?")[0].decode("latin-1")
+    text = target.partition("?")[0]
     if text.startswith("/") or "://" not in text:
         return text
     _, _, rest = text.partition("://")

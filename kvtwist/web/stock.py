@@ -121,7 +121,7 @@ class StoreRequest(Request):
         """Of the response."""
         return self.code
 
-    def reply(self, response: Response) -> None:
+    def reply(self, response: Response, now: float) -> None:
         """See `Request.reply`."""
         self.setResponseCode(response.code)
         for name, value in response.headers.items():
@@ -191,7 +191,7 @@ class _Root(Resource):
 
     def render(self, request: Any) -> int:
         request.setHeader(b"Server", SERVER)
-        self._dispatcher.begin(request)
+        self._dispatcher.begin(request, request.route, request.key)
         return NOT_DONE_YET
 
 
@@ -264,7 +264,8 @@ class StoreChannel(HTTPChannel):
             self._respondToBadRequestAndDisconnect()
             return
         request.in_flight = self.site.in_flight
-        request.max_body = self.site.dispatcher.router.max_body(self._path)
+        request.route, request.key = self.site.dispatcher.router.find(self._command, self._path.decode("latin-1"))
+        request.max_body = request.route.profile.max_body
         if self._transferDecoder is not None and self.length is None:
             self._transferDecoder = _Chunks(self)
         super().allHeadersReceived()

@@ -98,12 +98,6 @@ DIFFERENCES: Final = (
         "RFC 9110, 5.5 calls them invalid in values, and RFC 3986 in targets; twisted.web lets all pass but NUL, CR and LF",
     ),
     Difference(
-        "a malformed authority",
-        re.compile(rb"[!-~]+ [^/ ]+://").search,
-        own_refuses,
-        "llhttp reads all of an absolute target; twisted.web does not look at its host",
-    ),
-    Difference(
         "lengths of more than 64 bits",
         re.compile(rb"(?i)content-length[ \t]*:[ \t]*[0-9]{20,}").search,
         own_refuses,

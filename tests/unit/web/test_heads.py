@@ -2,47 +2,87 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from kvtwist.web.heads import BadHead, Head, fault_in
+from kvtwist.interfaces import IStore
+from kvtwist.profiles import PROFILES, Settings
+from kvtwist.web.heads import BadHead, Fields, Head, HeadReader, fault_in
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.routing import Router
 
 LIMITS = WebLimits(head=1000, target=100)
+ROUTER = Router([PROFILES["lsfr"](cast(IStore, None), Settings())])
 
 
-def read(*lines: str) -> Head:
-    head = Head()
-    head.read("\r\n".join([*lines, "", ""]).encode("latin-1"))
-    return head
+def read(*lines: str, reader: HeadReader | None = None) -> Head:
+    return (reader or HeadReader(ROUTER)).read("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
 
 class HeadTests(SynchronousTestCase):
     def test_what_is_read(self) -> None:
-        head = read("PUT /a?b HTTP/1.1", "Host: a", "Content-Length: 5", "EXPECT: 100-Continue")
-        self.assertEqual((head.method, head.target, head.version), (b"PUT", b"/a?b", b"1"))
-        self.assertEqual((head.length, head.expects, head.keep_alive()), (5, True, True))
-        head = read("GET / HTTP/1.0")
-        self.assertEqual((head.version, head.length, head.expects, head.keep_alive()), (b"0", 0, False, False))
-        self.assertIsNone(read("GET / HTTP/1.1", "Host:", "Transfer-Encoding: Chunked").length)
+        method, target, fields, (route, key) = read(
+            "PUT /kv/a?b HTTP/1.1", "Host: a", "Content-Length: 5", "EXPECT: 100-Continue"
+        )
+        self.assertEqual((method, target, fields), (b"PUT", b"/kv/a?b", Fields(b"1", 5, expects=True, keep_alive=True)))
+        self.assertEqual((route.rule, key), ("/kv/<key>", "a"))
+        fields = read("GET / HTTP/1.0")[2]
+        self.assertEqual(fields, Fields(b"0", 0, expects=False, keep_alive=False))
+        self.assertIsNone(read("GET / HTTP/1.1", "Host:", "Transfer-Encoding: Chunked")[2].length)
 
     def test_nothing_stays_from_one_to_the_next(self) -> None:
-        head = Head()
+        reader = HeadReader(ROUTER)
         for _ in range(3):
-            head.read(
-                b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\nExpect: 100-continue\r\n\r\n"
-            )
-            self.assertEqual((head.length, head.expects, head.keep_alive()), (5, True, False))
-            head.read(b"GET / HTTP/1.1\r\nHost: b\r\n\r\n")
-            self.assertEqual((head.length, head.expects, head.keep_alive()), (0, False, True))
-            head.read(b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-            self.assertIsNone(head.length)
-            self.assertRaises(BadHead, head.read, b"GET / HTTP/1.1\r\nHost: b\r\nX : a\r\n\r\n")
-            head.read(b"OPTIONS * HTTP/1.1\r\nHost: b\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n")
-            self.assertEqual((head.method, head.target, head.length), (b"OPTIONS", b"*", 0))
+            for lines, fields in (
+                (("Host: a", "Content-Length: 5", "Connection: close", "Expect: 100-continue"), (5, True, False)),
+                (("Host: b",), (0, False, True)),
+                (("Host: a", "Transfer-Encoding: chunked"), (None, False, True)),
+                (("Host: b", "Upgrade: h2c", "Connection: Upgrade"), (0, False, True)),
+            ):
+                found = read("PUT /kv/a HTTP/1.1", *lines, reader=reader)[2]
+                self.assertEqual((found.length, found.expects, found.keep_alive), fields)
+                self.assertRaises(BadHead, read, "PUT /kv/a HTTP/1.1", *lines, "X : a", reader=reader)
+
+    def test_headers_that_were_seen_before_excuse_no_request_line(self) -> None:
+        reader = HeadReader(ROUTER)
+        for version, host in (("1.1", "Host: a"), ("1.1", "Host:a"), ("1.0", "X:y")):
+            read(f"GET /kv/a HTTP/{version}", host, reader=reader)
+            for line in (
+                "",
+                "GET",
+                "GET ",
+                "/kv/a ",
+                "GET  ",
+                " GET /kv/a ",
+                "GET  /kv/a ",
+                "GET /kv/a  ",
+                "GET /k v/a ",
+                "G(T /kv/a ",
+                "GET kv/a ",
+                "GET /kv/\x7f ",
+                "GET /kv/\x01 ",
+                "GET /kv/\xe9 ",
+                "GET /kv/\ta ",
+                "GET\t/kv/a ",
+                "GET http:// ",
+                "GET http://a@b/ ",
+                "GET http://[/ ",
+            ):
+                self.assertRaises(BadHead, read, f"{line}HTTP/{version}", host, reader=reader)
+
+    def test_only_so_many_headers_are_remembered_and_none_that_are_long(self) -> None:
+        reader = HeadReader(ROUTER)
+        for index in range(3000):
+            read("GET /kv/a HTTP/1.1", "Host: a", f"X: {index}", reader=reader)
+        self.assertLessEqual(len(reader._known), 1024)
+        before = len(reader._known)
+        read("GET /kv/a HTTP/1.1", "Host: a", "X: " + "x" * 2000, reader=reader)
+        self.assertEqual(len(reader._known), before)
 
     def test_any_token_is_a_method(self) -> None:
         for method in ("GET", "get", "M-SEARCH", "CONNECT", "PRI", "X!#$%&'*+-.^_`|~9", "A" * 500):
-            self.assertEqual(read(f"{method} /a HTTP/1.1", "Host: a").method, method.encode())
+            self.assertEqual(read(f"{method} /a HTTP/1.1", "Host: a")[0], method.encode())
 
     def test_what_is_none(self) -> None:
         for lines in (

@@ -18,27 +18,27 @@ def router(*names: str) -> Router:
 class PathTests(SynchronousTestCase):
     def test_the_path_of_a_target(self) -> None:
         cases = (
-            (b"/", "/"),
-            (b"/a/b", "/a/b"),
-            (b"/a?b", "/a"),
-            (b"/a?b?c", "/a"),
-            (b"/a?b=/c", "/a"),
-            (b"/?", "/"),
-            (b"/a%2Fb%3Fc", "/a%2Fb%3Fc"),
-            (b"//a", "//a"),
-            (b"/a//", "/a//"),
-            (b"/a://b", "/a://b"),
-            (b"/caf\xc3\xa9", "/caf\xc3\xa9"),
-            (b"http://host/a", "/a"),
-            (b"http://host:80/a//b?c", "/a//b"),
-            (b"HTTPS://host/", "/"),
-            (b"http://host", "/"),
-            (b"http://host?a", "/"),
-            (b"http://host//a", "//a"),
-            (b"http://u:p@[::1]:80/a", "/a"),
-            (b"*", "*"),
-            (b"a", "a"),
-            (b"", ""),
+            ("/", "/"),
+            ("/a/b", "/a/b"),
+            ("/a?b", "/a"),
+            ("/a?b?c", "/a"),
+            ("/a?b=/c", "/a"),
+            ("/?", "/"),
+            ("/a%2Fb%3Fc", "/a%2Fb%3Fc"),
+            ("//a", "//a"),
+            ("/a//", "/a//"),
+            ("/a://b", "/a://b"),
+            ("/caf\xc3\xa9", "/caf\xc3\xa9"),
+            ("http://host/a", "/a"),
+            ("http://host:80/a//b?c", "/a//b"),
+            ("HTTPS://host/", "/"),
+            ("http://host", "/"),
+            ("http://host?a", "/"),
+            ("http://host//a", "//a"),
+            ("http://u:p@[::1]:80/a", "/a"),
+            ("*", "*"),
+            ("a", "a"),
+            ("", ""),
         )
         for target, path in cases:
             self.assertEqual(path_of(target), path, target)
@@ -154,10 +154,3 @@ class RouterTests(SynchronousTestCase):
         for names in (("lsfr", "transactional"), ("transactional", "lsfr"), ("keys",), ("keys", "clstr", "history")):
             for path in ("/a/b/c", "//", "*", "//kv/a"):
                 self.assertEqual(router(*names).route("GET", path).profile.name, names[-1])
-
-    def test_the_largest_body_is_that_of_who_answers(self) -> None:
-        both = router("history", "keys")
-        self.assertEqual(both.max_body(b"/keys/a"), both.profiles[1].max_body)
-        self.assertEqual(both.max_body(b"/a"), both.profiles[0].max_body)
-        self.assertEqual(both.max_body(b"/no/such/path"), both.profiles[1].max_body)
-        self.assertEqual(router("transactional").max_body(b"/set"), router("transactional").profiles[0].max_body)

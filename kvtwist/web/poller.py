@@ -1,0 +1,188 @@
+"""
+A reactor within the reactor, for the sockets of connections alone.
+
+Twisted's reactor looks up a log context for every event and calls what it is for through five functions, which takes as
+long as reading and answering a short request. So it watches but one descriptor, an epoll of our own that watches the
+connections, and their events are gone through in one loop: a *turn*. Connections remain Twisted's own, and so does all
+that they do; they are given another `IReactorFDSet` to do it with.
+
+At the end of a turn everything that was answered in it is sent. The first answer wakes its client, and the others find
+it awake: waking is most of what sending takes.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableDescriptor,
+    IReactorFDSet,
+    IReadDescriptor,
+    IWriteDescriptor,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+log = Logger(namespace="kvtwist.web")
+
+_IN = 0x001
+_OUT = 0x004
+_MOST = 32
+"""Events of a turn. More of them, and those who asked first wait for long; fewer, and more is spent on turns."""
+
+
+def can_poll(reactor: object) -> bool:
+    """Whether there can be one within that reactor, on this platform."""
+    return hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
+
+
+@implementer(IReactorFDSet, IReadDescriptor)
+class Poller:
+    """
+    :param reactor: the one that it is within.
+    :param turn_ended: called at the end of every turn.
+    :ivar turning: whether a turn is under way.
+    """
+
+    connected = True
+    disconnected = False
+
+    def __init__(self, reactor: Any, turn_ended: Callable[[], None]) -> None:
+        self.turning = False
+        self._reactor = reactor
+        self._turn_ended = turn_ended
+        self._epoll: select.epoll | None = None
+        self._watched: dict[int, tuple[Any, int]] = {}
+        """What is watched, and for which events, by file descriptor."""
+
+    def adopt(self, transport: Any) -> None:
+        """Watch a connection in the reactor's place. Whatever it asks of its reactor it asks of this one now."""
+        transport.stopReading()
+        transport.reactor = self
+        transport.startReading()
+
+    def close(self) -> None:
+        """Watch nothing any more; what is adopted later opens it again."""
+        if self._epoll is not None:
+            self._reactor.removeReader(self)
+            self._epoll.close()
+            self._epoll = None
+            self._watched.clear()
+
+    # --- what a connection asks of its reactor --------------------------------------------------------------------
+
+    def addReader(self, reader: IReadDescriptor) -> None:
+        """See `IReactorFDSet`."""
+        self._watch(reader, _IN, 0)
+
+    def addWriter(self, writer: IWriteDescriptor) -> None:
+        """See `IReactorFDSet`."""
+        self._watch(writer, _OUT, 0)
+
+    def removeReader(self, reader: IReadDescriptor) -> None:
+        """See `IReactorFDSet`."""
+        self._watch(reader, 0, _IN)
+
+    def removeWriter(self, writer: IWriteDescriptor) -> None:
+        """See `IReactorFDSet`."""
+        self._watch(writer, 0, _OUT)
+
+    def removeAll(self) -> list[IReadDescriptor | IWriteDescriptor]:
+        """See `IReactorFDSet`."""
+        watched = [descriptor for descriptor, _ in self._watched.values()]
+        for descriptor in watched:
+            self._watch(descriptor, 0, _IN | _OUT)
+        return [*watched]
+
+    def getReaders(self) -> list[IReadDescriptor]:
+        """See `IReactorFDSet`."""
+        return [descriptor for descriptor, events in self._watched.values() if events & _IN]
+
+    def getWriters(self) -> list[IWriteDescriptor]:
+        """See `IReactorFDSet`."""
+        return [descriptor for descriptor, events in self._watched.values() if events & _OUT]
+
+    def callLater(self, delay: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> IDelayedCall:
+        """See `IReactorTime`: connections that are aborted end a moment later."""
+        later: IDelayedCall = self._reactor.callLater(delay, function, *args, **kwargs)
+        return later
+
+    def _watch(self, descriptor: Any, add: int, remove: int) -> None:
+        fd = descriptor.fileno()
+        _, before = self._watched.get(fd, (None, 0))
+        events = (before | add) & ~remove
+        if events == before:
+            return
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._reactor.addReader(self)
+        if not events:
+            del self._watched[fd]
+            self._epoll.unregister(fd)
+            return
+        if before:
+            self._epoll.modify(fd, events)
+        else:
+            self._epoll.register(fd, events)
+        self._watched[fd] = descriptor, events
+
+    # --- what the reactor asks of it ------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """See `IFileDescriptor`."""
+        return -1 if self._epoll is None else self._epoll.fileno()
+
+    def logPrefix(self) -> str:
+        """See `ILoggingContext`."""
+        return "connections"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Called by the reactor at its end."""
+        for descriptor in self.removeAll():
+            descriptor.connectionLost(reason)
+
+    def doRead(self) -> None:
+        """One turn: called by the reactor when there are events."""
+        assert self._epoll is not None
+        watched = self._watched
+        self.turning = True
+        for fd, event in self._epoll.poll(0, _MOST):
+            found = watched.get(fd)
+            if found is not None:  # it may have gone in this turn
+                descriptor, awaited = found
+                try:
+                    why = descriptor.doRead() if event == _IN else _served(descriptor, event, awaited)
+                except Exception as error:
+                    log.failure("a connection has failed")
+                    why = error
+                if why is not None:
+                    self._lose(descriptor, why, bool(awaited & _IN and event != _OUT))
+        self.turning = False
+        self._turn_ended()
+
+    def _lose(self, descriptor: Any, why: Exception, reading: bool) -> None:
+        """End a connection, as Twisted's reactors do: one whose client has finished sending may still be sent to."""
+        self.removeReader(descriptor)
+        reason = Failure(why)
+        if reading and isinstance(why, ConnectionDone) and IHalfCloseableDescriptor.providedBy(descriptor):
+            descriptor.readConnectionLost(reason)
+        else:
+            self.removeWriter(descriptor)
+            descriptor.connectionLost(reason)
+
+
+def _served(descriptor: Any, event: int, awaited: int) -> Exception | None:
+    """Let a descriptor do what there is to do; returns why it is lost, if it is."""
+    why: Exception | None = None
+    if event & _IN:
+        why = descriptor.doRead()
+    elif event & ~_OUT:  # it is closed, and all that came before that has been read
+        return ConnectionDone() if awaited & _IN else ConnectionLost()
+    if why is None and event & _OUT and descriptor.fileno() != -1:
+        why = descriptor.doWrite()
+    return why

@@ -1,0 +1,219 @@
+"""What is watched for connections, and what becomes of them when they have something, or nothing any more."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableDescriptor
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from kvtwist.web.poller import Poller
+
+
+class FakeReactor(Clock):
+    """What a poller needs of one, and what it has told it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[Any] = []
+
+    def addReader(self, reader: Any) -> None:
+        self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        self.readers.remove(reader)
+
+
+class Descriptor:
+    """One end of a pair of sockets, which does what a test tells it to."""
+
+    reactor: Any = None
+
+    def __init__(self, case: SynchronousTestCase) -> None:
+        self.socket, self.peer = socket.socketpair()
+        self.socket.setblocking(False)
+        self.fileno = self.socket.fileno
+        self.happened: list[str] = []
+        self.outcome: Exception | None = None
+        case.addCleanup(self.socket.close)
+        case.addCleanup(self.peer.close)
+
+    def doRead(self) -> Exception | None:
+        self.happened.append(f"read {self.socket.recv(100).decode()}")
+        return self.outcome
+
+    def doWrite(self) -> Exception | None:
+        self.happened.append("write")
+        self.reactor.removeWriter(self)
+        return self.outcome
+
+    def startReading(self) -> None:
+        self.reactor.addReader(self)
+
+    def stopReading(self) -> None:
+        self.reactor.removeReader(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.happened.append(f"lost: {reason.type.__name__}")
+        self.socket.close()
+
+
+@implementer(IHalfCloseableDescriptor)
+class HalfCloseable(Descriptor):
+    def readConnectionLost(self, reason: Failure) -> None:
+        self.happened.append("nothing more to read")
+
+    def writeConnectionLost(self) -> None: ...
+
+
+class PollerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.reactor = FakeReactor()
+        self.turns = 0
+        self.poller = Poller(self.reactor, self.turn_ended)
+        self.addCleanup(self.poller.close)
+
+    def turn_ended(self) -> None:
+        self.assertFalse(self.poller.turning)
+        self.turns += 1
+
+    def adopted(self, kind: type[Descriptor] = Descriptor) -> Descriptor:
+        descriptor = kind(self)
+        descriptor.reactor = self.reactor
+        self.reactor.addReader(descriptor)
+        self.poller.adopt(descriptor)
+        return descriptor
+
+    def test_the_reactor_watches_the_poller_and_the_poller_the_connections(self) -> None:
+        first, second = self.adopted(), self.adopted()
+        self.assertEqual(self.reactor.readers, [self.poller])
+        self.assertCountEqual(self.poller.getReaders(), [first, second])
+        self.assertGreater(self.poller.fileno(), 0)
+        first.peer.send(b"1")
+        second.peer.send(b"2")
+        self.poller.doRead()
+        self.assertEqual((first.happened, second.happened, self.turns), (["read 1"], ["read 2"], 1))
+        self.poller.close()
+        self.assertEqual((self.reactor.readers, self.poller.getReaders(), self.poller.fileno()), ([], [], -1))
+
+    def test_it_can_be_closed_and_used_again(self) -> None:
+        self.adopted()
+        self.poller.close()
+        self.poller.close()
+        again = self.adopted()
+        again.peer.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(again.happened, ["read 1"])
+
+    def test_who_does_not_want_to_read_is_not_asked_to(self) -> None:
+        descriptor = self.adopted()
+        descriptor.peer.send(b"1")
+        self.poller.removeReader(descriptor)
+        self.poller.removeReader(descriptor)
+        self.poller.doRead()
+        self.assertEqual((descriptor.happened, self.poller.getReaders()), ([], []))
+        self.poller.addReader(descriptor)
+        self.poller.addReader(descriptor)
+        self.poller.doRead()
+        self.assertEqual(descriptor.happened, ["read 1"])
+
+    def test_writing(self) -> None:
+        descriptor = self.adopted()
+        self.poller.addWriter(descriptor)
+        self.assertEqual((self.poller.getReaders(), self.poller.getWriters()), ([descriptor], [descriptor]))
+        descriptor.peer.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(descriptor.happened, ["read 1", "write"])
+        self.assertEqual((self.poller.getReaders(), self.poller.getWriters()), ([descriptor], []))
+        self.poller.removeReader(descriptor)
+        self.poller.addWriter(descriptor)
+        self.poller.doRead()
+        self.assertEqual(descriptor.happened, ["read 1", "write", "write"])
+
+    def test_what_is_lost_by_reading_or_writing(self) -> None:
+        for wants_to_write in (False, True):
+            for outcome, lost in ((ConnectionDone(), "ConnectionDone"), (ConnectionLost(), "ConnectionLost")):
+                descriptor = self.adopted()
+                descriptor.outcome = outcome
+                if wants_to_write:
+                    self.poller.addWriter(descriptor)
+                descriptor.peer.send(b"1")
+                self.poller.doRead()
+                self.assertEqual(descriptor.happened, ["read 1", f"lost: {lost}"])
+                self.assertEqual((self.poller.getReaders(), self.poller.getWriters()), ([], []))
+
+    def test_who_has_finished_sending_may_still_be_sent_to(self) -> None:
+        descriptor = self.adopted(HalfCloseable)
+        self.poller.addWriter(descriptor)
+        descriptor.outcome = ConnectionDone()
+        descriptor.peer.shutdown(socket.SHUT_WR)
+        self.poller.doRead()
+        self.assertEqual(descriptor.happened, ["read ", "nothing more to read"])
+        self.assertEqual((self.poller.getReaders(), self.poller.getWriters()), ([], [descriptor]))
+        descriptor.outcome = ConnectionLost()
+        self.poller.doRead()
+        self.assertEqual(descriptor.happened[2:], ["write", "lost: ConnectionLost"])
+
+    def test_who_is_only_written_to_and_hangs_up_is_lost(self) -> None:
+        descriptor = self.adopted(HalfCloseable)
+        self.poller.removeReader(descriptor)
+        self.poller.addWriter(descriptor)
+        descriptor.outcome = ConnectionLost()
+        descriptor.peer.close()
+        self.poller.doRead()
+        self.assertEqual(descriptor.happened[-1], "lost: ConnectionLost")
+        self.assertEqual(self.poller.getWriters(), [])
+
+    def test_a_fault_ends_one_connection_and_is_logged(self) -> None:
+        bad, good = self.adopted(), self.adopted()
+
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        self.patch(bad, "doRead", fail)
+        for descriptor in (bad, good):
+            descriptor.peer.send(b"1")
+        self.poller.doRead()
+        self.assertEqual((bad.happened, good.happened), (["lost: ZeroDivisionError"], ["read 1"]))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.turns, 1)
+
+    def test_who_is_lost_in_a_turn_hears_nothing_more_in_it(self) -> None:
+        descriptors = [self.adopted() for _ in range(3)]
+
+        def lose_all() -> None:
+            for descriptor in descriptors:
+                self.poller.removeReader(descriptor)
+
+        for descriptor in descriptors:
+            self.patch(descriptor, "doRead", lambda read=descriptor.doRead: (read(), lose_all())[0])
+            descriptor.peer.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(sum(len(descriptor.happened) for descriptor in descriptors), 1)
+
+    def test_a_turn_has_an_end(self) -> None:
+        descriptors = [self.adopted() for _ in range(100)]
+        for descriptor in descriptors:
+            descriptor.peer.send(b"1")
+        self.poller.doRead()
+        self.assertLess(sum(len(descriptor.happened) for descriptor in descriptors), 100)
+        while not all(descriptor.happened for descriptor in descriptors):
+            self.poller.doRead()
+        self.assertTrue(all(descriptor.happened == ["read 1"] for descriptor in descriptors))
+
+    def test_the_end_of_the_reactor_is_that_of_all_connections(self) -> None:
+        first, second = self.adopted(), self.adopted(HalfCloseable)
+        self.poller.addWriter(second)
+        self.poller.connectionLost(Failure(ConnectionLost()))
+        self.assertEqual((first.happened, second.happened), (["lost: ConnectionLost"], ["lost: ConnectionLost"]))
+
+    def test_time_is_the_reactors(self) -> None:
+        called: list[int] = []
+        self.poller.callLater(3, called.append, 1)
+        self.reactor.advance(3)
+        self.assertEqual(called, [1])
