@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.interfaces import IAddress, IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -28,7 +28,7 @@ from kvtwist.engine.worker import ThreadWorker
 from kvtwist.ops.access import FORMATS, AccessLog
 from kvtwist.ops.lifecycle import OrderedServices
 from kvtwist.ops.metrics import Metrics
-from kvtwist.ops.system import raise_file_limit
+from kvtwist.ops.system import raise_file_limit, spare_collector
 from kvtwist.profiles import PROFILES, Settings
 from kvtwist.profiles.admin import Admin
 from kvtwist.web import SITES, Dispatcher, FrontSite, HTTPService
@@ -46,7 +46,7 @@ ADMIN_IN_FLIGHT = 2**20
 """What requests to the admin site may take, in bytes: they have no bodies."""
 
 
-class Reactor(IReactorFromThreads, IReactorTime):
+class Reactor(IReactorCore, IReactorFromThreads, IReactorTime):
     """What is asked of the reactor."""
 
 
@@ -227,6 +227,7 @@ def makeService(options: Mapping[str, Any]) -> Server:
 
     reactor = cast(Reactor, any_reactor)
     raise_file_limit()
+    reactor.callWhenRunning(spare_collector)
     timeline = Timeline(reactor.seconds, time.monotonic)
     storage = None
     if options["store"] == "dir":

@@ -12,6 +12,7 @@ may try again, and whoever submits has to see to it that they are alone then.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from attrs import Factory, define
 from twisted.internet.defer import Deferred, succeed
@@ -21,6 +22,7 @@ from kvtwist.engine.journal import JournalWriter, Transaction
 from kvtwist.engine.worker import Worker
 from kvtwist.model import NoRoom, StoreError, StoreUnavailable
 
+T = TypeVar("T")
 Undo = Callable[[], object]
 
 
@@ -32,7 +34,8 @@ class Crowded(NoRoom):
 class _Batch:
     transactions: list[Transaction] = Factory(list)
     undo: list[Undo] = Factory(list)
-    writers: list[Deferred[None]] = Factory(list)
+    writers: list[tuple[Deferred[Any], object]] = Factory(list)
+    """Each with what it is to hear."""
     readers: list[Deferred[int]] = Factory(list)
     weight: int = 0
 
@@ -74,20 +77,24 @@ class GroupCommit:
         self._gathering = _Batch()
         self._flying: _Batch | None = None
 
-    def submit(self, transaction: Transaction, undo: list[Undo]) -> Deferred[None]:
+    def submit(self, transaction: Transaction, undo: list[Undo], outcome: T) -> Deferred[T]:
         """
         Make a transaction durable. Its revision is the one behind `assigned`.
+
+        :param outcome: what the Deferred fires with.
 
         Fails with `StoreError`, after `undo` was called in reverse order: with `Crowded` if it may be tried again,
         alone.
         """
-        done: Deferred[None] = Deferred()
+        done: Deferred[T] = Deferred()
         self.assigned = transaction.revision
         batch = self._gathering
         batch.transactions.append(transaction)
         batch.undo.extend(undo)
-        batch.writers.append(done)
-        weight = sum(len(change.key or b"") + len(change.value or b"") for change in transaction.changes)
+        batch.writers.append((done, outcome))
+        weight = 0
+        for change in transaction.changes:
+            weight += len(change.key or b"") + len(change.value or b"")
         batch.weight += weight
         self.unsynced += weight
         if self._flying is None:
@@ -156,8 +163,8 @@ class GroupCommit:
         self._flying = None
         if self._gathering.transactions:
             self._fly()
-        for writer in batch.writers:
-            writer.callback(None)
+        for writer, outcome in batch.writers:
+            writer.callback(outcome)
         for reader in batch.readers:
             reader.callback(revision)
 
@@ -182,9 +189,9 @@ class GroupCommit:
         if len(flying.writers) > 1:
             told = behind
         # Who tries again does so before those go on who wait for room, which are among the readers.
-        for writer in flying.writers:
+        for writer, _ in flying.writers:
             writer.errback(told(str(error)))  # each its own: an error remembers who it was told
-        for writer in gathering.writers:
+        for writer, _ in gathering.writers:
             writer.errback(behind(str(error)))
         for reader in flying.readers + gathering.readers:
             reader.callback(revision)
@@ -201,11 +208,11 @@ class MemoryCommit:
         self.counters = CommitCounters()
         self.assigned = self.durable = 0
 
-    def submit(self, transaction: Transaction, undo: list[Undo]) -> Deferred[None]:
+    def submit(self, transaction: Transaction, undo: list[Undo], outcome: T) -> Deferred[T]:
         """See `GroupCommit.submit`."""
         self.assigned = self.durable = transaction.revision
         self.counters.transactions += 1
-        return succeed(None)
+        return succeed(outcome)
 
     def settled(self, revision: int) -> Deferred[int]:
         """See `GroupCommit.settled`."""

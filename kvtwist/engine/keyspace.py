@@ -18,6 +18,8 @@ from kvtwist.engine.run import PageLookup, Run, find_in
 from kvtwist.model import Record, Usage
 
 _by_key = itemgetter(0)
+TableChange = tuple[Memtable, bytes, Entry | None, int, int]
+"""A table, a key, its entry before, and by how many records and bytes the table has grown."""
 
 
 class Tables:
@@ -80,9 +82,9 @@ class Tables:
                 previous = key
                 yield key, entry
 
-    def set(self, key: bytes, entry: Entry, old: Entry | None) -> Callable[[], object]:
+    def set(self, key: bytes, entry: Entry, old: Entry | None) -> TableChange:
         """
-        Make an entry the newest of its key; returns what takes that back.
+        Make an entry the newest of its key; returns what `unset` takes back.
 
         :param old: what it takes the place of, for `usage`.
         """
@@ -96,7 +98,14 @@ class Tables:
         active.weight += weight
         # Without a disk there is nothing older that a tombstone would hide, and nobody who waits for it to be durable.
         before = active.set(key, None if type(entry) is Tombstone and not self._on_disk else entry)
-        return partial(self._restore, active, key, before, records, weight)
+        return active, key, before, records, weight
+
+    def unset(self, change: TableChange) -> None:
+        """Take back what `set` has done. The table may have been frozen since."""
+        table, key, before, records, weight = change
+        table.set(key, before)
+        table.records -= records
+        table.weight -= weight
 
     def forget(self, key: bytes) -> None:
         """Give up the active entry of a record that has expired."""
@@ -115,12 +124,6 @@ class Tables:
             sum(run.records for run in self.runs) + sum(table.records for table in tables),
             sum(run.weight for run in self.runs) + sum(table.weight for table in tables),
         )
-
-    @staticmethod
-    def _restore(table: Memtable, key: bytes, entry: Entry | None, records: int, weight: int) -> None:
-        table.set(key, entry)
-        table.records -= records
-        table.weight -= weight
 
 
 class Keyspace:
@@ -157,17 +160,28 @@ class Keyspace:
         return entry
 
     def set(self, key: bytes, entry: Entry, old: Entry | None) -> Callable[[], object]:
-        """See `Tables.set`."""
+        """
+        Make an entry the newest of its key; returns what takes that back.
+
+        :param old: what it takes the place of, for `usage`.
+        """
         self.recent.discard(key)
-        return self.tables.set(key, entry, old)
+        change = self.tables.set(key, entry, old)
+        before, self.changed = self.changed, entry.revision
+        return partial(self._unset, self.tables, change, before)
 
     def clear(self, revision: int) -> Callable[[], object]:
         """Drop everything; returns what takes that back."""
-        undo = partial(self._restore, self.tables, self.cleared)
+        undo = partial(self._unclear, self.tables, self.cleared, self.changed)
         self.tables = Tables(self._on_disk)
-        self.cleared = revision
+        self.cleared = self.changed = revision
         return undo
 
-    def _restore(self, tables: Tables, cleared: int) -> None:
+    def _unset(self, tables: Tables, change: TableChange, changed: int) -> None:
+        tables.unset(change)
+        self.changed = changed
+
+    def _unclear(self, tables: Tables, cleared: int, changed: int) -> None:
         self.tables = tables
         self.cleared = cleared
+        self.changed = changed

@@ -48,7 +48,7 @@ class Memtable:
     def set(self, key: bytes, entry: Entry | None) -> Entry | None:
         """Replace the entry of a key (None: have none for it); returns the one before."""
         entries = self._entries
-        before = entries.get(key)
+        before: Entry | None = entries.get(key)
         if before is not None:
             self.cost -= _cost(key, before)
             if type(before) is Record and before.expires_ms is not None:

@@ -44,9 +44,8 @@ class RecordCache:
 
     def discard(self, key: bytes) -> None:
         """Keep it no longer."""
-        record = self._records.pop(key, None)
-        if record is not None:
-            self._pages.lent -= _cost(key, record)
+        if key in self._records:
+            self._pages.lent -= _cost(key, self._records.pop(key))
 
     def yield_room(self) -> None:
         """Give back what is more than the pages leave."""

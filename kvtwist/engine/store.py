@@ -17,7 +17,7 @@ import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from attrs import Factory, define
 from twisted.internet.defer import Deferred, fail, succeed
@@ -172,7 +172,6 @@ class Store:
             for transaction in storage.replay(recovery):
                 for change in transaction.changes:
                     self._apply(change, transaction.revision, transaction.time_ms, {})
-                    self._keyspaces[change.keyspace].changed = transaction.revision
                 self._timeline.not_before(transaction.time_ms)
                 revision = transaction.revision
             storage.begin(revision)
@@ -276,9 +275,10 @@ class Store:
 
     def _must_wait(self, operations: Sequence[Operation]) -> bool:
         """:raises StoreError: there is no room, and there will be none."""
-        if all(isinstance(operation, Get) for operation in operations):
-            return False
-        return self._serving or self.housekeeping.room(operations) is not None
+        for operation in operations:
+            if type(operation) is not Get:
+                return self._serving or self.housekeeping.room(operations) is not None
+        return False
 
     async def _transact_when_room(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
         return await self._transact_in_turn(self._line, _Place(operations), conditions, operations)
@@ -379,21 +379,17 @@ class Store:
             else:
                 change = _change(operation, revision, now_ms)
                 changes.append(change)
-                space = self._keyspaces[change.keyspace]
-                undo.append(partial(setattr, space, "changed", space.changed))
-                space.changed = revision
                 undo.append(self._apply(change, revision, now_ms, known))
                 results.append(None)
         outcome = Outcome(True, results)
         if not changes:
             return Deferred.fromCoroutine(self._when_settled(outcome, conditions, operations))
-        done = self._commit.submit(Transaction(revision, now_ms, changes), undo)
+        done = self._commit.submit(Transaction(revision, now_ms, changes), undo, outcome)
+        done.addErrback(self._failed, conditions, operations)
         self.housekeeping.changed()
-        return done.addCallbacks(lambda _: outcome, self._failed, errbackArgs=(conditions, operations))
+        return done
 
-    def _failed(
-        self, failure: Failure, conditions: Sequence[Condition], operations: Sequence[Operation]
-    ) -> Failure | Deferred[Outcome]:
+    def _failed(self, failure: Failure, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Any:
         """Try again what there may be room for. Who has been cancelled is not: nobody waits for it any more."""
         if not failure.check(Crowded):
             return failure
@@ -489,10 +485,10 @@ class Store:
             modified_ms = time_ms if change.modified_ms is None else change.modified_ms
             entry = Record(change.value, change.media_type, revision, modified_ms, change.expires_ms)
         at = change.keyspace, change.key
-        # What was not read is not looked for on disk either, just to count it: see `Usage`.
-        old = known[at] if at in known else space.tables.in_memtables(change.key)
         if at in known:
-            known[at] = entry
+            old, known[at] = known[at], entry
+        else:  # what was not read is not looked for on disk either, just to count it: see `Usage`
+            old = space.tables.in_memtables(change.key)
         return space.set(change.key, entry, old)
 
     async def _with_pages(self, look: Callable[[], T], pinned: Pinned) -> T:
@@ -543,19 +539,16 @@ def _fits(operation: Operation) -> bool:
 
 def _change(operation: Put | Append | Delete | Clear, revision: int, now_ms: int) -> Change:
     """What the journal says of an operation: the same, with everything settled that depends on the moment."""
-    if isinstance(operation, Clear):
-        return Change(operation.keyspace, None)
-    if isinstance(operation, Delete):
+    if isinstance(operation, Put):
+        key = operation.key
+        if type(operation) is Restore:
+            expires_ms, modified_ms = operation.expires_ms, operation.modified_ms
+            return Change(operation.keyspace, key, operation.value, operation.media_type, expires_ms, modified_ms)
+    elif isinstance(operation, Delete):
         return Change(operation.keyspace, operation.key)
-    if isinstance(operation, Restore):
-        return Change(
-            operation.keyspace,
-            operation.key,
-            operation.value,
-            operation.media_type,
-            operation.expires_ms,
-            operation.modified_ms,
-        )
-    key = operation.key if isinstance(operation, Put) else operation.prefix + struct.pack(">QQ", now_ms, revision)
+    elif isinstance(operation, Clear):
+        return Change(operation.keyspace, None)
+    else:
+        key = operation.prefix + struct.pack(">QQ", now_ms, revision)
     expires_ms = None if operation.ttl_ms is None else now_ms + operation.ttl_ms
     return Change(operation.keyspace, key, operation.value, operation.media_type, expires_ms)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, Protocol, TypeVar
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
+from twisted.python.failure import Failure
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,23 +30,42 @@ class Worker(Protocol):
 
 
 class ThreadWorker:
-    """A `Worker` with a thread of its own."""
+    """
+    A `Worker` with a thread of its own.
+
+    (`twisted.internet.threads` is made for any number of threads, and takes longer to hand over a job than a small
+    batch of the journal takes to be written.)
+    """
 
     def __init__(self, reactor: IReactorFromThreads, name: str) -> None:
         self._reactor = reactor
-        self._pool = ThreadPool(minthreads=1, maxthreads=1, name=name)
+        self._jobs: SimpleQueue[tuple[Deferred[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name=name, daemon=True)
 
     def run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """See `Worker`."""
-        return deferToThreadPool(self._reactor, self._pool, job, *args, **kwargs)
+        done: Deferred[T] = Deferred()
+        self._jobs.put((done, partial(job, *args, **kwargs)))
+        return done
 
     def start(self) -> None:
         """See `Worker`."""
-        self._pool.start()
+        self._thread.start()
 
     def stop(self) -> None:
         """See `Worker`."""
-        self._pool.stop()
+        self._jobs.put(None)
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        for done, job in iter(self._jobs.get, None):
+            try:
+                result = job()
+            except BaseException:
+                self._reactor.callFromThread(done.errback, Failure())
+            else:
+                self._reactor.callFromThread(done.callback, result)
 
 
 class InlineWorker:

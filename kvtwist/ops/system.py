@@ -1,7 +1,8 @@
-"""What the process asks of the system it runs on."""
+"""What the process asks of what it runs on: the system, and Python."""
 
 from __future__ import annotations
 
+import gc
 import resource
 
 from twisted.logger import Logger
@@ -22,3 +23,14 @@ def raise_file_limit() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and limit < WANTED_FILES:
         log.info("at most {limit} open files, and so somewhat fewer connections (ulimit -n)", limit=limit)
+
+
+def spare_collector() -> None:
+    """
+    Keep all that there is by now out of Python's search for garbage: modules, classes, routes, which stay to the end.
+
+    A search of everything holds all threads for over ten milliseconds, and busy writers cause some each second
+    (docs/benchmarks.md).
+    """
+    gc.collect()
+    gc.freeze()

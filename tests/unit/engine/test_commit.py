@@ -34,7 +34,7 @@ class CommitCase(TestCase):
         revision = self.commit.assigned + 1
         transaction = Transaction(revision, 0, [Change("data", b"%d" % revision, b"v")])
         undo: list[Undo] = [partial(self.undone.append, 10 * revision + number) for number in (0, 1)]
-        done = self.commit.submit(transaction, undo)
+        done = self.commit.submit(transaction, undo, None)
         done.addCallbacks(
             lambda _: self.heard.append(("written", revision)),
             lambda failure: self.heard.append((failure.type.__name__, revision)),
@@ -252,7 +252,7 @@ class FailureTests(CommitCase):
 
     def test_lack_of_room_breaks_nothing(self) -> None:
         self.disk.fail("write", errno.ENOSPC)
-        done = self.commit.submit(Transaction(1, 0, []), [])
+        done = self.commit.submit(Transaction(1, 0, []), [], None)
         self.worker.step()
         self.failureResultOf(done, NoRoom)
         self.assertIsNone(self.commit.broken)
@@ -263,15 +263,15 @@ class FailureTests(CommitCase):
             writer.rotate()
             self.disk.fail(call, number)
             commit = GroupCommit(writer, InlineWorker(), 0, lambda: 0.0)
-            self.failureResultOf(commit.submit(Transaction(1, 0, []), []), StoreUnavailable)
+            self.failureResultOf(commit.submit(Transaction(1, 0, []), [], None), StoreUnavailable)
             self.assertIn("Input/output error" if number == errno.EIO else "No space left", str(commit.broken))
             self.assertEqual(result_of(commit.settled(0)), 0)
-            self.failureResultOf(commit.submit(Transaction(1, 0, []), []), StoreUnavailable)
+            self.failureResultOf(commit.submit(Transaction(1, 0, []), [], None), StoreUnavailable)
             result_of(commit.close())
 
     def test_an_error_that_nobody_thought_of_breaks_it_too(self) -> None:
         self.patch(self.writer, "append", lambda transactions: 1 // 0)
-        done = self.commit.submit(Transaction(1, 0, []), [lambda: self.undone.append(1)])
+        done = self.commit.submit(Transaction(1, 0, []), [lambda: self.undone.append(1)], None)
         self.worker.step()
         self.failureResultOf(done, StoreUnavailable)
         self.assertIsNotNone(self.commit.broken)
@@ -281,7 +281,7 @@ class FailureTests(CommitCase):
 class MemoryCommitTests(TestCase):
     def test_everything_is_settled_at_once(self) -> None:
         commit = MemoryCommit()
-        self.successResultOf(commit.submit(Transaction(1, 0, []), []))
+        self.successResultOf(commit.submit(Transaction(1, 0, []), [], None))
         self.assertEqual((commit.assigned, commit.durable), (1, 1))
         self.assertEqual(self.successResultOf(commit.settled(1)), 1)
         self.assertEqual(commit.counters.transactions, 1)

@@ -298,9 +298,9 @@ class CrowdedTests(FaultCase):
         commit = self.engine.storage.commit
         submit, submitted = commit.submit, list[int]()
 
-        def counted(transaction: Transaction, undo: list[Undo]) -> Deferred[None]:
+        def counted(transaction: Transaction, undo: list[Undo], outcome: Outcome) -> Deferred[Outcome]:
             submitted.append(transaction.revision)
-            return submit(transaction, undo)
+            return submit(transaction, undo, outcome)
 
         self.patch(commit, "submit", counted)
         return submitted

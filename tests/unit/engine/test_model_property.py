@@ -33,6 +33,7 @@ from kvtwist.model import (
     Get,
     NoRoom,
     Operation,
+    Outcome,
     Put,
     Record,
     Slice,
@@ -258,14 +259,14 @@ class InterleavedMachine(Machine):
         commit = self.engine.storage.commit
         submit = commit.submit
 
-        def witnessed(transaction: Transaction, undo: Any) -> Deferred[None]:
+        def witnessed(transaction: Transaction, undo: Any, outcome: Outcome) -> Deferred[Outcome]:
             if commit is not self.engine.storage.commit:
                 return Deferred()  # of a process that has died
             assert transaction.revision == commit.assigned + 1
             del self.states[transaction.revision :]
             self.states.append(applied(self.states[-1], transaction))
             assert len(self.states) == transaction.revision + 1
-            return submit(transaction, undo)
+            return submit(transaction, undo, outcome)
 
         commit.submit = witnessed  # type: ignore[method-assign]
 

@@ -94,12 +94,6 @@ class ThreadWorkerTests(TestCase):
         self.assertEqual(threading.active_count(), self.threads)
 
 
-def end_if_alive(worker: ThreadWorker) -> None:
-    """Leave no thread behind, whatever became of the test: the process would never end."""
-    if worker._pool.started:
-        worker.stop()
-
-
 class ThreadedStoreTests(TestCase):
     """A whole store with real threads and a real disk, busy with everything at once."""
 
@@ -107,7 +101,7 @@ class ThreadedStoreTests(TestCase):
         self.mailbox = Mailbox()
         journal, pages = (ThreadWorker(self.mailbox, name) for name in ("journal", "pages"))  # type: ignore[arg-type]
         for worker in (journal, pages):
-            self.addCleanup(end_if_alive, worker)
+            self.addCleanup(worker.stop)  # whatever becomes of the test: the process would never end
         storage = Storage(str(self.path / "store"), Disk(), journal, pages)
         clock = Clock()
         store = Store(clock, Timeline(clock.seconds, clock.seconds), storage, Limits(pages=2_000))
