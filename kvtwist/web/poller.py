@@ -6,8 +6,9 @@ long as reading and answering a short request. So it watches but one descriptor,
 connections, and their events are gone through in one loop: a *turn*. Connections remain Twisted's own, and so does all
 that they do; they are given another `IReactorFDSet` to do it with.
 
-At the end of a turn everything that was answered in it is sent. The first answer wakes its client, and the others find
-it awake: waking is most of what sending takes.
+A turn has three parts: all that has arrived is read; then it is handed to those it is for, who answer it; at the end,
+all answers are sent. The first one wakes its client, and the others find it awake; and a processor that does the same
+thing many times has at hand what it takes, which it has not when it goes to and fro between the kernel and Python.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ log = Logger(namespace="kvtwist.web")
 
 _IN = 0x001
 _OUT = 0x004
-_MOST = 32
+_MOST = 64
 """Events of a turn. More of them, and those who asked first wait for long; fewer, and more is spent on turns."""
+_READ = 64 * 1024
 
 
 def can_poll(reactor: object) -> bool:
@@ -44,6 +46,8 @@ def can_poll(reactor: object) -> bool:
 @implementer(IReactorFDSet, IReadDescriptor)
 class Poller:
     """
+    Watches transports: Twisted's own, of stream sockets.
+
     :param reactor: the one that it is within.
     :param turn_ended: called at the end of every turn.
     :ivar turning: whether a turn is under way.
@@ -149,21 +153,37 @@ class Poller:
     def doRead(self) -> None:
         """One turn: called by the reactor when there are events."""
         assert self._epoll is not None
-        watched = self._watched
         self.turning = True
+        arrived = []
         for fd, event in self._epoll.poll(0, _MOST):
-            found = watched.get(fd)
+            found = self._watched.get(fd)
             if found is not None:  # it may have gone in this turn
                 descriptor, awaited = found
-                try:
-                    why = descriptor.doRead() if event == _IN else _served(descriptor, event, awaited)
-                except Exception as error:
-                    log.failure("a connection has failed")
-                    why = error
-                if why is not None:
-                    self._lose(descriptor, why, bool(awaited & _IN and event != _OUT))
+                data = _received(descriptor) if event == _IN else None
+                if data:
+                    arrived.append((descriptor, data))
+                else:
+                    self._serve(descriptor, event, awaited)
+        for descriptor, data in arrived:
+            if not descriptor.connected:  # it has been hung up on in this turn
+                continue
+            try:
+                descriptor.protocol.dataReceived(data)
+            except Exception as error:
+                log.failure("a connection has failed")
+                self._lose(descriptor, error, reading=True)
         self.turning = False
         self._turn_ended()
+
+    def _serve(self, descriptor: Any, event: int, awaited: int) -> None:
+        """Let a descriptor do whatever there is to do."""
+        try:
+            why = _served(descriptor, event, awaited)
+        except Exception as error:
+            log.failure("a connection has failed")
+            why = error
+        if why is not None:
+            self._lose(descriptor, why, bool(awaited & _IN and event != _OUT))
 
     def _lose(self, descriptor: Any, why: Exception, reading: bool) -> None:
         """End a connection, as Twisted's reactors do: one whose client has finished sending may still be sent to."""
@@ -174,6 +194,15 @@ class Poller:
         else:
             self.removeWriter(descriptor)
             descriptor.connectionLost(reason)
+
+
+def _received(descriptor: Any) -> bytes | None:
+    """What has arrived, if that is all there is to say."""
+    try:
+        data: bytes = descriptor.socket.recv(_READ)
+    except OSError:  # whatever it is, the descriptor will meet it and knows what to do
+        return None
+    return data
 
 
 def _served(descriptor: Any, event: int, awaited: int) -> Exception | None:
