@@ -37,6 +37,7 @@ SCENARIOS: Final[dict[str, Callable[[Stage], Iterator[Result]]]] = {
     "latency": peers.latency,
     "dialects": alone.dialects,
     "tricks": alone.tricks,
+    "write-tricks": alone.write_tricks,
     "observed": alone.observed,
     "large": alone.large,
     "idle": alone.idle,

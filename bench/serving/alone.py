@@ -16,7 +16,7 @@ from bench.serving.holder import held
 from bench.serving.processes import Server
 from bench.serving.speech import HISTORY, KEYS_DIALECT, LSFR, TRANSACTIONAL, Speech
 from bench.serving.stage import Figures, Measure, Stage
-from bench.serving.variant import TRICKS
+from bench.serving.variant import TRICKS, WRITE_TRICKS
 
 IDLE: Final = 10_000
 FEW_LARGE: Final = 8
@@ -130,11 +130,23 @@ def observed(stage: Stage) -> Iterator[Result]:
 
 
 def tricks(stage: Stage) -> Iterator[Result]:
-    """The front without each of its tricks, and without all of them."""
+    """Reads without each of the tricks that make them fast, and without all of them."""
     starts: dict[str, Callable[[], Server]] = {"kvtwist": stage.kvtwist_reader}
     starts.update({name: partial(stage.warmed, variant=[name]) for name in TRICKS})
     starts["all"] = partial(stage.warmed, variant=list(TRICKS))
     yield from _hot(stage, "tricks", starts)
+
+
+def write_tricks(stage: Stage) -> Iterator[Result]:
+    """Durable writes without each of the tricks that make them fast, or even."""
+    variants: dict[str, list[str]] = {"kvtwist": [], **{name: [name] for name in WRITE_TRICKS}}
+    starts: dict[str, Callable[[], Server]] = {
+        name: partial(lambda variant: kvtwist(stage.fresh(), (), variant), variant)
+        for name, variant in variants.items()
+    }
+    with stage.servers(starts) as servers:
+        measures = {name: _of(server, partial(stage.writes, speech=LSFR)) for name, server in servers.items()}
+        yield from stage.interleaved("write-tricks", measures)
 
 
 def _hot(stage: Stage, scenario: str, starts: Mapping[str, Callable[[], Server]]) -> Iterator[Result]:

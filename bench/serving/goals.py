@@ -77,6 +77,16 @@ def _cost(text: str, name: str, base: str) -> Goal:
     )
 
 
+def _late(text: str, scenario: str, base: str) -> Goal:
+    """How many times as long the slowest in a hundred take as with another."""
+    return Goal(
+        text,
+        1.0,
+        lambda results: _median(ratio(results, scenario, "kvtwist", base, "p99")),
+        at_least=False,
+    )
+
+
 def _figure(scenario: str, name: str, which: str, unit: float) -> Reached:
     def reached(results: Results) -> float | None:
         found = figure(results, scenario, name, which)
@@ -104,6 +114,12 @@ GOALS: Final = (
     ),
     _beside("durable PUT, beside webdis + redis", 1.1, "put-durable", "kvtwist", "webdis"),
     _beside("durable PUT, beside etcd", 3.0, "put-durable", "kvtwist", "etcd"),
+    _late("p99 of GET of any key, a calm server, beside webdis + redis", "latency-calm", "webdis"),
+    _late("p99 of GET of any key, 8 connections, beside webdis + redis", "latency-8", "webdis"),
+    _late("p99 of GET of any key, 64 connections, beside webdis + redis", "get-random", "webdis"),
+    _late("p99 of GET of any key, 64 connections, beside uvicorn", "get-random", "uvicorn"),
+    _late("p99 of durable PUT, beside webdis + redis", "put-durable", "webdis"),
+    _late("p99 of durable PUT, beside etcd", "put-durable", "etcd"),
     *(
         _beside(f"{name}, beside lsfr", 0.5, "dialects", name, f"lsfr {name.split()[1]}")
         for name in ("transactional PUT", "history PUT", "keys PUT", "keys GET")

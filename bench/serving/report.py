@@ -30,20 +30,30 @@ DIALECTS: Final = {
     "keys GET": "keys: GET /keys/key",
 }
 TRICKS: Final = {
+    "poller": "connections watched by an epoll of their own, in turns",
+    "turns": "answers sent at the end of a turn, and not each at once",
     "routes": "routes in tables, and not through werkzeug",
     "deferreds": "coroutines driven by hand, and no Deferred where nothing waits",
     "transport": "bytes sent to the socket at once, and not by the reactor",
     "heads": "heads of responses kept",
     "metrics": "metrics as sums, and not prometheus_client's own",
-    "parser": "one llhttp parser for all requests of a connection",
+    "parser": "what llhttp says of a client's headers, remembered",
+    "records": "records kept ready, and not looked for in pages",
     "all": "all of them together",
+}
+WRITE_TRICKS: Final = {
+    "poller": TRICKS["poller"],
+    "turns": TRICKS["turns"],
+    "deferreds": TRICKS["deferreds"],
+    "threads": "jobs given to threads directly, and not by twisted.internet.threads",
+    "collector": "what never goes away, kept out of the search for garbage",
 }
 
 
 def report(results: Results) -> str:
     """All tables."""
     lines = [f"{results.version}, {results.date}: `{results.how}`  ", f"{results.machine}", ""]
-    for part in (_goals, _peers, _latencies, _dialects, _tricks, _observed, _large, _idle):
+    for part in (_goals, _peers, _latencies, _dialects, _tricks, _write_tricks, _observed, _large, _idle):
         lines += part(results)
     if results.errors():
         lines += ["### What failed", ""]
@@ -128,7 +138,27 @@ def _tricks(results: Results) -> Iterator[str]:
         rows.append((text, cells))
     base = _cell(figure(results, "tricks", "kvtwist", "rate"), _whole)
     columns = ["requests/s without it", "what it buys", "processor time it saves, µs"]
-    yield from _table(f"tricks of the front: GET of one key, {base} requests/s with all of them", columns, rows)
+    yield from _table(f"tricks: GET of one key, {base} requests/s with all of them", columns, rows)
+
+
+def _write_tricks(results: Results) -> Iterator[str]:
+    rows = []
+    for name, text in WRITE_TRICKS.items():
+        found = ratio(results, "write-tricks", "kvtwist", name)
+        rows.append(
+            (
+                text,
+                [
+                    _cell(figure(results, "write-tricks", name, "rate"), _whole),
+                    NOTHING if found is None else f"{found.median - 1:+.1%}{_apart(found)}",
+                    _cell(figure(results, "write-tricks", name, "p99"), _milliseconds),
+                ],
+            )
+        )
+    rate = _cell(figure(results, "write-tricks", "kvtwist", "rate"), _whole)
+    p99 = _cell(figure(results, "write-tricks", "kvtwist", "p99"), _milliseconds)
+    columns = ["requests/s without it", "what it buys", "p99 without it, ms"]
+    yield from _table(f"tricks: durable PUT of any key, {rate} requests/s and p99 {p99} ms with all", columns, rows)
 
 
 def _saved(base: Spread | None, results: Results, name: str) -> str:

@@ -1,8 +1,8 @@
 """
 `twistd kvstore` with something changed, to see what that is worth: `python -m bench.serving.variant NAME,... OPTIONS`.
 
-Each of the front's tricks can be taken away here, and nowhere else: what is put in its place is the plain way, which
-does the same. Two more stand beside them: no metrics at all, and Klein's own resource in place of the front.
+Each trick can be taken away here, and nowhere else: what is put in its place is the plain way, which does the same. Two
+more stand beside them: no metrics at all, and Klein's own resource in place of the front.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from typing import Any, Final
 from klein import Klein
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
 from twisted.scripts.twistd import run
 from twisted.web.server import Site
 
 from kvtwist import tap
+from kvtwist.engine.records import RecordCache
 from kvtwist.ops.metrics import BUCKETS, LEFT, Metrics
 from kvtwist.web.connection import FrontConnection
 from kvtwist.web.dispatch import Dispatcher
@@ -27,7 +30,7 @@ from kvtwist.web.replies import Replies
 from kvtwist.web.routing import Router, path_of
 
 
-def _replace(owner: type, name: str, replacement: Any) -> Any:
+def _replace(owner: Any, name: str, replacement: Any) -> Any:
     """Returns what was there. A name that is there no more would change nothing, and measure that."""
     if name not in vars(owner):
         sys.exit(f"there is no {owner.__name__}.{name} any more: bench/serving/variant.py is behind")
@@ -39,7 +42,7 @@ def _replace(owner: type, name: str, replacement: Any) -> Any:
 def routes() -> None:
     """Ask werkzeug for the route of every request."""
 
-    def find(self: Any, method: bytes, target: bytes) -> tuple[Any, None]:
+    def find(self: Any, method: bytes, target: str) -> tuple[Any, None]:
         return self.route(method.decode("latin-1"), path_of(target)), None
 
     _replace(Router, "find", find)
@@ -70,7 +73,13 @@ def deferreds() -> None:
 
 def transport() -> None:
     """Leave it to the reactor to send, when the socket can be written."""
-    _replace(FrontConnection, "_send_now", lambda self, sent: self.transport.write(sent))
+
+    def flush(self: Any) -> None:
+        self._listed = False
+        out, self._out = self._out, []
+        self.transport.writeSequence(out)
+
+    _replace(FrontConnection, "flush", flush)
 
 
 class _Forgetful(dict[Any, Any]):
@@ -108,8 +117,8 @@ def metrics() -> None:
 def parser() -> None:
     """Let llhttp read the headers of every request."""
 
-    def init(self: Any) -> None:
-        original(self)
+    def init(self: Any, router: Router) -> None:
+        original(self, router)
         if not isinstance(self._known, dict):
             sys.exit("HeadReader keeps what it knows otherwise: bench/serving/variant.py is behind")
         self._known = _Forgetful()
@@ -130,6 +139,34 @@ def poller() -> None:
 def turns() -> None:
     """Send every answer at once, and not at the end of a turn."""
     _replace(FrontConnection, "_send_soon", lambda self: self.flush())
+
+
+def records() -> None:
+    """Look for every record in its page."""
+    _replace(RecordCache, "put", lambda self, key, record: None)
+
+
+class _PooledWorker:
+    """Gives its jobs to a thread as Twisted does."""
+
+    def __init__(self, reactor: Any, name: str) -> None:
+        self._reactor = reactor
+        self._pool = ThreadPool(minthreads=1, maxthreads=1, name=name)
+        self.start = self._pool.start
+        self.stop = self._pool.stop
+
+    def run(self, job: Any, /, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._pool, job, *args, **kwargs)
+
+
+def threads() -> None:
+    """Hand over jobs to threads by twisted.internet.threads."""
+    _replace(tap, "ThreadWorker", _PooledWorker)
+
+
+def collector() -> None:
+    """Let all that there is be searched for garbage, again and again."""
+    _replace(tap, "spare_collector", lambda: None)
 
 
 def unobserved() -> None:
@@ -178,9 +215,17 @@ TRICKS: Final[dict[str, Callable[[], None]]] = {
     "parser": parser,
     "poller": poller,
     "turns": turns,
+    "records": records,
+}
+WRITE_TRICKS: Final[dict[str, Callable[[], None]]] = {
+    "deferreds": deferreds,
+    "poller": poller,
+    "turns": turns,
+    "threads": threads,
+    "collector": collector,
 }
 
-_ALL: Final = {**TRICKS, "unobserved": unobserved, "klein": klein}
+_ALL: Final = {**TRICKS, **WRITE_TRICKS, "unobserved": unobserved, "klein": klein}
 
 
 def main(arguments: Sequence[str]) -> None:
