@@ -62,14 +62,22 @@ class Checkpoints:
         self._waiting: list[Deferred[None]] = []
         self._freezing: list[Deferred[None]] | None = None
         self._not_before = 0.0
+        self._stopped = False
+        commit.on_batch = self._begin_if_due
+
+    def stop(self) -> None:
+        """Begin none any more but those that somebody asks for."""
+        self._stopped = True
 
     @property
     def failing(self) -> bool:
         """Whether the last one failed, and the next one has not been tried yet."""
         return self._running is None and self._unfinished is not None
 
-    def begin_if_due(self) -> None:
+    def _begin_if_due(self) -> None:
         """Begin one if the journal or the memtables have grown to their limits, unless one has just failed."""
+        if self._stopped:
+            return
         if self._commit.journal_bytes >= self._limits.journal or self.memtables_are_full():
             self.begin()
 

@@ -26,6 +26,10 @@ T = TypeVar("T")
 Undo = Callable[[], object]
 
 
+def _nobody() -> None:
+    """Wants to know."""
+
+
 class Crowded(NoRoom):
     """There was no room, which may be the fault of others: of the same batch, or of the one before."""
 
@@ -71,6 +75,8 @@ class GroupCommit:
         """About how many bytes of keys and values are not durable yet."""
         self.rollbacks = 0
         """How many times everything that was not on disk has been taken back."""
+        self.on_batch: Callable[[], object] = _nobody
+        """Called behind each batch that has become durable. Set by whoever wants to know."""
         self._writer = writer
         self._worker = worker
         self._clock = clock
@@ -167,6 +173,7 @@ class GroupCommit:
             writer.callback(outcome)
         for reader in batch.readers:
             reader.callback(revision)
+        self.on_batch()
 
     def _crashed(self, failure: Failure) -> None:
         self.counters.failures += 1

@@ -115,9 +115,6 @@ class MemoryHousekeeping:
         old = ENTRY_COST + len(operation.key) + len(now.value) if isinstance(now, Record) else 0
         return (ENTRY_COST + len(operation.key) + len(operation.value) if isinstance(operation, Put) else 0) - old
 
-    def changed(self) -> None:
-        """Called behind each change."""
-
     def checkpoint(self) -> Deferred[None]:
         """There is nothing to do."""
         return succeed(None)
@@ -165,6 +162,7 @@ class Housekeeping:
 
     async def stop(self) -> None:
         """End with a checkpoint, if it does not take too long."""
+        self._checkpoints.stop()
         if self._next is not None:
             self._next.cancel()
         self._merges.stop()
@@ -194,10 +192,6 @@ class Housekeeping:
     async def compact(self, advance: Callable[[int], object]) -> None:
         """See `Merges.compact`."""
         await self._merges.compact(advance)
-
-    def changed(self) -> None:
-        """Called behind each change: begin a checkpoint if it is time for one."""
-        self._checkpoints.begin_if_due()
 
     def room(self, operations: Sequence[Operation]) -> Deferred[None] | None:
         """

@@ -386,7 +386,6 @@ class Store:
             return Deferred.fromCoroutine(self._when_settled(outcome, conditions, operations))
         done = self._commit.submit(Transaction(revision, now_ms, changes), undo, outcome)
         done.addErrback(self._failed, conditions, operations)
-        self.housekeeping.changed()
         return done
 
     def _failed(self, failure: Failure, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Any:
