@@ -2,15 +2,15 @@
 Calls a dialect's Klein endpoint for each request, and hands over what it returns.
 
 Klein's own resource would bind werkzeug to the client's `Host`, decode the path before it is matched, and know one app.
-Klein's own wrapper of an endpoint would make a Deferred of every coroutine; what it wraps is called here instead, and a
-coroutine that does not wait for anything ends at once. Handlers return `klein.Response`, or None when they have written
+Klein's own wrapper of an endpoint would make a Deferred of every coroutine; what it wraps is called here instead, by
+workers that each answer one request after the other; who does not wait for anything is done at once. Handlers return `klein.Response`, or None when they have written
 the response themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from types import CoroutineType
+from collections.abc import Callable, Generator, Sequence
+from types import CoroutineType, coroutine
 from typing import Any, Protocol, cast
 
 from klein import Response
@@ -77,6 +77,13 @@ class Request(Protocol):
         """All that there is to tell of it, once it is over."""
 
 
+Worker = Generator[Any, Any, None]
+"""Is sent a request and its route; yields what the handler waits for, and None when it has nothing more to do."""
+
+
+_MOST_IDLE = 256
+
+
 class Dispatcher:
     """:param observers: each is told of every request that is over."""
 
@@ -85,28 +92,44 @@ class Dispatcher:
         self.in_flight = 0
         self._seconds = clock.seconds
         self._observers = observers
+        self._idle: list[Worker] = []
 
     def begin(self, request: Request, route: Route, key: str | None) -> None:
         """Answer a request that has been read, as `Router.find` says it is to be answered."""
         self.in_flight += 1
         request.began = self._seconds()
-        try:
-            if request.overload is not None:
-                raise request.overload
-            result = route.called(request) if key is None else route.handler(route.profile, request, key)  # type: ignore[misc]
-            if type(result) is CoroutineType:
-                request.turn = Turn(self, request, route, result, result.send(None))
-                return
-            if isinstance(result, Deferred):
-                coroutine = _awaited(result)
-                request.turn = Turn(self, request, route, coroutine, coroutine.send(None))
-                return
-        except StopIteration as end:
-            self.end(request, route, end.value)
-        except Exception as error:
-            self.fail(request, route, error)
+        idle = self._idle
+        worker = idle.pop() if idle else self._hired()
+        waiting = worker.send((request, route, key))
+        if waiting is None:
+            idle.append(worker)
         else:
-            self.end(request, route, result)
+            request.turn = Turn(idle, worker, waiting)
+
+    def _hired(self) -> Worker:
+        worker = self._work()
+        worker.send(None)
+        return worker
+
+    @coroutine  # or it could not go on with a handler's own
+    def _work(self) -> Worker:
+        """
+        Answers one request after the other, each with its handler: a coroutine for each of them would take twice as
+        long to begin and to end.
+        """
+        while True:
+            request, route, key = yield None
+            try:
+                if request.overload is not None:
+                    raise request.overload
+                result = route.called(request) if key is None else route.handler(route.profile, request, key)
+                if type(result) is CoroutineType or isinstance(result, Deferred):
+                    result = yield from result  # type: ignore[misc]
+            except Exception as error:
+                self.fail(request, route, error)
+            else:
+                self.end(request, route, result)
+            request = result = None  # whose bodies would stay here until the next one
 
     def end(self, request: Request, route: Route, result: object) -> None:
         """Send what a handler has returned."""
@@ -148,47 +171,33 @@ class Dispatcher:
 class Turn:
     """A handler that waits for something."""
 
-    __slots__ = ("_coroutine", "_dispatcher", "_request", "_route", "_waiting")
+    __slots__ = ("_idle", "_waiting", "_worker")
 
-    def __init__(
-        self,
-        dispatcher: Dispatcher,
-        request: Request,
-        route: Route,
-        coroutine: Coroutine[Deferred[Any], Any, Any],
-        waiting: Deferred[Any],
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._request = request
-        self._route = route
-        self._coroutine = coroutine
-        self._waiting = waiting
-        waiting.addCallbacks(self._resume, self._throw)
+    def __init__(self, idle: list[Worker], worker: Worker, waiting: Deferred[Any]) -> None:
+        self._idle = idle
+        self._worker = worker
+        self._wait(waiting)
 
     def cancel(self) -> None:
         """Give it up: its client has left."""
         self._waiting.cancel()
 
+    def _wait(self, waiting: Deferred[Any]) -> None:
+        self._waiting = waiting
+        waiting.addCallbacks(self._resume, self._throw)
+
     def _resume(self, value: object) -> None:
-        self._step(self._coroutine.send, value)
+        self._continue(self._worker.send(value))
 
     def _throw(self, failure: Failure) -> None:
-        self._step(self._coroutine.throw, failure.value)
+        assert failure.value is not None
+        self._continue(self._worker.throw(failure.value))
 
-    def _step(self, step: Callable[[Any], Any], argument: object) -> None:
-        try:
-            waiting = step(argument)
-        except StopIteration as end:
-            self._dispatcher.end(self._request, self._route, end.value)
-        except Exception as error:
-            self._dispatcher.fail(self._request, self._route, error)
-        else:
-            self._waiting = waiting
-            waiting.addCallbacks(self._resume, self._throw)
-
-
-async def _awaited(deferred: Deferred[Any]) -> Any:
-    return await deferred
+    def _continue(self, waiting: Deferred[Any] | None) -> None:
+        if waiting is not None:
+            self._wait(waiting)
+        elif len(self._idle) < _MOST_IDLE:
+            self._idle.append(self._worker)
 
 
 def _answered(request: Request, route: Route, error: Exception) -> Response:
