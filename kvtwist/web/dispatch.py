@@ -3,8 +3,8 @@ Calls a dialect's Klein endpoint for each request, and hands over what it return
 
 Klein's own resource would bind werkzeug to the client's `Host`, decode the path before it is matched, and know one app.
 Klein's own wrapper of an endpoint would make a Deferred of every coroutine; what it wraps is called here instead, by
-workers that each answer one request after the other; who does not wait for anything is done at once. Handlers return `klein.Response`, or None when they have written
-the response themselves.
+workers that each answer one request after the other. Who does not wait for anything is done at once. Handlers return
+`klein.Response`, or None when they have written the response themselves.
 """
 
 from __future__ import annotations
