@@ -17,6 +17,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from kvtwist.web.connection import FrontConnection
@@ -27,6 +28,8 @@ from kvtwist.web.limits import WebLimits
 from kvtwist.web.poller import Poller, can_poll
 from kvtwist.web.refusal import Refusal
 from kvtwist.web.replies import Replies
+
+log = Logger(namespace="kvtwist.web")
 
 _TICK_SECONDS = 1.0
 
@@ -95,7 +98,11 @@ class FrontSite(Factory):
     def _send(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
         for connection in outgoing:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:  # a piece of a response that is no bytes
+                log.failure("an answer could not be sent")
+                connection.abort()
 
     def closed(self, connection: FrontConnection) -> None:
         """Called by a connection once it is gone."""

@@ -146,9 +146,11 @@ class Poller:
         return "connections"
 
     def connectionLost(self, reason: Failure) -> None:
-        """Called by the reactor at its end."""
+        """Called by the reactor at its end, and if ever a turn fails: what is adopted later is watched again."""
         for descriptor in self.removeAll():
-            descriptor.connectionLost(reason)
+            self._lose(descriptor, reason, reading=False)
+        self.close()
+        self.turning = False
 
     def doRead(self) -> None:
         """One turn: called by the reactor when there are events."""
@@ -171,29 +173,39 @@ class Poller:
                 descriptor.protocol.dataReceived(data)
             except Exception as error:
                 log.failure("a connection has failed")
-                self._lose(descriptor, error, reading=True)
+                self._lose(descriptor, Failure(error), reading=True)
         self.turning = False
         self._turn_ended()
 
     def _serve(self, descriptor: Any, event: int, awaited: int) -> None:
         """Let a descriptor do whatever there is to do."""
+        why: Exception | None = None
+        reading = bool(awaited & _IN and event != _OUT)
         try:
-            why = _served(descriptor, event, awaited)
+            if event & _IN:
+                why = descriptor.doRead()
+            elif event & ~_OUT:  # it is closed, and all that came before that has been read
+                why = ConnectionDone() if reading else ConnectionLost()
+            if why is None and event & _OUT and descriptor.fileno() != -1:
+                reading = False
+                why = descriptor.doWrite()
         except Exception as error:
             log.failure("a connection has failed")
             why = error
         if why is not None:
-            self._lose(descriptor, why, bool(awaited & _IN and event != _OUT))
+            self._lose(descriptor, Failure(why), reading)
 
-    def _lose(self, descriptor: Any, why: Exception, reading: bool) -> None:
+    def _lose(self, descriptor: Any, reason: Failure, reading: bool) -> None:
         """End a connection, as Twisted's reactors do: one whose client has finished sending may still be sent to."""
         self.removeReader(descriptor)
-        reason = Failure(why)
-        if reading and isinstance(why, ConnectionDone) and IHalfCloseableDescriptor.providedBy(descriptor):
-            descriptor.readConnectionLost(reason)
-        else:
-            self.removeWriter(descriptor)
-            descriptor.connectionLost(reason)
+        try:
+            if reading and reason.check(ConnectionDone) and IHalfCloseableDescriptor.providedBy(descriptor):
+                descriptor.readConnectionLost(reason)
+            else:
+                self.removeWriter(descriptor)
+                descriptor.connectionLost(reason)
+        except Exception:
+            log.failure("a connection could not be ended")
 
 
 def _received(descriptor: Any) -> bytes | None:
@@ -203,15 +215,3 @@ def _received(descriptor: Any) -> bytes | None:
     except OSError:  # whatever it is, the descriptor will meet it and knows what to do
         return None
     return data
-
-
-def _served(descriptor: Any, event: int, awaited: int) -> Exception | None:
-    """Let a descriptor do what there is to do; returns why it is lost, if it is."""
-    why: Exception | None = None
-    if event & _IN:
-        why = descriptor.doRead()
-    elif event & ~_OUT:  # it is closed, and all that came before that has been read
-        return ConnectionDone() if awaited & _IN else ConnectionLost()
-    if why is None and event & _OUT and descriptor.fileno() != -1:
-        why = descriptor.doWrite()
-    return why

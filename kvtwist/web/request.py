@@ -88,9 +88,11 @@ class FrontRequest:
 
     def write(self, data: bytes) -> None:
         """Write a piece of the response."""
+        if self.gone:
+            return
         if not self.started:
             self._start()
-        if self.gone or not data or self.method == b"HEAD":
+        if not data or self.method == b"HEAD":
             return
         self.sent += len(data)
         self._connection.send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)

@@ -72,9 +72,9 @@ class Router:
             if route is not None:
                 return route, None
         else:
-            start, _, key = path.rpartition("/")
+            start, slash, key = path.rpartition("/")
             routes = self._keyed.get(start)
-            if routes is not None and key:
+            if routes is not None and slash and key:
                 route = routes.get(method)
                 if route is not None:
                     return route, key

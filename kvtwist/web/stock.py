@@ -381,7 +381,7 @@ class StoreSite(Site):
     def closed(self, channel: StoreChannel) -> None:
         """Called by a channel once it is not connected any more."""
         self._channels.discard(channel)
-        if self._drained is not None and not self._channels:
+        if self._drained is not None and not self._drained.called and not self._channels:
             self._drained.callback(None)
 
     def drained(self) -> Deferred[None]:

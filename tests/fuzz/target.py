@@ -11,22 +11,30 @@ them, every connection comes to an end, and nothing is left of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import h11
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
 from kvtwist.model import DATA, HISTORY, STAGED, Clear
 from kvtwist.ops.access import FORMATS
+from kvtwist.web.front import FrontSite
+from kvtwist.web.heads import BadHead, Head, HeadReader
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.routing import Route, Router
 from tests.support.dialects import DIALECTS
 from tests.support.fronts import Fronted, responses, without_threads
+from tests.support.net import Peer
 from tests.support.requests import CHUNKED, HEADERS, KEY, LINES, corpus, cut_at
 from tests.support.wire import head
 
-SMALL, FINISH, WAIT, DRIBBLE, STOP = 1, 2, 4, 8, 16
-"""How a client behaves: it reads little, it finishes sending, it waits, its socket takes little at a time. And a stop."""
+SMALL, FINISH, WAIT, DRIBBLE, STOP, POLL, SECOND = 1, 2, 4, 8, 16, 32, 64
+"""
+How a client behaves: it reads little, it finishes sending, it waits, its socket takes little at a time. And a stop;
+whether the front watches its connections itself; and whether there is a second client, who asks at the same time.
+"""
 LIMITS = WebLimits(head=4096, target=1024, head_seconds=3, body_seconds=3, idle_seconds=5)
 _ENOUGH = 60.0
 """Seconds in which every connection is over."""
@@ -44,18 +52,52 @@ class Unexpected(Exception):
     """What must not happen has happened."""
 
 
+class Doubtful(HeadReader):
+    """Reads every head twice: with what is remembered, and as if it were the first one."""
+
+    def __init__(self, router: Router) -> None:
+        super().__init__(router)
+        self._router = router
+
+    def read(self, data: bytes) -> Head:
+        """See `HeadReader.read`."""
+        found, first = _read(super().read, data), _read(HeadReader(self._router).read, data)
+        if found is None and first is None:
+            raise BadHead
+        if not (found and first) or (*found[:3], found[3][1]) != (*first[:3], first[3][1]):
+            raise Unexpected(f"{data!r} is {found}, and would have been {first} at first")
+        return found
+
+
+def _read(read: Callable[[bytes], Head], data: bytes) -> Head | None:
+    try:
+        return read(data)
+    except BadHead:
+        return None
+
+
+class Polled(Fronted):
+    """With a front that watches its connections itself."""
+
+    polled = True
+
+
 class Target:
     """The fronts, which stay, and what they have told."""
 
     def __init__(self) -> None:
         self._faults: list[str] = []
-        self._fronted = {dialect.profile: self._new(dialect.profile) for dialect in DIALECTS}
+        self._methods: dict[object, list[bytes]] = {}
+        self._fronted = [[self._new(kind, dialect.profile) for dialect in DIALECTS] for kind in (Fronted, Polled)]
 
-    def _new(self, profile: str) -> Fronted:
-        formatted = FORMATS["json"]
-        return Fronted(
-            "own", [profile], LIMITS, [lambda request, route, seconds: formatted(request.exchange(route, seconds), 0.0)]
-        )
+    def _new(self, kind: type[Fronted], profile: str) -> Fronted:
+        fronted = kind("own", [profile], LIMITS, [self._over])
+        cast(FrontSite, fronted.site).heads = Doubtful(fronted.dispatcher.router)
+        return fronted
+
+    def _over(self, request: Any, route: Route, seconds: float) -> None:
+        FORMATS["json"](request.exchange(route, seconds), 0.0)
+        self._methods.setdefault(request._connection, []).append(request.method)
 
     def _note(self, event: LogEvent) -> None:
         if event["log_level"] in (LogLevel.error, LogLevel.critical):
@@ -78,16 +120,23 @@ class Target:
         :raises Unexpected: what must not happen has happened.
         """
         who, cut, how, *_ = data[:3] + b"\0\0\0"
-        profile = DIALECTS[who % len(DIALECTS)].profile
         sent = expanded(data[3:])
-        fronted = self._fronted[profile]
+        fronted = self._fronted[bool(how & POLL)][who % len(DIALECTS)]
         fronted.store.transact([], [Clear(DATA), Clear(STAGED), Clear(HISTORY)])
         fronted.methods.clear()
-        peer = fronted.connect()
+        self._methods.clear()
+        peers = [fronted.connect() for _ in range(2 if how & SECOND else 1)]
+        peer = peers[0]
         peer.end.room = 500 if how & SMALL else None
         peer.end.at_most = 7 if how & DRIBBLE else None
         step = 1 + cut % 100
-        peer.send(*(cut_at(sent, *range(step, len(sent), step)) if 0 < cut < 250 and len(sent) < 50 * step else [sent]))
+        pieces = cut_at(sent, *range(step, len(sent), step)) if 0 < cut < 250 and len(sent) < 50 * step else [sent]
+        for number, piece in enumerate(pieces, 1):
+            if how & SMALL and not how & WAIT and number == len(pieces):
+                peer.end.room = None  # and it reads again at the moment at which it sends
+            for other in peers[1:]:
+                other.end.arrived += piece  # and is read when the piece of the first one is
+            peer.send(piece)
         if how & WAIT:
             fronted.net.pass_time(4)
         if how & FINISH:
@@ -95,28 +144,34 @@ class Target:
         if how & STOP:
             peer.protocol.finish_up()
             fronted.net.settle()
-        if how & SMALL and not how & WAIT:
-            peer.take(None)
+        if any(one.protocol._out for one in peers):
+            raise Unexpected("an answer is there, and nobody sends it")
         if peer.fate == "open":
             fronted.net.pass_time(_ENOUGH)
         else:
-            peer.leave()
-        self._check(fronted, peer.received, peer.end.closed, whole=not how & SMALL or peer.end.room is None)
+            for one in peers:
+                one.leave()
+        self._check(fronted, peers)
 
-    def _check(self, fronted: Fronted, received: bytes, closed: bool, whole: bool) -> None:
+    def _check(self, fronted: Fronted, peers: list[Peer]) -> None:
         faults = [*self._faults, *map(repr, fronted.net.faults)]
         self._faults.clear()
         fronted.net.faults.clear()
         if faults:
             raise Unexpected(f"faults: {faults}")
         left = fronted.in_flight.held, fronted.dispatcher.in_flight, len(fronted.net.calls) - 1
-        if not closed or any(left):
+        closed = [peer.end.closed for peer in peers]
+        if not all(closed) or any(left):
             raise Unexpected(f"something is left: {left}, closed: {closed}")
-        try:
-            if whole:
-                responses(received, fronted.methods)
-        except (AssertionError, h11.RemoteProtocolError) as error:
-            raise Unexpected(f"what was sent is no sequence of responses: {error!r}: {received!r}") from error
+        if any(peer.end.reset and peer.end.room is None and not peer.end.finished for peer in peers):
+            raise Unexpected("who has read all that was sent is hung up on")
+        for peer in peers:
+            try:
+                if peer.end.room is None:
+                    responses(peer.received, self._methods.get(peer.protocol, []))
+            except (AssertionError, h11.RemoteProtocolError) as error:
+                received = peer.received
+                raise Unexpected(f"what was sent is no sequence of responses: {error!r}: {received!r}") from error
 
 
 def expanded(data: bytes) -> bytes:
@@ -132,11 +187,14 @@ def expanded(data: bytes) -> bytes:
 
 
 def seeds() -> list[bytes]:
-    """Inputs to begin with: the corpus, and the pieces."""
+    """Inputs to begin with: the corpus, answers that nobody reads at first, and the pieces."""
     found = [
         bytes((number, 0, 0)) + data
         for number, dialect in enumerate(DIALECTS)
         for data in corpus(dialect).values()
         if len(data) < 5000
     ]
+    found += [bytes((seed[0], 0, POLL | SECOND)) + seed[3:] for seed in found]
+    unread = head("GET", "/") * 8 + head("GET", "/", "Connection: close")
+    found += [bytes((number, 60, SMALL | POLL)) + unread for number in range(len(DIALECTS))]
     return [*found, *(bytes((2, 50, 0, 255, 0, 255, number, 255, number + 1, 13, 10)) for number in range(0, 200, 3))]

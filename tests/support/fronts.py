@@ -21,7 +21,7 @@ from kvtwist.web.routing import Route
 from kvtwist.web.stock import StoreSite
 from tests.support.answer import Answer
 from tests.support.dialects import MAX_VALUE
-from tests.support.net import Net, Peer
+from tests.support.net import Net, NetPoller, Peer
 
 FRONTS = ("own", "stock")
 _STEP = 4096
@@ -38,8 +38,11 @@ class Fronted:
     """
     A front, and who is behind it.
 
+    :cvar polled: whether the server's own front watches its connections itself.
     :ivar methods: those of all requests that are over, in the order in which they ended.
     """
+
+    polled = False
 
     def __init__(
         self,
@@ -58,6 +61,8 @@ class Fronted:
         self.dispatcher = Dispatcher(known, self.net, [self._note, *observers])  # type: ignore[arg-type]
         self.in_flight = InFlight(in_flight)
         self.site: FrontSite | StoreSite = SITES[front](self.dispatcher, self.net, self.in_flight, limits)  # type: ignore[arg-type]
+        if isinstance(self.site, FrontSite) and self.polled:
+            self.site.poller = NetPoller(self.net, self.site._send)
         self.site.startFactory()
 
     def _note(self, request: Request, route: Route, seconds: float) -> None:

@@ -3,7 +3,8 @@ A reactor without a kernel: connections whose other end is in the test's hands, 
 
 The transport is Twisted's own, over a socket that is a few buffers. So all that Twisted does between a protocol and a
 socket is done: pausing and resuming producers, closing behind what is unsent, half-closing, aborting. What a kernel
-does is said here: how much a `send` takes, when nothing can be read, and when a connection is gone.
+does is said here: how much a `send` takes, when nothing can be read, and when a connection is gone; and, for fronts
+that watch their connections themselves, what an epoll tells them.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from itertools import count
 from typing import Any
+from weakref import WeakValueDictionary
 
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.posixbase import _DisconnectSelectableMixin
 from twisted.internet.task import Clock
 from twisted.internet.tcp import Server
 
+from kvtwist.web.poller import Poller
+
 _RESET = struct.pack("ii", 1, 0)
 EPOCH = 1_700_000_000.0
+_IN, _OUT, _ERR, _HUP = 1, 4, 8, 16
+_numbers = count(2**24)  # the kernel gives none as large
+_by_number: WeakValueDictionary[int, FakeSocket] = WeakValueDictionary()
 
 
 class FakeSocket:
@@ -33,6 +41,8 @@ class FakeSocket:
     """
 
     def __init__(self) -> None:
+        self._number = next(_numbers)
+        _by_number[self._number] = self
         self.arrived = bytearray()
         self.sent = bytearray()
         self.room: int | None = None
@@ -70,6 +80,7 @@ class FakeSocket:
 
     def close(self) -> None:
         self.closed = True
+        _by_number.pop(self._number, None)
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
         if (level, option, value) == (socket.SOL_SOCKET, socket.SO_LINGER, _RESET):
@@ -79,7 +90,7 @@ class FakeSocket:
         pass
 
     def fileno(self) -> int:
-        return -1
+        return self._number
 
     def getsockname(self) -> tuple[str, int]:
         return "192.0.2.2", 80
@@ -91,6 +102,61 @@ class FakeSocket:
     @property
     def writable(self) -> bool:
         return self.room != 0 or self.broken
+
+
+class FakeEpoll:
+    """What is there to do on the sockets that it watches."""
+
+    def __init__(self) -> None:
+        self._awaited: dict[int, int] = {}
+        self._number = next(_numbers)
+
+    def register(self, fd: int, events: int) -> None:
+        assert fd in _by_number and fd not in self._awaited, "it is closed, or watched already"
+        self._awaited[fd] = events
+
+    def modify(self, fd: int, events: int) -> None:
+        assert fd in _by_number and fd in self._awaited, "it is closed, or not watched"
+        self._awaited[fd] = events
+
+    def unregister(self, fd: int) -> None:
+        assert fd in _by_number, "it is closed"
+        del self._awaited[fd]
+
+    def poll(self, timeout: float, most: int) -> list[tuple[int, int]]:
+        found = []
+        for fd, awaited in self._awaited.items():
+            end = _by_number[fd]
+            gone = _ERR | _HUP if end.broken else _HUP if end.ended and end.finished else 0
+            event = gone | awaited & (_IN * end.readable | _OUT * end.writable)
+            if event:
+                found.append((fd, event))
+        return found[:most]
+
+    def fileno(self) -> int:
+        return self._number
+
+    def close(self) -> None:
+        self._awaited.clear()
+
+
+class NetPoller(Poller):
+    """A poller of sockets that no kernel knows."""
+
+    def _watch(self, descriptor: Any, add: int, remove: int) -> None:
+        if self._epoll is None:
+            self._epoll = FakeEpoll()  # type: ignore[assignment]
+            self._reactor.addReader(self)
+        super()._watch(descriptor, add, remove)
+
+    @property
+    def socket(self) -> NetPoller:
+        """Itself: as with a socket, there is something to read from it, or there is not."""
+        return self
+
+    @property
+    def readable(self) -> bool:
+        return self._epoll is not None and bool(self._epoll.poll(0, 1))
 
 
 class Net(_DisconnectSelectableMixin, Clock):
@@ -119,9 +185,8 @@ class Net(_DisconnectSelectableMixin, Clock):
     def removeWriter(self, writer: Any) -> None:
         self._writers.pop(writer, None)
 
-    def reads(self, transport: Any) -> bool:
-        """Whether it would read from a transport."""
-        return transport in self._readers
+    def getReaders(self) -> list[Any]:
+        return [*self._readers]
 
     def connect(self, factory: IProtocolFactory) -> Peer:
         """A new connection."""
@@ -210,4 +275,4 @@ class Peer:
     @property
     def reads(self) -> bool:
         """Whether the server reads what is sent."""
-        return self.net.reads(self.transport)
+        return self.transport in self.transport.reactor.getReaders()  # type: ignore[comparison-overlap]

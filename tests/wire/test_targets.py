@@ -8,7 +8,7 @@ from tests.conftest import Connect
 from tests.support.answer import TEXT, is_json_error, is_text
 from tests.support.dialects import TRANSACTIONAL, Dialect, encoded
 from tests.support.server import Server
-from tests.support.wire import head
+from tests.support.wire import head, sized
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,14 @@ def test_options_of_the_server_is_answered(connect: Connect, dialect: Dialect) -
     else:
         assert answer.status in (200, 204, 400, 404, 405)
     assert connect().ask("GET", "/no/such/path").status == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_an_asterisk_is_no_key(connect: Connect, dialect: Dialect, method: str) -> None:
+    connection = connect()
+    connection.send(sized(method, "*", b"1") + head("GET", "/no/such/path"))
+    nothing, unknown = connection.receive(method), connection.receive()
+    assert (nothing.status, nothing.body) == (unknown.status, unknown.body)
 
 
 @pytest.mark.parametrize("target", ["localhost:80", "/", "example.org:443"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from klein import Response
@@ -61,6 +62,11 @@ class Probe:
             self.cancelled.append(key)
             raise
 
+    @app.route("/key/<key>", methods=["GET"])
+    async def key(self, request: Any, key: str) -> Response:
+        """What it was asked for."""
+        return Response(200, {}, key.encode())
+
     @app.route("/large", methods=["GET"])
     async def large(self, request: Any) -> Response:
         """A mebibyte."""
@@ -77,6 +83,20 @@ class Probe:
         """A piece, and then a fault."""
         request.write(PIECE)
         raise ValueError("torn")
+
+    @app.route("/stubborn/<key>", methods=["GET"])
+    async def stubborn(self, request: Any, key: str) -> None:
+        """Waits for the test, and does not mind being given up."""
+        self.waiting[key] = Deferred()
+        with suppress(CancelledError):
+            await self.waiting[key]
+        request.write(PIECE)
+
+    @app.route("/text", methods=["GET"])
+    async def text(self, request: Any) -> None:
+        """A piece that is no bytes, which is noticed where it is sent."""
+        request.setHeader("Content-Length", "4")
+        request.write("text")
 
     @app.route("/code/<code>", methods=["GET", "HEAD"])
     async def code(self, request: Any, code: str) -> Response:

@@ -53,6 +53,16 @@ class LeavingTests(SynchronousTestCase):
         peer.take(None)
         self.assertEqual((statuses(peer), peer.fate, probe.done), ([200], "closed", ["large"]))
 
+    def test_who_has_finished_sending_gets_nothing_that_is_written_later(self) -> None:
+        _, fronted = probed()
+        peer = fronted.connect()
+        peer.take(0)
+        peer.send(head("GET", "/now") + head("GET", "/stubborn/a"))
+        peer.finish()
+        peer.take(None)
+        self.assertEqual((statuses(peer), peer.fate), ([200], "closed"))
+        self.assertEqual((fronted.dispatcher.in_flight, fronted.in_flight.held), (0, 0))
+
     def test_who_has_finished_sending_and_does_not_read_is_hung_up_on(self) -> None:
         _, fronted = probed()
         peer = fronted.connect()
@@ -185,14 +195,12 @@ class StopTests(SynchronousTestCase):
 class SendingTests(SynchronousTestCase):
     def test_an_answer_is_sent_at_once(self) -> None:
         _, fronted = probed()
-        peer = fronted.connect()
-        peer.protocol.dataReceived(head("GET", "/now"))
+        peer = fronted.ask(head("GET", "/now"))
         self.assertEqual((statuses(peer), peer.end.sends), ([200], 1))
 
     def test_answers_to_a_pipeline_are_sent_together(self) -> None:
         _, fronted = probed()
-        peer = fronted.connect()
-        peer.protocol.dataReceived(head("GET", "/now") * 50)
+        peer = fronted.ask(head("GET", "/now") * 50)
         self.assertEqual((statuses(peer), peer.end.sends), ([200] * 50, 1))
 
     def test_what_the_socket_does_not_take_follows_in_order(self) -> None:

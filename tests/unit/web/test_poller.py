@@ -27,7 +27,8 @@ class FakeReactor(Clock):
         self.readers.append(reader)
 
     def removeReader(self, reader: Any) -> None:
-        self.readers.remove(reader)
+        if reader in self.readers:
+            self.readers.remove(reader)
 
 
 class Descriptor:
@@ -181,6 +182,36 @@ class PollerTests(SynchronousTestCase):
         self.poller.doRead()
         self.assertEqual(descriptor.happened[-1], "lost: ConnectionLost")
         self.assertEqual(self.poller.getWriters(), [])
+
+    def test_who_is_done_once_all_is_sent_is_lost_whatever_has_just_been_read(self) -> None:
+        descriptor = self.adopted(HalfCloseable)
+        self.patch(descriptor, "doWrite", ConnectionDone)
+        self.poller.addWriter(descriptor)
+        descriptor.peer.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(descriptor.happened, ["read 1", "lost: ConnectionDone"])
+
+    def test_a_fault_while_one_is_lost_is_no_fault_of_the_others(self) -> None:
+        def fail(reason: Failure) -> None:
+            raise ZeroDivisionError
+
+        bad, good = self.adopted(), self.adopted()
+        self.patch(bad, "connectionLost", fail)
+        bad.peer.close()
+        good.peer.send(b"1")
+        self.poller.doRead()
+        self.assertEqual((good.happened, self.turns), (["read 1"], 1))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_reactor_that_has_given_it_up_is_asked_to_watch_it_again(self) -> None:
+        self.adopted()
+        self.reactor.removeReader(self.poller)
+        self.poller.connectionLost(Failure(ConnectionLost()))
+        again = self.adopted()
+        self.assertEqual(self.reactor.readers, [self.poller])
+        again.peer.send(b"1")
+        self.poller.doRead()
+        self.assertEqual(again.happened, ["read 1"])
 
     def test_a_fault_ends_one_connection_and_is_logged(self) -> None:
         good = self.adopted()

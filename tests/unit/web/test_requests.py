@@ -192,6 +192,7 @@ class PipelineTests(SynchronousTestCase):
         self.assertEqual(probe.done, ["now", "wait a", "now", "wait b"])
         peer.send(head("GET", "/now"))
         probe.waiting["b"].callback(b"b")
+        fronted.net.settle()
         self.assertEqual([answer.body for answer in responses(peer.received)], [b"now", b"a", b"now", b"b", b"now"])
 
     def test_not_everything_is_read_ahead(self) -> None:

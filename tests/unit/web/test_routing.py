@@ -102,6 +102,9 @@ class RouterTests(SynchronousTestCase):
     def test_what_is_no_path_is_unknown(self) -> None:
         for name in PROFILES:
             self.assert_refuses(router(name), 404, ("GET", "*"), ("GET", ""), ("GET", "a"), ("OPTIONS", "*"))
+            for target in ("*", "", "a", "*?a"):
+                route, key = router(name).find(b"GET", target)
+                self.assertEqual((route.error and route.error.code, key), (404, None), (name, target))
 
     def test_a_wrong_method_is_told_from_an_unknown_path(self) -> None:
         self.assert_refuses(

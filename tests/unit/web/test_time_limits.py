@@ -133,6 +133,7 @@ class IdleTests(TimeTests):
         peer = self.fronted.ask(head("GET", "/wait/a"))
         self.pass_time(1000)
         self.probe.waiting["a"].callback(b"late")
+        self.fronted.net.settle()
         self.assertEqual([answer.body for answer in responses(peer.received)], [b"late"])
 
 
