@@ -240,4 +240,4 @@ class Housekeeping:
         """The index of all pages and the cache share what there is for pages."""
         tables = self._layout.tables.values()
         index = sum(INDEX_COST + len(ref.first) for t in tables for run in t.runs for ref in run.pages)
-        self._cache.limit = max(self._limits.pages - index, self._limits.pages // 4)
+        self._cache.resize(max(self._limits.pages - index, self._limits.pages // 4))

@@ -158,6 +158,14 @@ class PageCache:
         self.guests: list[Guest] = []
         self.lent = 0
 
+    @property
+    def to_lend(self) -> int:
+        """
+        How many bytes others may use. Python does not give back to the system all that many small objects have taken:
+        so pages that come later have half of the limit for sure.
+        """
+        return min(self.limit - self.size, self.limit // 2)
+
     def get(self, number: int) -> Page | None:
         """The page, if it is here."""
         page = self._pages.get(number)
@@ -170,6 +178,14 @@ class PageCache:
         self.discard(number)
         self._pages[number] = page
         self.size += page.size
+        self._shrink()
+
+    def resize(self, limit: int) -> None:
+        """Hold so much at most from now on."""
+        self.limit = limit
+        self._shrink()
+
+    def _shrink(self) -> None:
         while self.size > self.limit and len(self._pages) > 1:
             _, given_up = self._pages.popitem(last=False)
             self.size -= given_up.size

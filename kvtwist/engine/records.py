@@ -39,7 +39,7 @@ class RecordCache:
         self.discard(key)
         self._records[key] = record
         self._pages.lent += cost
-        if self._pages.lent + self._pages.size > self._pages.limit:
+        if self._pages.lent > self._pages.to_lend:
             self.yield_room()
 
     def discard(self, key: bytes) -> None:
@@ -50,7 +50,7 @@ class RecordCache:
     def yield_room(self) -> None:
         """Give back what is more than the pages leave."""
         pages, records = self._pages, self._records
-        while records and pages.lent + pages.size > pages.limit:
+        while records and pages.lent > pages.to_lend:
             pages.lent -= _cost(*records.popitem(last=False))
 
 

@@ -59,13 +59,17 @@ class ThreadWorker:
             self._thread.join()
 
     def _work(self) -> None:
-        for done, job in iter(self._jobs.get, None):
-            try:
-                result = job()
-            except BaseException:
-                self._reactor.callFromThread(done.errback, Failure())
-            else:
-                self._reactor.callFromThread(done.callback, result)
+        while (task := self._jobs.get()) is not None:
+            self._do(*task)
+            del task  # nor is its result held while there is nothing to do, which is why this is not one function
+
+    def _do(self, done: Deferred[Any], job: Callable[[], Any]) -> None:
+        try:
+            result = job()
+        except BaseException:
+            self._reactor.callFromThread(done.errback, Failure())
+        else:
+            self._reactor.callFromThread(done.callback, result)
 
 
 class InlineWorker:

@@ -7,6 +7,8 @@ A few thousand states here; a hundred thousand with `tox -e crash`. docs/testing
 
 from __future__ import annotations
 
+import gc
+
 from tests.crash.campaign import Campaign
 from tests.support.engine import TestCase
 
@@ -19,5 +21,6 @@ class CrashStateTests(TestCase):
             campaign.run()
         finally:
             print(campaign)
+            gc.collect()
             self.flushLoggedErrors()  # of processes that have died
         self.assertGreaterEqual(len(campaign.tally.distinct), campaign.states)

@@ -100,6 +100,21 @@ class PowerLossTests(TestCase):
         self.disk.sync(descriptor)
         self.assertEqual(self.left(), {b"w" * SECTOR}, "what is written again is stored")
 
+    def test_what_a_sync_has_stored_between_two_that_failed_stays(self) -> None:
+        descriptor = self.stored("f", OLD * SECTOR * 2)
+        self.disk.write(descriptor, NEW * SECTOR)
+        self.disk.fail("sync", 5)
+        self.assertRaises(OSError, self.disk.sync, descriptor)
+        self.disk.cut(descriptor, 0)
+        self.disk.write(descriptor, b"w" * SECTOR)
+        self.disk.sync(descriptor)
+        self.disk.write(descriptor, b"x" * SECTOR)
+        self.disk.fail("sync", 5)
+        self.assertRaises(OSError, self.disk.sync, descriptor)
+        self.disk.sync(descriptor)
+        kept = b"w" * SECTOR
+        self.assertEqual(self.left(), {kept, kept + bytes(SECTOR), kept + b"x" * SECTOR})
+
     def test_a_renaming_over_another_file_leaves_one_of_them(self) -> None:
         self.stored("f", OLD)
         self.stored("f.new", NEW)

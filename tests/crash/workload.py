@@ -188,11 +188,12 @@ class Workload:
             current[:] = [call for call in self._calls if call.operations is operations]
             return transact_now(conditions, operations, reading)
 
-        def submit_watched(transaction: Transaction, undo: Any) -> Deferred[None]:
+        def submit_watched(transaction: Transaction, undo: Any, outcome: Outcome) -> Deferred[Outcome]:
             [call] = current
             self._apply(call, transaction)
-            done = submit(transaction, undo)
-            done.addCallbacks(lambda _: self._stored_now(transaction.revision), lambda f: self._taken_back(call, f))
+            done = submit(transaction, undo, outcome)
+            done.addCallback(self._stored_now, transaction.revision)
+            done.addErrback(lambda f: self._taken_back(call, f))
             return done
 
         store._transact_now = transact_watched  # type: ignore[method-assign]
@@ -213,8 +214,9 @@ class Workload:
         if len(self._states) > revision + 1:
             self._states = self._states[: revision + 1]
 
-    def _stored_now(self, revision: int) -> None:
+    def _stored_now(self, outcome: Outcome, revision: int) -> Outcome:
         self._acknowledged = revision
+        return outcome
 
     def _taken_back(self, call: _Call, failure: Failure) -> Failure:
         call.expected = None

@@ -172,16 +172,16 @@ class _Unsynced:
     """
     Changes of a file's content since it was synced.
 
-    :ivar hopeless: how many at the beginning no sync stores any more, because one has failed.
-    :ivar firm: how many behind them are stored all the same.
+    :ivar settled: of how many at the beginning no sync changes any more what becomes of them, because one has failed.
+    :ivar firm: which of these are stored all the same, by a sync that came between those that failed, or behind them.
     """
 
     changes: list[Write | Cut] = Factory(list)
-    hopeless: int = 0
-    firm: int = 0
+    settled: int = 0
+    firm: set[int] = Factory(set)
 
     def copy(self) -> _Unsynced:
-        return _Unsynced(list(self.changes), self.hopeless, self.firm)
+        return _Unsynced(list(self.changes), self.settled, set(self.firm))
 
 
 class Platter:
@@ -262,13 +262,11 @@ class Platter:
 
     def _sync(self, sync: Sync) -> None:
         unsynced = self._unsynced.get(sync.file)
-        if sync.failed:
-            if unsynced is not None:
-                unsynced.hopeless = len(unsynced.changes)
-                unsynced.firm = 0
-        elif unsynced is not None and unsynced.hopeless:
-            unsynced.firm = len(unsynced.changes) - unsynced.hopeless
-        else:
+        if unsynced is not None and (sync.failed or unsynced.settled):
+            if not sync.failed:
+                unsynced.firm.update(range(unsynced.settled, len(unsynced.changes)))
+            unsynced.settled = len(unsynced.changes)
+        elif not sync.failed:
             self._stored[sync.file] = bytes(self.content(sync.file))
             self._unsynced.pop(sync.file, None)
 
@@ -321,7 +319,7 @@ class Platter:
         unsynced = self._unsynced.get(file)
         if unsynced is None:
             return bytearray(stored)
-        least = unsynced.hopeless + unsynced.firm if unsynced.firm else 0
+        least = max(unsynced.firm, default=-1) + 1
         filler = self._filler(file, pick) if stale else b""
         cached = bytearray(stored)
         sizes = [len(stored)]
@@ -335,7 +333,7 @@ class Platter:
             sizes.append(len(cached))
             for sector in change.sectors(sizes[-2]):
                 versions[sector].append(bytes(cached[sector : sector + SECTOR]))
-                if unsynced.hopeless <= index < least:
+                if index in unsynced.firm:
                     firm[sector] = len(versions[sector]) - 1
         size = sizes[least + pick(len(sizes) - least)]
         content = bytearray(stored)

@@ -199,6 +199,13 @@ class PageCacheTests(TestCase):
             self.assertIs(cache.get(number), page)
         self.assertEqual((self.held(cache), cache.size), ([2], 500))
 
+    def test_what_no_longer_fits_goes_at_once_when_there_is_less_room(self) -> None:
+        cache = PageCache(1000)
+        for number in (1, 2, 3):
+            cache.put(*self.page(number, 300))
+        cache.resize(700)
+        self.assertEqual((self.held(cache), cache.size), ([2, 3], 600))
+
     def test_a_page_that_is_put_again_counts_once(self) -> None:
         cache = PageCache(1000)
         for _ in range(3):

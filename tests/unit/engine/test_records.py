@@ -20,7 +20,7 @@ COST = RECORD_COST + 2 + 10
 
 class RecordCacheTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.pages = PageCache(10 * COST)
+        self.pages = PageCache(20 * COST)
         self.records = RecordCache(self.pages)
 
     def keys(self) -> list[int]:
@@ -50,18 +50,23 @@ class RecordCacheTests(SynchronousTestCase):
 
     def test_pages_take_back_what_they_need(self) -> None:
         self.fill(10)
-        page = Page(encode_page(DATA, [encode_record(b"a", record(3 * COST))]))
-        self.pages.put(1, page)
-        self.assertLessEqual(self.pages.size + self.pages.lent, self.pages.limit)
-        self.assertLess(len(self.keys()), 7)
-        self.pages.put(2, Page(encode_page(DATA, [encode_record(b"b", record(20 * COST))])))
+        for number, size, left in ((1, 9, 10), (2, 5, 5), (3, 4, 1)):
+            self.pages.put(number, Page(encode_page(DATA, [encode_record(b"a", record(size * COST))])))
+            self.assertLessEqual(self.pages.size + self.pages.lent, self.pages.limit)
+            self.assertEqual(len(self.keys()), left)
+        self.pages.put(4, Page(encode_page(DATA, [encode_record(b"b", record(20 * COST))])))
         self.assertEqual((self.keys(), self.pages.lent), ([], 0))
+
+    def test_they_go_at_once_when_there_is_less_room(self) -> None:
+        self.fill(10)
+        self.pages.resize(8 * COST)
+        self.assertEqual((self.keys(), self.pages.lent), ([*range(6, 10)], 4 * COST))
 
     def test_several_keyspaces_share_what_there_is(self) -> None:
         other = RecordCache(self.pages)
         self.fill(10)
         other.put(b"00", record())
-        self.assertLessEqual(self.pages.lent, self.pages.limit)
+        self.assertLessEqual(self.pages.lent, self.pages.to_lend)
 
 
 class FreshnessTests(EngineCase):

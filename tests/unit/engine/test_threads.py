@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import random
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,23 @@ class ThreadWorkerTests(TestCase):
         self.assertEqual(self.successResultOf(result), (3, 1))
         self.failureResultOf(error, ZeroDivisionError)
         self.worker.stop()
+
+    def test_a_job_that_is_done_is_not_held_until_the_next_one(self) -> None:
+        held: list[bool] = []
+
+        class Watched(queue.SimpleQueue[Any]):
+            def get(self, *arguments: Any) -> Any:
+                held.append(large() is not None)
+                return super().get(*arguments)
+
+        argument = Mailbox()  # or anything else
+        large = weakref.ref(argument)
+        self.worker._jobs = Watched()
+        self.worker.run(id, argument)
+        del argument
+        self.worker.start()
+        self.worker.stop()
+        self.assertEqual(held, [True, False])
 
     def test_jobs_given_before_it_starts_are_not_lost(self) -> None:
         done = self.worker.run(int, "7")
