@@ -1,13 +1,13 @@
 """
 The access log: one line an exchange, in the Common Log Format or as JSON.
 
-Lines are gathered for a moment and logged together: an event of `twisted.logger` costs more than a request.
+Exchanges are gathered for a moment, and their lines made and logged together: an event of `twisted.logger` costs more
+than a request, and a line costs less among others of its kind.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
 from json import dumps
@@ -25,33 +25,36 @@ log = Logger(namespace=ACCESS)
 
 FLUSH_SECONDS = 0.05
 FLUSH_LINES = 1000
-_is_plain = re.compile(r"[ !#-\[\]-~]*").fullmatch
-_to_json = msgspec.json.Encoder().encode
+_to_json_lines = msgspec.json.Encoder().encode_lines
 
 
-class Told(Protocol):
+class Telling(Protocol):
     """A request that is over."""
 
     def exchange(self, route: Any, seconds: float) -> Exchange:
         """All that there is to tell of it."""
 
 
-class AccessLog(Service):
-    """:param line: what is written of an exchange that ended at a time (seconds since the epoch)."""
+Told = Sequence[tuple[Exchange, float]]
+"""Exchanges, and when each ended, in seconds since the epoch."""
 
-    def __init__(self, line: Callable[[Exchange, float], str], clock: IReactorTime) -> None:
-        self._line = line
+
+class AccessLog(Service):
+    """:param lines: what is written of exchanges: a line each."""
+
+    def __init__(self, lines: Callable[[Told], str], clock: IReactorTime) -> None:
+        self._lines = lines
         self._clock = clock
-        self._lines: list[str] = []
+        self._told: list[tuple[Exchange, float]] = []
         self._flushing: IDelayedCall | None = None
 
-    def __call__(self, request: Told, route: object, seconds: float) -> None:
+    def __call__(self, request: Telling, route: object, seconds: float) -> None:
         """Write a line, soon."""
-        lines = self._lines
-        lines.append(self._line(request.exchange(route, seconds), self._clock.seconds()))
+        told = self._told
+        told.append((request.exchange(route, seconds), self._clock.seconds()))
         if self._flushing is None:
             self._flushing = self._clock.callLater(FLUSH_SECONDS, self.flush)
-        elif len(lines) >= FLUSH_LINES:
+        elif len(told) >= FLUSH_LINES:
             self.flush()
 
     def flush(self) -> None:
@@ -59,9 +62,9 @@ class AccessLog(Service):
         if self._flushing is not None and self._flushing.active():
             self._flushing.cancel()
         self._flushing = None
-        lines, self._lines = self._lines, []
-        if lines:
-            log.info("{lines}", lines="\n".join(lines))
+        told, self._told = self._told, []
+        if told:
+            log.info("{lines}", lines=self._lines(told))
 
     def stopService(self) -> None:
         """Write the last lines."""
@@ -69,36 +72,73 @@ class AccessLog(Service):
         self.flush()
 
 
-@lru_cache(maxsize=2)
-def _clf_time(second: int) -> str:
-    return datetime.fromtimestamp(second, timezone.utc).strftime("%d/%b/%Y:%H:%M:%S +0000")
+@lru_cache(maxsize=1000)
+def _start(client: str, second: int) -> bytes:
+    moment = datetime.fromtimestamp(second, timezone.utc)
+    return f'{client} - - [{moment:%d/%b/%Y:%H:%M:%S} +0000] "'.encode("ascii", "replace")
 
 
-def common(exchange: Exchange, now: float) -> str:
+def common(told: Told) -> str:
     """NCSA Common Log Format; `499` is nginx's status for a client that left."""
+    lines = [
+        b'%b%b %b %b" %d %d' % (_start(e.client, int(now)), e.method, e.target, e.version, e.status or 499, e.size)
+        for e, now in told
+    ]
+    text = b"\n".join(lines).decode("latin-1")
+    plain = text.replace("\n", "")  # looked at all together, and one by one only if there is something strange in them
+    if (
+        plain.isascii()
+        and plain.isprintable()
+        and "\\" not in plain
+        and plain.count('"') == 2 * len(lines)
+        and len(text) - len(plain) == len(lines) - 1
+    ):
+        return text
+    return "\n".join(_escaped(exchange, now) for exchange, now in told)
+
+
+def _escaped(exchange: Exchange, now: float) -> str:
     request = b"%b %b %b" % (exchange.method, exchange.target, exchange.version)
-    text = request.decode("latin-1")
-    if not _is_plain(text):
-        text = text.encode("unicode_escape").decode().replace('"', '\\"')
-    return f'{exchange.client} - - [{_clf_time(int(now))}] "{text}" {exchange.status or 499} {exchange.size}'
+    text = request.decode("latin-1").encode("unicode_escape").decode().replace('"', '\\"')
+    return f'{_start(exchange.client, int(now)).decode()}{text}" {exchange.status or 499} {exchange.size}'
 
 
-def json(exchange: Exchange, now: float) -> str:
+class _Line(msgspec.Struct, gc=False):
+    time: float
+    profile: str
+    route: str
+    client: str
+    method: str
+    target: str
+    version: str
+    status: int
+    seconds: float
+    size: int
+
+
+def json(told: Told) -> str:
     """An object with everything that is known; `time` is in seconds since the epoch."""
-    fields = {
-        "time": round(now, 3),
-        "profile": exchange.profile,
-        "route": exchange.route,
-        "client": exchange.client,
-        "method": exchange.method.decode("latin-1"),
-        "target": exchange.target.decode("latin-1"),
-        "version": exchange.version.decode("latin-1"),
-        "status": exchange.status,
-        "seconds": exchange.seconds,
-        "size": exchange.size,
-    }
-    text = _to_json(fields).decode()
-    return text if text.isascii() else dumps(fields)  # in ASCII no character of a target ends the line
+    lines = [
+        _Line(
+            int(now * 1000) / 1000,
+            e.profile,
+            e.route,
+            e.client,
+            e.method.decode("latin-1"),
+            e.target.decode("latin-1"),
+            e.version.decode("latin-1"),
+            e.status,
+            e.seconds,
+            e.size,
+        )
+        for e, now in told
+    ]
+    text = _to_json_lines(lines).decode().rstrip("\n")
+    if text.isascii():
+        return text
+    return "\n".join(
+        dumps(msgspec.structs.asdict(line), separators=(",", ":")) for line in lines
+    )  # in ASCII no target ends the line
 
 
 FORMATS = {"common": common, "json": json}

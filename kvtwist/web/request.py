@@ -147,7 +147,7 @@ class FrontRequest:
         """See `Request.exchange`."""
         status = 0 if self.gone else self.status
         client = self._connection.client
-        version = b"HTTP/1." + self.version
+        version = b"HTTP/1.1" if self.version == b"1" else b"HTTP/1.0"
         return Exchange(
             route.profile.name, route.rule, client, self.method, self.uri, version, status, seconds, self.sent
         )
