@@ -33,7 +33,7 @@ TRICKS: Final = {
     "poller": "connections watched by an epoll of their own, in turns",
     "turns": "answers sent at the end of a turn, and not each at once",
     "routes": "routes in tables, and not through werkzeug",
-    "deferreds": "coroutines driven by hand, and no Deferred where nothing waits",
+    "deferreds": "handlers driven without Klein's wrapper, and no Deferred where nothing waits",
     "transport": "bytes sent to the socket at once, and not by the reactor",
     "heads": "heads of responses kept",
     "metrics": "metrics as sums, and not prometheus_client's own",

@@ -6,9 +6,9 @@ answers keep their order, a client that pipelines waits for itself alone, and wh
 reading more. A head is looked for as a whole and then read by `heads`; a body is counted off, or read by `chunks`.
 Whatever is not HTTP/1.1 to the letter is answered 400, and the connection closed.
 
-What makes it fast, and what each of it is worth, is in docs/benchmarks.md: turns of a poller of its own, routes in tables,
-handlers that need no Deferred unless they wait, headers that have been read before and heads of responses that have been
-written before, and bytes that go to the socket at once when no others wait.
+What makes it fast, and what each of it is worth, is in docs/benchmarks.md: turns of a poller of its own, routes in
+tables, handlers that need no Deferred unless they wait, headers that have been read before, heads of responses that
+have been written before, and bytes that go to the socket at once when no others wait.
 
 `stock` does the same with twisted.web, at its pace. It is what this one is tested against.
 """
