@@ -27,7 +27,7 @@ Undo = Callable[[], object]
 
 
 def _nobody() -> None:
-    """Wants to know."""
+    """In place of who wants to know."""
 
 
 class Crowded(NoRoom):

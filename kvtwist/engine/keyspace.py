@@ -48,15 +48,6 @@ class Tables:
         self.frozen = self.active
         self.active = Memtable()
 
-    def find(self, key: bytes, lookup: PageLookup) -> Entry | None:
-        """
-        The newest entry of a key: a record, a tombstone, or None.
-
-        :raises PageNeeded: when `lookup` does not have a page that it takes to know.
-        """
-        entry = self.in_memtables(key)
-        return find_in(self.runs, key, lookup) if entry is None else entry
-
     def in_memtables(self, key: bytes) -> Entry | None:
         """The newest entry of a key that is in a memtable."""
         entry = self.active.get(key)
@@ -148,9 +139,7 @@ class Keyspace:
         :raises PageNeeded: when `lookup` does not have a page that it takes to know.
         """
         tables = self.tables
-        entry = tables.active.get(key)
-        if entry is None and tables.frozen is not None:
-            entry = tables.frozen.get(key)
+        entry = tables.in_memtables(key)
         if entry is None and tables.runs:
             entry = self.recent.get(key)
             if entry is None or entry.revision < self.cleared:

@@ -209,7 +209,7 @@ class Store:
     async def _get_when_known(self, keyspace: str, key: bytes) -> Record | None:
         def look() -> tuple[Entry | None, int]:
             space = self._keyspaces[keyspace]
-            entry = space.tables.find(key, pinned)
+            entry = space.get(key, pinned)
             return entry, space.cleared if entry is None else entry.revision
 
         pinned = Pinned(self._cached)
@@ -447,8 +447,8 @@ class Store:
         return await self.transact(conditions, operations)
 
     def _find(self, keyspace: str, key: bytes, reading: Reading | None) -> Entry | None:
-        tables = self._keyspaces[keyspace].tables
-        return tables.find(key, self._cached) if reading is None else reading.find(tables, key)
+        space = self._keyspaces[keyspace]
+        return space.get(key, self._cached) if reading is None else reading.find(space.tables, key)
 
     def _known(
         self, conditions: Sequence[Condition], operations: Sequence[Operation], reading: Reading | None

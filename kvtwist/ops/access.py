@@ -136,9 +136,8 @@ def json(told: Told) -> str:
     text = _to_json_lines(lines).decode().rstrip("\n")
     if text.isascii():
         return text
-    return "\n".join(
-        dumps(msgspec.structs.asdict(line), separators=(",", ":")) for line in lines
-    )  # in ASCII no target ends the line
+    # In ASCII no character of a target ends the line.
+    return "\n".join(dumps(msgspec.structs.asdict(line), separators=(",", ":")) for line in lines)
 
 
 FORMATS = {"common": common, "json": json}

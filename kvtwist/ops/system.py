@@ -29,8 +29,8 @@ def spare_collector() -> None:
     """
     Keep all that there is by now out of Python's search for garbage: modules, classes, routes, which stay to the end.
 
-    A search of everything holds all threads for over ten milliseconds, and busy writers cause some each second
-    (docs/benchmarks.md).
+    A search holds all threads for as long as it takes, and busy writers cause one again and again; what that does to
+    their slowest requests is in docs/benchmarks.md.
     """
     gc.collect()
     gc.freeze()

@@ -303,10 +303,8 @@ class FrontConnection(Protocol):
         else:
             in_flight.held += held
             request.held = held
-            if length == 0:  # as `_answer` does
-                self._answering = True
-                self.deadline = _NEVER
-                site.dispatcher.begin(request, request.route, request.key)
+            if length == 0:
+                self._answer(request)
             else:
                 self._expect_body(fields, len(data) - end)
         return end

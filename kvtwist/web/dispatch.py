@@ -82,6 +82,7 @@ Worker = Generator[Any, Any, None]
 
 
 _MOST_IDLE = 256
+"""So many are kept for the next ones that have to wait."""
 
 
 class Dispatcher:

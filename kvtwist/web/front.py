@@ -41,6 +41,9 @@ class FrontSite(Factory):
     :ivar dispatcher: answers every request.
     :ivar in_flight: what all requests take together.
     :ivar now: the clock's time as it was a moment ago.
+    :ivar heads: reads those of requests.
+    :ivar replies: writes those of responses.
+    :ivar poller: watches the connections; None: the reactor does.
     :ivar short_head: a head of up to that size keeps all limits, whatever is in it.
     """
 
