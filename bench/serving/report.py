@@ -38,6 +38,7 @@ TRICKS: Final = {
     "heads": "heads of responses kept",
     "metrics": "metrics as sums, and not prometheus_client's own",
     "parser": "what llhttp says of a client's headers, remembered",
+    "steps": "requests that have come as a whole read in one go, and not in steps",
     "records": "records kept ready, and not looked for in pages",
     "all": "all of them together",
 }
@@ -45,6 +46,7 @@ WRITE_TRICKS: Final = {
     "poller": TRICKS["poller"],
     "turns": TRICKS["turns"],
     "deferreds": TRICKS["deferreds"],
+    "steps": TRICKS["steps"],
     "threads": "jobs given to threads directly, and not by twisted.internet.threads",
     "collector": "what never goes away, kept out of the search for garbage",
 }

@@ -126,6 +126,11 @@ def parser() -> None:
     original = _replace(HeadReader, "__init__", init)
 
 
+def steps() -> None:
+    """Read every request in steps, the ones that have come as a whole as well."""
+    _replace(FrontConnection, "_take_request", lambda self, data: False)
+
+
 def poller() -> None:
     """Let the reactor watch every connection. Then there are no turns, either: what is answered is sent."""
 
@@ -213,12 +218,14 @@ TRICKS: Final[dict[str, Callable[[], None]]] = {
     "heads": heads,
     "metrics": metrics,
     "parser": parser,
+    "steps": steps,
     "poller": poller,
     "turns": turns,
     "records": records,
 }
 WRITE_TRICKS: Final[dict[str, Callable[[], None]]] = {
     "deferreds": deferreds,
+    "steps": steps,
     "poller": poller,
     "turns": turns,
     "threads": threads,

@@ -24,6 +24,8 @@ from kvtwist.model import NoRoom, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 Undo = Callable[[], object]
+Again = Callable[[Deferred[Any], str], object]
+"""Tries a transaction again, alone, which there was no room for: is given who waits for it, and what went wrong."""
 
 
 def _nobody() -> None:
@@ -38,8 +40,8 @@ class Crowded(NoRoom):
 class _Batch:
     transactions: list[Transaction] = Factory(list)
     undo: list[Undo] = Factory(list)
-    writers: list[tuple[Deferred[Any], object]] = Factory(list)
-    """Each with what it is to hear."""
+    writers: list[tuple[Deferred[Any], object, Again | None]] = Factory(list)
+    """Each with what it is to hear, and who tries again."""
     readers: list[Deferred[int]] = Factory(list)
     weight: int = 0
 
@@ -83,11 +85,12 @@ class GroupCommit:
         self._gathering = _Batch()
         self._flying: _Batch | None = None
 
-    def submit(self, transaction: Transaction, undo: list[Undo], outcome: T) -> Deferred[T]:
+    def submit(self, transaction: Transaction, undo: list[Undo], outcome: T, again: Again | None = None) -> Deferred[T]:
         """
         Make a transaction durable. Its revision is the one behind `assigned`.
 
         :param outcome: what the Deferred fires with.
+        :param again: called instead of a failure with `Crowded`, unless nobody waits any more.
 
         Fails with `StoreError`, after `undo` was called in reverse order: with `Crowded` if it may be tried again,
         alone.
@@ -97,7 +100,7 @@ class GroupCommit:
         batch = self._gathering
         batch.transactions.append(transaction)
         batch.undo.extend(undo)
-        batch.writers.append((done, outcome))
+        batch.writers.append((done, outcome, again))
         weight = 0
         for change in transaction.changes:
             weight += len(change.key or b"") + len(change.value or b"")
@@ -169,7 +172,7 @@ class GroupCommit:
         self._flying = None
         if self._gathering.transactions:
             self._fly()
-        for writer, outcome in batch.writers:
+        for writer, outcome, _ in batch.writers:
             writer.callback(outcome)
         for reader in batch.readers:
             reader.callback(revision)
@@ -196,12 +199,19 @@ class GroupCommit:
         if len(flying.writers) > 1:
             told = behind
         # Who tries again does so before those go on who wait for room, which are among the readers.
-        for writer, _ in flying.writers:
-            writer.errback(told(str(error)))  # each its own: an error remembers who it was told
-        for writer, _ in gathering.writers:
-            writer.errback(behind(str(error)))
+        for writer, _, again in flying.writers:
+            _tell(writer, told(str(error)), again)  # each its own: an error remembers who it was told
+        for writer, _, again in gathering.writers:
+            _tell(writer, behind(str(error)), again)
         for reader in flying.readers + gathering.readers:
             reader.callback(revision)
+
+
+def _tell(writer: Deferred[Any], error: StoreError, again: Again | None) -> None:
+    if again is None or not isinstance(error, Crowded):
+        writer.errback(error)
+    elif not writer.called:  # it has been cancelled: nobody waits for it
+        again(writer, str(error))
 
 
 class MemoryCommit:
@@ -215,7 +225,7 @@ class MemoryCommit:
         self.counters = CommitCounters()
         self.assigned = self.durable = 0
 
-    def submit(self, transaction: Transaction, undo: list[Undo], outcome: T) -> Deferred[T]:
+    def submit(self, transaction: Transaction, undo: list[Undo], outcome: T, again: Again | None = None) -> Deferred[T]:
         """See `GroupCommit.submit`."""
         self.assigned = self.durable = transaction.revision
         self.counters.transactions += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from msgspec import Struct
 from sortedcontainers import SortedDict, SortedList
@@ -20,6 +21,8 @@ Entry = Record | Tombstone
 
 ENTRY_COST = 400
 """Memory that an entry takes beside its key and value: objects, dictionary and order; measured, rounded up."""
+_replace: Callable[[Any, bytes, Entry], None] = dict.__setitem__
+"""For a key that is in order already: a sorted dictionary would look once more whether it is."""
 
 
 class Memtable:
@@ -49,18 +52,24 @@ class Memtable:
         """Replace the entry of a key (None: have none for it); returns the one before."""
         entries = self._entries
         before: Entry | None = entries.get(key)
-        if before is not None:
-            self.cost -= _cost(key, before)
-            if type(before) is Record and before.expires_ms is not None:
+        if type(before) is Record:
+            self.cost -= len(before.value)
+            if before.expires_ms is not None:
                 self._expiries.remove((before.expires_ms, key))
         if entry is None:
             if before is not None:
+                self.cost -= ENTRY_COST + len(key)
                 del entries[key]
             return before
-        self.cost += _cost(key, entry)
-        entries[key] = entry
-        if type(entry) is Record and entry.expires_ms is not None:
-            self._expiries.add((entry.expires_ms, key))
+        if before is None:
+            self.cost += ENTRY_COST + len(key)
+            entries[key] = entry
+        else:
+            _replace(entries, key, entry)
+        if type(entry) is Record:
+            self.cost += len(entry.value)
+            if entry.expires_ms is not None:
+                self._expiries.add((entry.expires_ms, key))
         return before
 
     def range(self, start: bytes, stop: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, Entry]]:
@@ -77,7 +86,3 @@ class Memtable:
                 break
             keys.append(key)
         return keys
-
-
-def _cost(key: bytes, entry: Entry) -> int:
-    return ENTRY_COST + len(key) + (len(entry.value) if type(entry) is Record else 0)

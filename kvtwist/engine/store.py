@@ -17,7 +17,7 @@ import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from attrs import Factory, define
 from twisted.internet.defer import Deferred, fail, succeed
@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kvtwist.engine.backup import Backup
-from kvtwist.engine.commit import Crowded, GroupCommit, MemoryCommit, Undo
+from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
 from kvtwist.engine.housekeeping import Housekeeping, MemoryHousekeeping, Sweeper
 from kvtwist.engine.journal import Change, Recovery, Transaction
 from kvtwist.engine.keyspace import Keyspace
@@ -384,16 +384,16 @@ class Store:
         outcome = Outcome(True, results)
         if not changes:
             return Deferred.fromCoroutine(self._when_settled(outcome, conditions, operations))
-        done = self._commit.submit(Transaction(revision, now_ms, changes), undo, outcome)
-        done.addErrback(self._failed, conditions, operations)
-        return done
+        again = partial(self._transact_alone, conditions, operations)
+        return self._commit.submit(Transaction(revision, now_ms, changes), undo, outcome, again)
 
-    def _failed(self, failure: Failure, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Any:
-        """Try again what there may be room for. Who has been cancelled is not: nobody waits for it any more."""
-        if not failure.check(Crowded):
-            return failure
-        place = _Place(operations, failure.getErrorMessage())
-        return Deferred.fromCoroutine(self._transact_in_turn(self._alone, place, conditions, operations))
+    def _transact_alone(
+        self, conditions: Sequence[Condition], operations: Sequence[Operation], done: Deferred[Outcome], why: str
+    ) -> None:
+        """Try again what there may be room for."""
+        place = _Place(operations, why)
+        outcome = Deferred.fromCoroutine(self._transact_in_turn(self._alone, place, conditions, operations))
+        outcome.chainDeferred(done)
 
     def usage(self, keyspace: str) -> Usage:
         """See `IStore.usage`."""

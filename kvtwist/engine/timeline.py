@@ -24,10 +24,13 @@ class Timeline:
 
     def now_ms(self) -> int:
         """The present, in milliseconds since the epoch: never less than any answer before."""
-        monotonic = self._monotonic()
-        self._last = max(self._wall(), self._last + (monotonic - self._last_monotonic))
+        wall, monotonic = self._wall(), self._monotonic()
+        now = self._last + (monotonic - self._last_monotonic)
+        if wall > now:
+            now = wall
+        self._last = now
         self._last_monotonic = monotonic
-        return int(self._last * 1000)
+        return int(now * 1000)
 
     def not_before(self, ms: int) -> None:
         """Go on from there if the clock is still behind it: the time of what a former process wrote."""

@@ -92,9 +92,28 @@ class HeadReader:
             method, target, said = data.split(b" ", 2)
         except ValueError:
             raise BadHead from None
-        fields = self._known.get(said)
-        if fields is None:
-            fields = self._read_fields(data, said)
+        return self._head(method, target, self._known.get(said) or self._read_fields(data, said))
+
+    def read_request(self, data: bytes) -> tuple[Head, bytes] | None:
+        """
+        The head and the body of a request, if that is all that there is in `data`, and if the like of it has been read
+        before: most requests are so. None says nothing but that it has to be read in steps.
+        """
+        try:
+            method, target, said = data.split(b" ", 2)
+            body = b""
+            fields = self._known.get(said)
+            if fields is None:
+                end = said.find(b"\r\n\r\n") + 4
+                body = said[end:]
+                fields = self._known.get(said[:end])
+            if fields is None or fields.length != len(body):
+                return None
+            return self._head(method, target, fields), body
+        except (ValueError, BadHead):
+            return None
+
+    def _head(self, method: bytes, target: bytes, fields: Fields) -> Head:
         text = target.decode("latin-1")
         # A space is printable, too, but there is none left.
         if not (method in _METHODS or _is_token(method)) or not (text.isascii() and text.isprintable()):

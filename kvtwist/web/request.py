@@ -37,10 +37,10 @@ class FrontRequest:
     sent = 0
     _refusal: HTTPException | None = None
     _headers: dict[str | bytes, str | bytes] | None = None
-    _body: bytes | list[bytes] = b""
 
-    def __init__(self, connection: FrontConnection, head: Head) -> None:
+    def __init__(self, connection: FrontConnection, head: Head, body: bytes = b"") -> None:
         self._connection = connection
+        self._body: bytes | list[bytes] = body
         self.method, self.uri, fields, (self.route, self.key) = head
         self.version = fields.version
         self.keep_alive = fields.keep_alive

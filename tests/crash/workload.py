@@ -19,7 +19,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from kvtwist.engine import Store
-from kvtwist.engine.commit import GroupCommit
+from kvtwist.engine.commit import Again, GroupCommit
 from kvtwist.engine.housekeeping import STOP_SECONDS
 from kvtwist.engine.journal import Transaction
 from kvtwist.model import (
@@ -188,13 +188,15 @@ class Workload:
             current[:] = [call for call in self._calls if call.operations is operations]
             return transact_now(conditions, operations, reading)
 
-        def submit_watched(transaction: Transaction, undo: Any, outcome: Outcome) -> Deferred[Outcome]:
+        def submit_watched(transaction: Transaction, undo: Any, outcome: Outcome, again: Again) -> Deferred[Outcome]:
             [call] = current
             self._apply(call, transaction)
-            done = submit(transaction, undo, outcome)
+            heard: Deferred[Outcome] = Deferred()
+            done = submit(transaction, undo, outcome, lambda _, why: again(heard, self._taken_back(call, why)))
             done.addCallback(self._stored_now, transaction.revision)
             done.addErrback(lambda f: self._taken_back(call, f))
-            return done
+            done.chainDeferred(heard)
+            return heard
 
         store._transact_now = transact_watched  # type: ignore[method-assign]
         commit.submit = submit_watched  # type: ignore[method-assign]
@@ -218,9 +220,9 @@ class Workload:
         self._acknowledged = revision
         return outcome
 
-    def _taken_back(self, call: _Call, failure: Failure) -> Failure:
+    def _taken_back(self, call: _Call, why: T) -> T:
         call.expected = None
-        return failure
+        return why
 
     def _survive(self, step: Callable[[], None]) -> None:
         try:

@@ -61,12 +61,28 @@ class Doubtful(HeadReader):
 
     def read(self, data: bytes) -> Head:
         """See `HeadReader.read`."""
-        found, first = _read(super().read, data), _read(HeadReader(self._router).read, data)
-        if found is None and first is None:
+        found = _read(super().read, data)
+        self._compare(found, data)
+        if found is None:
             raise BadHead
+        return found
+
+    def read_request(self, data: bytes) -> tuple[Head, bytes] | None:
+        """See `HeadReader.read_request`."""
+        found = super().read_request(data)
+        if found is not None:
+            head, body = found
+            self._compare(head, data.removesuffix(body))
+            if head[2].length != len(body):
+                raise Unexpected(f"{data!r} has a body of {len(body)} bytes")
+        return found
+
+    def _compare(self, found: Head | None, data: bytes) -> None:
+        first = _read(HeadReader(self._router).read, data)
+        if found is None and first is None:
+            return
         if not (found and first) or (*found[:3], found[3][1]) != (*first[:3], first[3][1]):
             raise Unexpected(f"{data!r} is {found}, and would have been {first} at first")
-        return found
 
 
 def _read(read: Callable[[bytes], Head], data: bytes) -> Head | None:

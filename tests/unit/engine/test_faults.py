@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from kvtwist.engine import Limits
-from kvtwist.engine.commit import Undo
+from kvtwist.engine.commit import Again, Undo
 from kvtwist.engine.journal import Transaction
 from kvtwist.model import (
     DATA,
@@ -298,9 +298,9 @@ class CrowdedTests(FaultCase):
         commit = self.engine.storage.commit
         submit, submitted = commit.submit, list[int]()
 
-        def counted(transaction: Transaction, undo: list[Undo], outcome: Outcome) -> Deferred[Outcome]:
+        def counted(transaction: Transaction, undo: list[Undo], outcome: Outcome, again: Again) -> Deferred[Outcome]:
             submitted.append(transaction.revision)
-            return submit(transaction, undo, outcome)
+            return submit(transaction, undo, outcome, again)
 
         self.patch(commit, "submit", counted)
         return submitted

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from kvtwist.engine import Limits, journal, merging
+from kvtwist.engine.commit import Again
 from kvtwist.engine.journal import Transaction
 from kvtwist.model import (
     DATA,
@@ -259,14 +260,14 @@ class InterleavedMachine(Machine):
         commit = self.engine.storage.commit
         submit = commit.submit
 
-        def witnessed(transaction: Transaction, undo: Any, outcome: Outcome) -> Deferred[Outcome]:
+        def witnessed(transaction: Transaction, undo: Any, outcome: Outcome, again: Again) -> Deferred[Outcome]:
             if commit is not self.engine.storage.commit:
                 return Deferred()  # of a process that has died
             assert transaction.revision == commit.assigned + 1
             del self.states[transaction.revision :]
             self.states.append(applied(self.states[-1], transaction))
             assert len(self.states) == transaction.revision + 1
-            return submit(transaction, undo, outcome)
+            return submit(transaction, undo, outcome, again)
 
         commit.submit = witnessed  # type: ignore[method-assign]
 

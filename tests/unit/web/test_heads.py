@@ -97,6 +97,54 @@ class HeadTests(SynchronousTestCase):
             self.assertRaises(BadHead, read, *lines)
 
 
+class RequestTests(SynchronousTestCase):
+    """Requests that are read in one go are those that would be read so in steps, once the like of them has been."""
+
+    def setUp(self) -> None:
+        self.reader = HeadReader(ROUTER)
+        self.said = b" HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
+        self.assertIsNone(self.reader.read_request(b"PUT /kv/a" + self.said + b"hello"))
+        self.reader.read(b"PUT /kv/a" + self.said)
+        self.reader.read(b"GET /kv/a HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    def test_all_of_it_is_there(self) -> None:
+        self.assertEqual(
+            self.reader.read_request(b"PUT /kv/b" + self.said + b"hello"),
+            (self.reader.read(b"PUT /kv/b" + self.said), b"hello"),
+        )
+        whole = b"DELETE /kv/b HTTP/1.1\r\nHost: a\r\n\r\n"
+        self.assertEqual(self.reader.read_request(whole), (self.reader.read(whole), b""))
+
+    def test_what_has_to_be_read_in_steps(self) -> None:
+        get = b"GET /kv/a HTTP/1.1\r\nHost: a\r\n\r\n"
+        for data in (
+            b"",
+            b"PUT",
+            b"PUT /kv/b",
+            b"PUT /kv/b" + self.said,
+            b"PUT /kv/b" + self.said + b"hell",
+            b"PUT /kv/b" + self.said + b"hello\r",
+            b"PUT /kv/b" + self.said[:-1] + b"hello",
+            b"\r\nPUT /kv/b" + self.said + b"hello",
+            b"PUT kv/b" + self.said + b"hello",
+            b"PUT /k\nv/b" + self.said + b"hello",
+            b"P(T /kv/b" + self.said + b"hello",
+            b"PUT /kv/b" + self.said.replace(b"5", b"4") + b"hello",
+            b"hello\r\n\r\nPUT /kv/b" + self.said + b"hello",
+            get[:-1],
+            get + b"G",
+            get + get,
+            b"\r\n" + get,
+        ):
+            self.assertIsNone(self.reader.read_request(data), data)
+
+    def test_one_in_chunks(self) -> None:
+        chunked = b"PUT /kv/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        self.reader.read(chunked)
+        self.assertIsNone(self.reader.read_request(chunked))
+        self.assertIsNone(self.reader.read_request(chunked + b"0\r\n\r\n"))
+
+
 class FaultTests(SynchronousTestCase):
     def fault(self, data: bytes, seen: int = 0) -> int:
         return fault_in(data, 0, data.find(b"\r\n\r\n"), seen, LIMITS)
