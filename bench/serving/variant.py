@@ -65,7 +65,8 @@ def deferreds() -> None:
         answer = maybeDeferred(called)
         request.turn = answer
         answer.addCallbacks(
-            lambda result: self.end(request, route, result), lambda failure: self.fail(request, route, failure.value)
+            lambda result: self.end(request, route, result),
+            lambda failure: self.end(request, route, self.failed(request, route, failure.value)),
         )
 
     _replace(Dispatcher, "begin", begin)

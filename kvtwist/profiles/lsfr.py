@@ -97,15 +97,16 @@ class Lsfr:
         """Called with what became of a request. Spec 002 asks for no such log."""
 
     def _checked(self, key: str) -> bytes:
-        try:
-            name = decoded(key)
-        except BadRequest:
-            raise BadRequest("key contains invalid characters") from None
-        if not _is_key(name):
-            raise BadRequest("key contains invalid characters")
-        if len(name) > self._max_key:
+        if not _is_key(key):  # or it may be once it is decoded
+            try:
+                key = decoded(key)
+            except BadRequest:
+                raise BadRequest("key contains invalid characters") from None
+            if not _is_key(key):
+                raise BadRequest("key contains invalid characters")
+        if len(key) > self._max_key:
             raise BadRequest("key too long")
-        return name.encode()
+        return key.encode()
 
 
 def _line(message: str) -> bytes:

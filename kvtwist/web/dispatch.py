@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from types import CoroutineType, coroutine
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from klein import Response
 from twisted.internet.defer import Deferred
@@ -81,6 +81,8 @@ Worker = Generator[Any, Any, None]
 """Is sent a request and its route; yields what the handler waits for, and None when it has nothing more to do."""
 
 
+_UNFINISHED: Final = object()
+"""In place of a response that cannot be given."""
 _MOST_IDLE = 256
 """So many are kept for the next ones that have to wait."""
 
@@ -127,10 +129,24 @@ class Dispatcher:
                 if type(result) is CoroutineType or isinstance(result, Deferred):
                     result = yield from result  # type: ignore[misc]
             except Exception as error:
-                self.fail(request, route, error)
-            else:
-                self.end(request, route, result)
+                result = self.failed(request, route, error)
+            self.end(request, route, result)
             request = result = None  # whose bodies would stay here until the next one
+
+    def failed(self, request: Request, route: Route, error: Exception) -> object:
+        """What the dialect has to say to what a handler has raised. What cannot be answered ends the connection."""
+        try:
+            if request.gone:
+                return None
+            if request.started:
+                raise error  # the status is sent
+            return _answered(request, route, error)
+        except Exception:
+            log.failure("a response could not be finished")
+            return _UNFINISHED
+        finally:
+            # It knows the Failure that knows it, and by its traceback all that the request has brought.
+            error.__traceback__ = None
 
     def end(self, request: Request, route: Route, result: object) -> None:
         """Send what a handler has returned."""
@@ -140,30 +156,13 @@ class Dispatcher:
             try:
                 if isinstance(result, Response):
                     request.reply(result, now)
+                elif result is _UNFINISHED:
+                    request.abort()
                 else:
                     request.finish()
             except Exception:  # a response that is none, such as one whose body is text
                 log.failure("a response could not be sent")
                 request.abort()
-        self._over(request, route, now)
-
-    def fail(self, request: Request, route: Route, error: Exception) -> None:
-        """Let the dialect answer what a handler has raised. What cannot be answered ends the connection."""
-        request.turn = None
-        now = self._seconds()
-        if not request.gone:
-            try:
-                if request.started:
-                    raise error  # the status is sent
-                request.reply(_answered(request, route, error), now)
-            except Exception:
-                log.failure("a response could not be finished")
-                request.abort()
-        # It knows the Failure that knows it, and by its traceback all that the request has brought.
-        error.__traceback__ = None
-        self._over(request, route, now)
-
-    def _over(self, request: Request, route: Route, now: float) -> None:
         self.in_flight -= 1
         for observer in self._observers:
             observer(request, route, now - request.began)

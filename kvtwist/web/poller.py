@@ -157,15 +157,21 @@ class Poller:
         assert self._epoll is not None
         self.turning = True
         arrived = []
+        watched = self._watched
         for fd, event in self._epoll.poll(0, _MOST):
-            found = self._watched.get(fd)
-            if found is not None:  # it may have gone in this turn
-                descriptor, awaited = found
-                data = _received(descriptor) if event == _IN else None
+            found = watched.get(fd)
+            if found is None:  # it has gone in this turn
+                continue
+            descriptor, awaited = found
+            if event == _IN:
+                try:
+                    data = descriptor.socket.recv(_READ)
+                except OSError:  # whatever it is, the descriptor will meet it and knows what to do
+                    data = b""
                 if data:
                     arrived.append((descriptor, data))
-                else:
-                    self._serve(descriptor, event, awaited)
+                    continue
+            self._serve(descriptor, event, awaited)
         for descriptor, data in arrived:
             if not descriptor.connected:  # it has been hung up on in this turn
                 continue
@@ -206,12 +212,3 @@ class Poller:
                 descriptor.connectionLost(reason)
         except Exception:
             log.failure("a connection could not be ended")
-
-
-def _received(descriptor: Any) -> bytes | None:
-    """What has arrived, if that is all there is to say."""
-    try:
-        data: bytes = descriptor.socket.recv(_READ)
-    except OSError:  # whatever it is, the descriptor will meet it and knows what to do
-        return None
-    return data

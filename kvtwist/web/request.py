@@ -22,28 +22,50 @@ _PIECE = 16 * 1024
 
 
 class FrontRequest:
-    """One of them, on a connection."""
+    """
+    One of them, on a connection.
 
-    turn: Turn | None = None
-    overload: HTTPException | None = None
-    gone = False
-    started = False
-    unread = False
-    """Whether its body is not read, and may still be coming."""
-    chunked = False
-    began = 0.0
-    held = 0
-    status = 0
-    sent = 0
-    _refusal: HTTPException | None = None
-    _headers: dict[str | bytes, str | bytes] | None = None
+    :ivar unread: whether its body is not read, and may still be coming.
+    """
+
+    # Without these, instances would be laid out by what the first few had come to when there were others; whether a
+    # server is quick would depend on how its first second went.
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_headers",
+        "_refusal",
+        "began",
+        "chunked",
+        "gone",
+        "held",
+        "keep_alive",
+        "key",
+        "method",
+        "overload",
+        "route",
+        "sent",
+        "started",
+        "status",
+        "turn",
+        "unread",
+        "uri",
+        "version",
+    )
 
     def __init__(self, connection: FrontConnection, head: Head, body: bytes = b"") -> None:
         self._connection = connection
         self._body: bytes | list[bytes] = body
+        self._refusal: HTTPException | None = None
+        self._headers: dict[str | bytes, str | bytes] | None = None
         self.method, self.uri, fields, (self.route, self.key) = head
         self.version = fields.version
         self.keep_alive = fields.keep_alive
+        self.turn: Turn | None = None
+        self.overload: HTTPException | None = None
+        self.gone = self.started = self.chunked = self.unread = False
+        self.held = self.status = self.sent = 0
+        self.began = 0.0
 
     # --- its body, for handlers -----------------------------------------------------------------------------------
 
