@@ -38,6 +38,7 @@ SCENARIOS: Final[dict[str, Callable[[Stage], Iterator[Result]]]] = {
     "dialects": alone.dialects,
     "tricks": alone.tricks,
     "write-tricks": alone.write_tricks,
+    "floors": alone.floors,
     "observed": alone.observed,
     "large": alone.large,
     "idle": alone.idle,

@@ -1,4 +1,5 @@
-"""The scenarios of kvtwist alone: dialects, large values, idle connections, logs and metrics, tricks of the front."""
+"""The scenarios of kvtwist alone: dialects, large values, idle connections, logs and metrics, tricks of the front,
+and how far they could go."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from bench.serving.holder import held
 from bench.serving.processes import Server
 from bench.serving.speech import HISTORY, KEYS_DIALECT, LSFR, TRANSACTIONAL, Speech
 from bench.serving.stage import Figures, Measure, Stage
-from bench.serving.variant import TRICKS, WRITE_TRICKS
+from bench.serving.variant import FLOORS, TRICKS, WRITE_TRICKS
 
 IDLE: Final = 10_000
 FEW_LARGE: Final = 8
@@ -147,6 +148,25 @@ def write_tricks(stage: Stage) -> Iterator[Result]:
     with stage.servers(starts) as servers:
         measures = {name: _of(server, partial(stage.writes, speech=LSFR)) for name, server in servers.items()}
         yield from stage.interleaved("write-tricks", measures)
+
+
+def floors(stage: Stage) -> Iterator[Result]:
+    """What would be left if HTTP cost nothing, and if the handlers and the store cost nothing either."""
+    starts: dict[str, Callable[[], Server]] = {}
+    for name, variant in {"kvtwist": [], **{name: [name] for name in FLOORS}}.items():
+        starts[f"{name} GET"] = partial(lambda variant: kvtwist(stage.fresh(loaded=False), (), variant), variant)
+        if name != "nothing":
+            starts[f"{name} PUT"] = partial(lambda variant: kvtwist(stage.fresh(), (), variant), variant)
+    with stage.servers(starts) as servers:
+        measures: dict[str, Measure | str] = {}
+        for name, server in servers.items():
+            what: Callable[[Server], Measure] = partial(stage.writes, speech=LSFR) if "PUT" in name else stage.hot
+            measures[name] = _of(server, partial(_unchecked, stage) if "nothing" in name else what)
+        yield from stage.interleaved("floors", measures)
+
+
+def _unchecked(stage: Stage, server: Server) -> Measure:
+    return lambda number: stage.ask(server, scripts.constant(LSFR.get, data.key(42)))
 
 
 def _hot(stage: Stage, scenario: str, starts: Mapping[str, Callable[[], Server]]) -> Iterator[Result]:

@@ -51,11 +51,19 @@ WRITE_TRICKS: Final = {
     "collector": "what never goes away, kept out of the search for garbage",
 }
 
+FLOORS: Final = {
+    "kvtwist GET": "GET of one key",
+    "handler GET": "GET, all but HTTP: the same poller, dispatcher, handler, store and metrics",
+    "nothing GET": "GET, the poller alone: the same answer to all that arrives",
+    "kvtwist PUT": "durable PUT of any key",
+    "handler PUT": "PUT, all but HTTP",
+}
+
 
 def report(results: Results) -> str:
     """All tables."""
     lines = [f"{results.version}, {results.date}: `{results.how}`  ", f"{results.machine}", ""]
-    for part in (_goals, _peers, _latencies, _dialects, _tricks, _write_tricks, _observed, _large, _idle):
+    for part in (_goals, _peers, _latencies, _dialects, _tricks, _write_tricks, _floors, _observed, _large, _idle):
         lines += part(results)
     if results.errors():
         lines += ["### What failed", ""]
@@ -166,6 +174,15 @@ def _write_tricks(results: Results) -> Iterator[str]:
 def _saved(base: Spread | None, results: Results, name: str) -> str:
     found = figure(results, "tricks", name, "cpu_seconds")
     return NOTHING if found is None or base is None else f"{(found.median - base.median) * 1e6:+.1f}"
+
+
+def _floors(results: Results) -> Iterator[str]:
+    rows = []
+    for name, text in FLOORS.items():
+        cells = [_beside(results, "floors", name, f"kvtwist {name.split()[1]}", "rate", _whole)]
+        cells.append(_cell(figure(results, "floors", name, "cpu_seconds"), _microseconds))
+        rows.append((text, cells))
+    yield from _table("what would be left", ["requests/s (beside kvtwist)", "processor time of each, µs"], rows)
 
 
 def _observed(results: Results) -> Iterator[str]:

@@ -2,7 +2,8 @@
 `twistd kvstore` with something changed, to see what that is worth: `python -m bench.serving.variant NAME,... OPTIONS`.
 
 Each trick can be taken away here, and nowhere else: what is put in its place is the plain way, which does the same. Two
-more stand beside them: no metrics at all, and Klein's own resource in place of the front.
+more stand beside them: no metrics at all, and Klein's own resource in place of the front. And two do less than they
+should, to show what would be left if HTTP cost nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from klein import Klein
+from klein import Klein, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
@@ -184,6 +185,55 @@ def unobserved() -> None:
     original = _replace(Dispatcher, "__init__", init)
 
 
+class _Bare:
+    """In place of a request: what the dispatcher and a handler of lsfr look at."""
+
+    turn = overload = None
+    gone = started = False
+    status = 200
+
+    def __init__(self, connection: Any, method: bytes, body: bytes) -> None:
+        self._connection = connection
+        self.method = method
+        self.content = self
+        self.read = lambda: body
+
+    def reply(self, response: Response, now: float) -> None:
+        body = response.body or b""
+        self._connection._out.append(_HEAD % len(body) + body)
+        self._connection._send_soon()
+
+
+_HEAD: Final = (
+    b"HTTP/1.1 200 OK\r\nServer: kvtwist/0.1.0\r\nDate: Sat, 21 Nov 2026 10:15:07 GMT\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n\r\n"
+)
+
+
+def handler() -> None:
+    """Do everything but HTTP: what arrives is taken for a request to lsfr, all of it, and cut up at fixed places."""
+
+    def received(self: Any, data: bytes) -> None:
+        method, target, rest = data.split(b" ", 2)
+        route, _ = found.get(method) or found.setdefault(method, self._site.dispatcher.router.find(method, "/kv/key"))
+        request: Any = _Bare(self, method, rest.partition(b"\r\n\r\n")[2])
+        self._site.dispatcher.begin(request, route, target[4:].decode())
+
+    found: dict[bytes, Any] = {}
+    _replace(FrontConnection, "dataReceived", received)
+
+
+def nothing() -> None:
+    """Send the same answer to all that arrives."""
+
+    def received(self: Any, data: bytes) -> None:
+        self._out.append(answer)
+        self._send_soon()
+
+    answer = _HEAD % 100 + b"x" * 100
+    _replace(FrontConnection, "dataReceived", received)
+
+
 class _KleinSite(Site):
     """What `app.run()` would serve with, and what `HTTPService` asks of a site."""
 
@@ -233,7 +283,9 @@ WRITE_TRICKS: Final[dict[str, Callable[[], None]]] = {
     "collector": collector,
 }
 
-_ALL: Final = {**TRICKS, **WRITE_TRICKS, "unobserved": unobserved, "klein": klein}
+FLOORS: Final[dict[str, Callable[[], None]]] = {"handler": handler, "nothing": nothing}
+
+_ALL: Final = {**TRICKS, **WRITE_TRICKS, **FLOORS, "unobserved": unobserved, "klein": klein}
 
 
 def main(arguments: Sequence[str]) -> None:
