@@ -215,7 +215,7 @@ class Figures(Struct, frozen=True):
 # --- what happened over HTTP -----------------------------------------------------------------------------------------
 
 
-class Exchange(Struct, frozen=True):
+class Exchange(Struct, frozen=True, gc=False):
     """
     One request and its response, for whoever logs and counts.
 
@@ -225,6 +225,7 @@ class Exchange(Struct, frozen=True):
     :ivar status: 0 when the client left before there was one.
     :ivar seconds: from the end of the request to the end of the response.
     :ivar size: bytes of the response's body.
+    :ivar ended: in seconds since the epoch.
     """
 
     profile: str
@@ -236,6 +237,7 @@ class Exchange(Struct, frozen=True):
     status: int
     seconds: float
     size: int
+    ended: float
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

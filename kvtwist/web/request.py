@@ -165,13 +165,13 @@ class FrontRequest:
         """See `Request.abort`."""
         self._connection.abort()
 
-    def exchange(self, route: Route, seconds: float) -> Exchange:
+    def exchange(self, route: Route, seconds: float, ended: float) -> Exchange:
         """See `Request.exchange`."""
         status = 0 if self.gone else self.status
         client = self._connection.client
         version = b"HTTP/1.1" if self.version == b"1" else b"HTTP/1.0"
         return Exchange(
-            route.profile.name, route.rule, client, self.method, self.uri, version, status, seconds, self.sent
+            route.profile.name, route.rule, client, self.method, self.uri, version, status, seconds, self.sent, ended
         )
 
 

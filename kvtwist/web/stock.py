@@ -136,7 +136,7 @@ class StoreRequest(Request):
         transport: Any = self.transport
         transport.abortConnection()
 
-    def exchange(self, route: Route, seconds: float) -> Exchange:
+    def exchange(self, route: Route, seconds: float, ended: float) -> Exchange:
         """See `Request.exchange`."""
         status = 0 if self.gone else self.code
         client = getattr(self.getClientAddress(), "host", None) or "-"
@@ -150,6 +150,7 @@ class StoreRequest(Request):
             status,
             seconds,
             self.sentLength,
+            ended,
         )
 
     def _handleStar(self) -> None:

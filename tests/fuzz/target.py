@@ -112,9 +112,9 @@ class Target:
         return fronted
 
     def _over(self, request: Any, route: Route, seconds: float) -> None:
-        exchange = request.exchange(route, seconds)
+        exchange = request.exchange(route, seconds, 0.0)
         for name, lines in FORMATS.items():
-            assert len(lines([(exchange, 0.0)]).splitlines()) == 1, f"not a line of the access log: {name}"
+            assert len(lines([exchange]).splitlines()) == 1, f"not a line of the access log: {name}"
         self._methods.setdefault(request._connection, []).append(request.method)
 
     def _note(self, event: LogEvent) -> None:
