@@ -1,5 +1,4 @@
-"""The scenarios of kvtwist alone: dialects, large values, idle connections, logs and metrics, tricks of the front,
-and how far they could go."""
+"""The scenarios of kvtwist alone: dialects, large values, idle connections, logs and metrics, tricks and limits."""
 
 from __future__ import annotations
 
@@ -151,12 +150,16 @@ def write_tricks(stage: Stage) -> Iterator[Result]:
 
 
 def floors(stage: Stage) -> Iterator[Result]:
-    """What would be left if HTTP cost nothing, and if the handlers and the store cost nothing either."""
+    """What would be left if HTTP cost next to nothing, and if the handlers and the store cost nothing either."""
+
+    def start(variant: list[str], loaded: bool | None) -> Server:
+        return kvtwist(stage.fresh(loaded), (), variant)
+
     starts: dict[str, Callable[[], Server]] = {}
     for name, variant in {"kvtwist": [], **{name: [name] for name in FLOORS}}.items():
-        starts[f"{name} GET"] = partial(lambda variant: kvtwist(stage.fresh(loaded=False), (), variant), variant)
+        starts[f"{name} GET"] = partial(start, variant, False)
         if name != "nothing":
-            starts[f"{name} PUT"] = partial(lambda variant: kvtwist(stage.fresh(), (), variant), variant)
+            starts[f"{name} PUT"] = partial(start, variant, None)
     with stage.servers(starts) as servers:
         measures: dict[str, Measure | str] = {}
         for name, server in servers.items():
@@ -166,6 +169,7 @@ def floors(stage: Stage) -> Iterator[Result]:
 
 
 def _unchecked(stage: Stage, server: Server) -> Measure:
+    """GET of one key, of a server that does not look at what it is asked."""
     return lambda number: stage.ask(server, scripts.constant(LSFR.get, data.key(42)))
 
 

@@ -53,10 +53,10 @@ WRITE_TRICKS: Final = {
 
 FLOORS: Final = {
     "kvtwist GET": "GET of one key",
-    "handler GET": "GET, all but HTTP: the same poller, dispatcher, handler, store and metrics",
+    "handler GET": "GET, next to nothing of HTTP: the same poller, dispatcher, handler, store and metrics",
     "nothing GET": "GET, the poller alone: the same answer to all that arrives",
     "kvtwist PUT": "durable PUT of any key",
-    "handler PUT": "PUT, all but HTTP",
+    "handler PUT": "PUT, next to nothing of HTTP",
 }
 
 

@@ -25,14 +25,14 @@ log = Logger(namespace=ACCESS)
 
 FLUSH_SECONDS = 0.05
 FLUSH_LINES = 250
-"""More of them together would cost less as such, but more than what a processor has at hand, and hold up the others."""
+"""Fewer would pay more for each event of the log; more do not fit a processor's cache, and keep the reactor longer."""
 _to_json_lines = msgspec.json.Encoder().encode_lines
 
 
 class Telling(Protocol):
     """A request that is over."""
 
-    def exchange(self, route: Any, seconds: float, ended: float) -> Exchange:
+    def exchange(self, route: Any, seconds: float) -> Exchange:
         """All that there is to tell of it."""
 
 
@@ -48,7 +48,7 @@ class AccessLog(Service):
     def __call__(self, request: Telling, route: object, seconds: float) -> None:
         """Write a line, soon."""
         told = self._told
-        told.append(request.exchange(route, seconds, self._clock.seconds()))
+        told.append(request.exchange(route, seconds))
         if self._flushing is None:
             self._flushing = self._clock.callLater(FLUSH_SECONDS, self.flush)
         elif len(told) >= FLUSH_LINES:

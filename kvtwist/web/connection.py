@@ -280,10 +280,8 @@ class FrontConnection(Protocol):
         head, body = whole
         request = FrontRequest(self, head, body)
         held = REQUEST_COST + len(body)
-        in_flight = site.in_flight
-        if (body and len(body) > request.route.profile.max_body) or in_flight.held + held > in_flight.limit:
+        if len(body) > request.route.profile.max_body or not site.in_flight.take(held):
             return False
-        in_flight.held += held
         request.held = held
         self._request = request
         self._answer(request)
@@ -314,21 +312,16 @@ class FrontConnection(Protocol):
         request = self._request = FrontRequest(self, head)
         fields = head[2]
         length = fields.length
-        held = REQUEST_COST + (length or 0)
-        in_flight = site.in_flight
         if length and length > request.route.profile.max_body:
             request.refuse(RequestEntityTooLarge())
             self._answer(request)
-        elif in_flight.held + held > in_flight.limit:
+        elif not self._hold(request, REQUEST_COST + (length or 0)):
             request.refuse(_overloaded(request))
             self._answer(request)
+        elif length == 0:
+            self._answer(request)
         else:
-            in_flight.held += held
-            request.held = held
-            if length == 0:
-                self._answer(request)
-            else:
-                self._expect_body(fields, len(data) - end)
+            self._expect_body(fields, len(data) - end)
         return end
 
     def _wait_for_head(self, size: int) -> None:

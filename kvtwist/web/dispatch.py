@@ -73,7 +73,7 @@ class Request(Protocol):
     def abort(self) -> None:
         """Hang up."""
 
-    def exchange(self, route: Route, seconds: float, ended: float) -> Exchange:
+    def exchange(self, route: Route, seconds: float) -> Exchange:
         """All that there is to tell of it, once it is over."""
 
 

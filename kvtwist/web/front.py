@@ -4,8 +4,8 @@ The server's own HTTP front: llhttp on the Twisted reactor, Klein's endpoints ca
 One request after the other is read, answered, and only then the next one looked at, whatever has arrived meanwhile: so
 answers keep their order, a client that pipelines waits for itself alone, and what it has sent ahead is bounded by not
 reading more. A head is looked for as a whole and then read by `heads`; a body is counted off, or read by `chunks`. A
-request that has come in one piece, and is like others before it, is read in one go.
-Whatever is not HTTP/1.1 to the letter is answered 400, and the connection closed.
+request that has come in one piece, and is like others before it, is read in one go. Whatever is not HTTP/1.1 to the
+letter is answered 400, and the connection closed.
 
 What makes it fast, and what each of it is worth, is in docs/benchmarks.md: turns of a poller of its own, routes in
 tables, handlers that need no Deferred unless they wait, headers that have been read before, heads of responses that

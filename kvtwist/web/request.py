@@ -28,8 +28,8 @@ class FrontRequest:
     :ivar unread: whether its body is not read, and may still be coming.
     """
 
-    # Without these, instances would be laid out by what the first few had come to when there were others; whether a
-    # server is quick would depend on how its first second went.
+    # Without slots, CPython gives instances room for the attributes that the first ones had when the next were made: if
+    # those were still being answered, every later request needs a dictionary as well.
     __slots__ = (
         "_body",
         "_connection",
@@ -165,13 +165,19 @@ class FrontRequest:
         """See `Request.abort`."""
         self._connection.abort()
 
-    def exchange(self, route: Route, seconds: float, ended: float) -> Exchange:
+    def exchange(self, route: Route, seconds: float) -> Exchange:
         """See `Request.exchange`."""
-        status = 0 if self.gone else self.status
-        client = self._connection.client
-        version = b"HTTP/1.1" if self.version == b"1" else b"HTTP/1.0"
         return Exchange(
-            route.profile.name, route.rule, client, self.method, self.uri, version, status, seconds, self.sent, ended
+            route.profile.name,
+            route.rule,
+            self._connection.client,
+            self.method,
+            self.uri,
+            b"HTTP/1.1" if self.version == b"1" else b"HTTP/1.0",
+            0 if self.gone else self.status,
+            seconds,
+            self.sent,
+            self.began + seconds,
         )
 
 

@@ -136,7 +136,7 @@ class StoreRequest(Request):
         transport: Any = self.transport
         transport.abortConnection()
 
-    def exchange(self, route: Route, seconds: float, ended: float) -> Exchange:
+    def exchange(self, route: Route, seconds: float) -> Exchange:
         """See `Request.exchange`."""
         status = 0 if self.gone else self.code
         client = getattr(self.getClientAddress(), "host", None) or "-"
@@ -150,7 +150,7 @@ class StoreRequest(Request):
             status,
             seconds,
             self.sentLength,
-            ended,
+            self.began + seconds,
         )
 
     def _handleStar(self) -> None:

@@ -112,7 +112,7 @@ class Target:
         return fronted
 
     def _over(self, request: Any, route: Route, seconds: float) -> None:
-        exchange = request.exchange(route, seconds, 0.0)
+        exchange = request.exchange(route, seconds)
         for name, lines in FORMATS.items():
             assert len(lines([exchange]).splitlines()) == 1, f"not a line of the access log: {name}"
         self._methods.setdefault(request._connection, []).append(request.method)
