@@ -85,3 +85,6 @@ class IProfile(Interface):
     app: Klein = Attribute("The routes. Handlers return `klein.Response`; path variables arrive percent-encoded.")
     name: str = Attribute("What `--profile` calls it.")
     max_body: int = Attribute("The largest request body, in bytes, that any of its routes takes.")
+    urgent: frozenset[str] = Attribute(
+        "Routes, as in `app`, that are answered even when there is no room for requests."
+    )

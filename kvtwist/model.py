@@ -215,6 +215,10 @@ class Figures(Struct, frozen=True):
 # --- what happened over HTTP -----------------------------------------------------------------------------------------
 
 
+LEFT: Final = 499
+"""In place of a status, as nginx has it: the client left before it had its answer."""
+
+
 class Exchange(Struct, frozen=True, gc=False):
     """
     One request and its response, for whoever logs and counts.
@@ -222,7 +226,7 @@ class Exchange(Struct, frozen=True, gc=False):
     :ivar route: the route as the dialect wrote it, empty where none matched.
     :ivar method: as it was sent, as are target and version.
     :ivar target: the request target.
-    :ivar status: 0 when the client left before there was one.
+    :ivar status: `LEFT` when the client left before it had all of the answer.
     :ivar seconds: from the end of the request to the end of the response.
     :ivar size: bytes of the response's body.
     :ivar ended: in seconds since the epoch.

@@ -16,25 +16,16 @@ from prometheus_client.registry import Collector
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import STAGED, Figures, Usage
 
-LEFT = 499
-"""In place of a status, as nginx has it: the client left before there was one."""
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Counted(Protocol):
-    """
-    A request that is over.
-
-    :ivar gone: whether its client left before it was answered.
-    """
+    """A request that is over."""
 
     method: bytes
 
     @property
     def status(self) -> int: ...
-
-    @property
-    def gone(self) -> bool: ...
 
 
 class Routed(Protocol):
@@ -79,7 +70,7 @@ class Metrics:
     def __call__(self, request: Counted, route: Routed, seconds: float) -> None:
         """Count a request."""
         method = request.method if request.method in _METHODS else b"other"
-        kind = (route.profile.name, route.rule, method, LEFT if request.gone else request.status)
+        kind = (route.profile.name, route.rule, method, request.status)
         series = self._series.get(kind)
         if series is None:
             series = self._series[kind] = _Series()

@@ -31,6 +31,7 @@ class Admin:
     """:param backups: makes the backups, of the same store."""
 
     name = "admin"
+    urgent = frozenset({"/health", "/metrics"})
     max_body = 0
     app = DialectApp()
 

@@ -26,6 +26,7 @@ class Clstr(Lsfr):
     """The routes of spec 004."""
 
     name = "clstr"
+    urgent = frozenset({"/health"})
     default_port = 8080
     app = cast(DialectApp, Lsfr.app).extended()
 

@@ -45,6 +45,7 @@ class History:
     """The routes of spec 001."""
 
     name = "history"
+    urgent: frozenset[str] = frozenset()
     default_port = 3000
     default_store = "memory"
     app = DialectApp()

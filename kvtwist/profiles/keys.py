@@ -53,6 +53,7 @@ class Keys:
     """The routes of spec 003."""
 
     name = "keys"
+    urgent = frozenset({"/metrics"})
     default_port = 8000
     default_store = "dir"
     app = DialectApp()

@@ -37,6 +37,7 @@ class Lsfr:
     """The routes of spec 002."""
 
     name = "lsfr"
+    urgent: frozenset[str] = frozenset()
     default_port = 4000
     default_store = "dir"
     app = DialectApp()

@@ -36,6 +36,7 @@ class Transactional:
     """The routes of spec 000."""
 
     name = "transactional"
+    urgent: frozenset[str] = frozenset()
     default_port = 4000
     default_store = "dir"
     app = DialectApp()

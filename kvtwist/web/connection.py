@@ -1,129 +1,178 @@
 """
-One connection of the server's own front: what is read from it, and what is sent.
+One connection of the front: it glues a reader of requests, a dispatcher and an outbox to one of Twisted's transports.
 
-It is in one of these states, and its deadline is that of the state:
+It is in one of these phases. Beside that it may be *blocked*: its client does not take what it is sent.
 
-- idle: it waits for the next request, for `idle_seconds`, and is closed;
-- a head has begun: `head_seconds` from its first byte, then 408;
-- a body has begun: `body_seconds` for each 64 KiB, then 408;
-- a request is being answered: as long as that takes. What arrives meanwhile is kept, 64 KiB of it, and then no more
-  is read;
-- its client does not read: nothing is read either, and no request begun, until it does. Who has read nothing for
-  `idle_seconds` is hung up on;
-- the last answer has been sent: what is still unsent has its time as above; what still arrives is thrown away.
+| what happens     | READING                       | ANSWERING                | CLOSING             |
+|------------------|-------------------------------|--------------------------|---------------------|
+| bytes arrive     | read on; a request that is whole is begun: ANSWERING | kept, up to 64 KiB | thrown away |
+| a faulty request | its status: CLOSING           |                          |                     |
+| answered         |                               | READING, or CLOSING if it was the last answer |   |
+| client takes nothing (blocked) | no request is begun | the handler is told to wait | nothing          |
+| client takes again | go on with what was kept    | the handler is told to go on | closed once all is sent |
+| client has finished sending | closed once all is sent | the request is given up, closed once all is sent | likewise |
+| its time is over | 408 or, between requests, nothing: CLOSING | (only if it is blocked) hung up on | hung up on |
+| no room is left  | 503: CLOSING, or hung up on   | hung up on               | hung up on          |
+
+After that it is GONE. Its time is: between requests `idle_seconds`; for a head `head_seconds` from its first byte; for
+each 64 KiB of a body `body_seconds`; a client that takes nothing has `idle_seconds` to take something; while a request
+is being answered there is no limit.
 """
 
 from __future__ import annotations
 
-import fcntl
-import sys
-import termios
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import Any, Protocol
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.tcp import Connection
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import ProtocolWrapper
-from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, ServiceUnavailable
 from zope.interface import implementer
 
-from kvtwist.web.chunks import BadChunk, ChunkedBody
-from kvtwist.web.heads import BadHead, Fields, fault_in
-from kvtwist.web.inflight import REQUEST_COST
+from kvtwist.web import reader as reading
+from kvtwist.web import transports
+from kvtwist.web.dispatch import Dispatcher
+from kvtwist.web.heads import Head, HeadReader
+from kvtwist.web.inflight import REQUEST_COST, STALLED_SECONDS, InFlight
+from kvtwist.web.limits import WebLimits
+from kvtwist.web.outbox import JOINED, Outbox
+from kvtwist.web.poller import Poller
+from kvtwist.web.reader import Fault, Reader
+from kvtwist.web.refusal import Refused, client_of
+from kvtwist.web.replies import Replies
 from kvtwist.web.request import FrontRequest
-
-if TYPE_CHECKING:
-    from kvtwist.web.front import FrontSite
 
 log = Logger(namespace="kvtwist.web")
 
 LINGER_SECONDS = 2.0
 _AHEAD = 64 * 1024
 """How many bytes are read ahead of the request that is being answered."""
-_BODY_STEP = 64 * 1024
-_JOINED = 64 * 1024
-"""Bodies up to this size are copied behind their heads; larger ones are sent on their own."""
+_STEP = 64 * 1024
+"""A client that has sent or taken so much has done something worth mentioning."""
 _GATHERED = 64
 _SMALL = 4 * 1024
 """So many pieces of answers to requests that have come together, and of that size, are sent together."""
 _NEVER = float("inf")
 
 
+class Phase(Enum):
+    """See the table above."""
+
+    READING = "reading"
+    ANSWERING = "answering"
+    CLOSING = "closing"
+    GONE = "gone"
+
+
+READING, ANSWERING, CLOSING, GONE = Phase
+
+
+class Site(Protocol):
+    """
+    What all connections of a server share.
+
+    :ivar now: the clock's time as it was a moment ago.
+    :ivar poller: watches the connections; None: the reactor does.
+    """
+
+    clock: IReactorTime
+    dispatcher: Dispatcher
+    heads: HeadReader
+    in_flight: InFlight
+    limits: WebLimits
+    now: float
+    poller: Poller | None
+    replies: Replies
+
+    def opened(self, connection: FrontConnection) -> None:
+        """Called by a connection once it is there."""
+
+    def closed(self, connection: FrontConnection) -> None:
+        """Called by a connection once it is gone."""
+
+    def send_soon(self, connection: FrontConnection) -> None:
+        """Have `flush` called: at the end of the turn, or in a moment."""
+
+    def look_soon(self, connection: FrontConnection) -> None:
+        """Have `look` called in a moment."""
+
+    def wall(self) -> float:
+        """The time, in seconds since the epoch."""
+
+
 @implementer(IHalfCloseableProtocol)
-class FrontConnection(Protocol):
-    """One connection."""
+class FrontConnection(TwistedProtocol):
+    """
+    One connection.
+
+    :ivar deadline: when its time is over, in seconds of the site's clock.
+    :ivar progressed: see `kvtwist.web.inflight.Holder`.
+    """
 
     transport: Any
-    client = "-"
 
-    def __init__(self, site: FrontSite) -> None:
+    def __init__(self, site: Site) -> None:
         self.deadline = _NEVER
-        """When it is hung up on, in seconds of the site's clock."""
+        self.progressed = 0.0
         self._site = site
-        self._buffer = b""
-        self._begun = False
-        """Whether a head has begun, and waits for its end."""
-        self._seen = 0
-        """How much of it need not be searched for that again."""
+        self._phase = READING
+        self._reader = Reader(site.heads, site.limits)
         self._request: FrontRequest | None = None
         """The one whose body is being read, or that is being answered."""
-        self._answering = False
-        self._left = 0
-        """Bytes of the body that are still to come; of one in chunks, those that have come."""
+        self._begun = False
+        """Whether the head that is being read has its time."""
         self._step = 0
-        self._chunks: ChunkedBody | None = None
-        self._reading = True
+        """Bytes of its body that have arrived since its client last got more time."""
+        self._in_line = False
+        """Whether it is among those that wait for their clients."""
+        self._kept = 0
+        """Bytes that the reader keeps, as they are counted."""
+        self._paused = False
+        """Whether the transport was told not to read."""
         self._advancing = False
         self._out: list[bytes] = []
+        self._listed = False
+        """Whether `_out` waits for the end of the turn."""
+        self._gathers = False
+        """Whether what is sent may wait for that."""
         self._producer: IPushProducer | None = None
-        self._blocked = False
-        """Whether the client takes no more for now."""
-        self._unsent = 0
+        self._untaken = 0
         """What the client had still to take when that was last looked at."""
         self._patience = _NEVER
-        """When it is hung up on if it takes nothing."""
+        """When a client is hung up on that takes nothing."""
         self._last = False
         """Whether the next answer is the last one."""
-        self._done = False
-        """Whether the last answer is given."""
-        self._closed = False
-        self._socket: Any = None
-        self._gathers = False
-        """Whether what is sent waits for the end of the turn."""
-        self._listed = False
-        """Whether it does so now."""
+        self._unheard = False
+        """Whether the client may still be sending when the connection is closed."""
 
     # --- its life -------------------------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
         """Called by the transport."""
-        transport = self.transport
-        peer = transport.getPeer()
-        self.client = getattr(peer, "host", None) or "-"
-        if isinstance(transport, Connection):
-            self._socket = transport.socket
-            if self._site.poller is not None:
-                self._site.poller.adopt(transport)
-                self._gathers = True
+        transport, site = self.transport, self._site
+        self._socket = transports.socket_of(transport)
+        self._tls = self._socket is None and transports.is_tls(transport)
+        self._outbox = Outbox(site.in_flight, transport, self._socket)
+        if self._socket is not None and site.poller is not None:
+            site.poller.adopt(transport)
+            self._gathers = True
         set_no_delay = getattr(transport, "setTcpNoDelay", None)
         if set_no_delay is not None:
             with suppress(OSError):
                 set_no_delay(True)
         transport.registerProducer(self, True)
-        self.deadline = self._site.now + self._site.limits.idle_seconds
-        self._site.opened(self)
+        self.deadline = site.now + site.limits.idle_seconds
+        site.opened(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Called by the transport."""
         self._site.closed(self)
-        self._done = self._closed = True
-        self._buffer = b""
-        self._socket = None
         self._give_up()
+        self._let_go()
 
     def readConnectionLost(self) -> None:
         """
@@ -131,37 +180,63 @@ class FrontConnection(Protocol):
         and so nothing more is done for it; but what has been answered is sent to its end.
         """
         self._give_up()
-        if self._closed:
+        if self._phase is CLOSING and not self._outbox.blocked:
             self.transport.loseConnection()
-        else:
-            self._close()
+        elif self._phase is not GONE:
+            self._close(unheard=False)
 
     def writeConnectionLost(self) -> None:
         """Called by the transport once all is sent that will be sent, if we go on reading."""
 
-    def _give_up(self) -> None:
-        """Nobody waits for the request any more."""
-        request, self._request = self._request, None
-        if request is not None:
-            self._answering = False
-            self._release(request)
-            request.gone = True
-            if self._producer is not None:
-                self._producer.stopProducing()
-            if request.turn is not None:
-                request.turn.cancel()
+    @property
+    def client(self) -> str:
+        """Its client's address. (A proxy may tell it with the first bytes.)"""
+        return client_of(self.transport)
 
     def finish_up(self) -> None:
         """Close the connection, once the request that is being answered, or read, has been answered."""
         self._last = True
-        if self._request is None and not self._buffer and not self._closed:
-            self._close()
+        if self._phase is READING and self._reader.state is reading.IDLE and not self._reader.kept:
+            self._close(unheard=False)
 
     def abort(self) -> None:
         """Close the connection now."""
+        self.drop()
+
+    def drop(self) -> None:
+        """See `kvtwist.web.inflight.Holder`."""
+        self._let_go()
         self.transport.abortConnection()
 
-    def _close(self, unheard: bool = False) -> None:
+    def _let_go(self) -> None:
+        """Nothing is read or sent any more, and nothing is held."""
+        self._phase = GONE
+        self.deadline = _NEVER
+        self._reader.stop()
+        self._out.clear()
+        self._outbox.clear()
+        self._leave()
+        self._site.in_flight.give(self._kept)
+        self._kept = 0
+        request = self._request
+        if request is not None:
+            self._release(request)
+            request.left(is_complete=False)
+
+    def _give_up(self) -> None:
+        """Nobody waits for the request any more."""
+        request, self._request = self._request, None
+        if request is None:
+            return
+        self._release(request)
+        if not request.gone:
+            request.left(is_complete=not self._out and not self._outbox.blocked)
+        if self._producer is not None:
+            self._producer.stopProducing()
+        if request.turn is not None:
+            request.turn.cancel()
+
+    def _close(self, unheard: bool) -> None:
         """
         Close the connection once all is sent.
 
@@ -169,273 +244,260 @@ class FrontConnection(Protocol):
             the client has finished or has had some seconds (RFC 9112, 9.6), since closing it at once would take the
             answer back.
         """
-        transport = self.transport
-        self._done = self._closed = True
-        self._buffer = b""
+        self._phase = CLOSING
+        self._unheard = unheard
+        self._reader.stop()
         self.flush()
-        self._unsent = self._count_unsent()
-        self._patience = self._site.now + self._site.limits.idle_seconds
-        self.deadline = self._site.now + LINGER_SECONDS
+        if self._phase is CLOSING:
+            self._settle()
+            if not self._outbox.blocked:
+                self._end()
+
+    def _end(self) -> None:
+        """All is sent, but for what a TLS layer still has."""
+        transport, site = self.transport, self._site
+        self._leave()
+        self._untaken = transports.untaken(transport)
+        self._patience = site.now + site.limits.idle_seconds
+        self.deadline = site.now + LINGER_SECONDS
         transport.unregisterProducer()
-        if unheard and not any(isinstance(layer, TLSMemoryBIOProtocol) for layer in self._layers()):
+        if self._unheard and not self._tls:
             transport.loseWriteConnection()
         else:  # TLS waits for its client by itself
             transport.loseConnection()
+        self._paused = False
         transport.resumeProducing()
 
     def too_late(self) -> None:
         """Its deadline has passed."""
-        if self._blocked or self._closed:
+        if self._outbox.blocked or self._phase is CLOSING:
             self._hang_up_unless_it_reads()
-        elif self._request is not None:
-            self._drop_request()
-            self._bad_request(408)
-        elif self._buffer:
-            self._bad_request(408)
+        elif self._request is not None or self._reader.state is not reading.IDLE:
+            self._refuse(408)
         else:
-            self._close()
+            self._close(unheard=False)
 
     def _hang_up_unless_it_reads(self) -> None:
         now = self._site.now
-        before, self._unsent = self._unsent, self._count_unsent()
-        if self._unsent < before:
+        before, self._untaken = self._untaken, transports.untaken(self.transport)
+        if self._untaken < before:
             self._patience = now + self._site.limits.idle_seconds
-        if now >= self._patience or (self._closed and not self._unsent):
+        if now >= self._patience or (self._phase is CLOSING and not self._untaken):
             self.abort()
         else:
             self.deadline = min(self._patience, now + LINGER_SECONDS)
-
-    def _layers(self) -> list[Any]:
-        """The transport, and what it is made of."""
-        layers = [self.transport]
-        while isinstance(layers[-1], ProtocolWrapper):
-            layers.append(layers[-1].transport)
-        return layers
-
-    def _count_unsent(self) -> int:
-        """How many bytes the client has not taken, of what was sent: here, and in the kernel."""
-        transport = self._layers()[-1]
-        unsent: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-        with suppress(OSError, ValueError, AttributeError):  # it may be gone
-            in_kernel = fcntl.ioctl(transport.socket.fileno(), termios.TIOCOUTQ, bytes(4))
-            unsent += int.from_bytes(in_kernel, sys.byteorder)
-        return unsent
 
     # --- what arrives ---------------------------------------------------------------------------------------------
 
     def dataReceived(self, data: bytes) -> None:
         """Called by the transport."""
-        if self._buffer:
-            data = self._buffer + data
-        elif self._request is None and not (self._blocked or self._done) and self._take_request(data):
-            return
-        if self._answering or self._blocked or self._done:
-            self._keep(data)
-        else:
-            self._advance(data)
+        if self._phase is READING and not self._outbox.blocked:
+            whole = self._reader.whole(data)
+            if whole is not None and self._begin_whole(*whole):
+                return
+        self._reader.receive(data)
+        self._advance()
 
-    def _keep(self, data: bytes) -> None:
-        """Keep what cannot be looked at yet; there is an end to that, too."""
-        if self._closed:
-            return
-        self._buffer = data
-        if len(data) >= _AHEAD and self._reading:
-            self._reading = False
-            self.transport.pauseProducing()
+    def _begin_whole(self, head: Head, body: bytes) -> bool:
+        """Answer a request that has come as a whole, unless there is something special about it."""
+        request = FrontRequest(self, head, body)
+        held = REQUEST_COST + len(body)
+        if len(body) > request.route.profile.max_body or not self._site.in_flight.take(held):
+            return False
+        request.held = held
+        self._answer(request)
+        return True
 
-    def _advance(self, data: bytes) -> None:
+    def _advance(self) -> None:
         """Work through what has arrived, as far as there is enough of it, until a request has to be waited for."""
-        at, end = 0, len(data)
         self._advancing = True
         try:
-            while at < end and not (self._answering or self._blocked or self._done):
-                before = at
-                if self._request is None:
-                    at = self._take_head(data, at)
-                elif self._chunks is not None:
-                    at = self._take_chunks(data, at)
-                else:
-                    at = self._take_body(data, at)
-                if at == before:
+            while self._phase is READING and not self._outbox.blocked:
+                event = self._reader.next()
+                if event is None:
                     break
+                if isinstance(event, bytes):
+                    self._add(event)
+                elif isinstance(event, Fault):
+                    self._refuse(event.code, event.start)
+                else:
+                    self._begin(event)
         except Exception:
             log.failure("a request could not be taken")
             self.abort()
         self._advancing = False
-        if not self._done:
-            self._buffer = data[at:]
-            if self._out:
-                self._send_soon()
-        elif not self._closed:
-            self._close(unheard=at < end)
+        self._settle()
 
-    def _take_request(self, data: bytes) -> bool:
-        """Answer a request that has come as a whole, if nothing is special about it: the short way of `_advance`."""
-        site = self._site
-        if len(data) > site.short_head:
+    def _settle(self) -> None:
+        """Bring in line what follows from what has been read and sent: what is counted, whether more is read."""
+        if self._reader.state is reading.HEAD and not self._begun and not self._outbox.blocked:
+            self._begun = True
+            self.deadline = self._site.now + self._site.limits.head_seconds
+            self._wait()
+        if self._count_kept():
+            self._read_or_pause()
+        if self._out and self._phase is not GONE:
+            self._send_soon()
+
+    def _count_kept(self) -> bool:
+        kept = self._reader.kept
+        more = kept - self._kept
+        if more > 0 and not self._make_room(more, large=kept > _SMALL):
+            if self._phase is READING and self._request is None:
+                self._refuse(503)
+            else:
+                self.drop()
             return False
-        whole = site.heads.read_request(data)
-        if whole is None:
-            return False
-        head, body = whole
-        request = FrontRequest(self, head, body)
-        held = REQUEST_COST + len(body)
-        if len(body) > request.route.profile.max_body or not site.in_flight.take(held):
-            return False
-        request.held = held
-        self._request = request
-        self._answer(request)
+        if more < 0:
+            self._site.in_flight.give(-more)
+        self._kept = kept
         return True
 
-    def _take_head(self, data: bytes, at: int) -> int:
-        if data.startswith(b"\r\n", at):
-            return at + 2  # RFC 9112, 2.2
-        site = self._site
-        end = data.find(b"\r\n\r\n", at + self._seen)
-        if end < 0 or end - at > site.short_head:
-            fault = fault_in(data, at, end, self._seen, site.limits)
-            if fault:
-                self._bad_request(fault)
-                return len(data)
-            if end < 0:
-                self._wait_for_head(len(data) - at)
-                return at
-        if self._begun:
-            self._begun = False
-            self._seen = 0
-        end += 4
-        try:
-            head = site.heads.read(data if at == 0 and end == len(data) else data[at:end])
-        except BadHead:
-            self._bad_request(400)
-            return end
+    def _read_or_pause(self) -> None:
+        """Read unless enough is kept of what cannot be looked at yet."""
+        if self._phase is READING and not self._outbox.blocked:
+            reads = True
+        else:
+            reads = self._phase is CLOSING or (self._phase is not GONE and self._kept < _AHEAD)
+        if reads is self._paused:
+            self._paused = not reads
+            if reads:
+                self.transport.resumeProducing()
+            elif self._phase is not GONE:
+                self.transport.pauseProducing()
+
+    def _begin(self, head: Head) -> None:
+        self._begun = False
         request = self._request = FrontRequest(self, head)
-        fields = head[2]
-        length = fields.length
+        length = head[2].length
         if length and length > request.route.profile.max_body:
-            request.refuse(RequestEntityTooLarge())
-            self._answer(request)
-        elif not self._hold(request, REQUEST_COST + (length or 0)):
-            request.refuse(_overloaded(request))
-            self._answer(request)
+            self._answer_unread(request, RequestEntityTooLarge())
+        elif not self._admit(request, length or 0):
+            self._answer_unread(request, _overloaded(request))
         elif length == 0:
             self._answer(request)
         else:
-            self._expect_body(fields, len(data) - end)
-        return end
-
-    def _wait_for_head(self, size: int) -> None:
-        self._seen = max(size - 3, 0)
-        if not self._begun:
-            self._begun = True
-            self.deadline = self._site.now + self._site.limits.head_seconds
-
-    def _expect_body(self, fields: Fields, there: int) -> None:
-        self.deadline = self._site.now + self._site.limits.body_seconds
-        self._step = 0
-        if fields.length is None:
-            self._chunks = ChunkedBody()
-            self._left = 0
-        else:
-            self._left = fields.length
-        if fields.expects and not there:
-            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _take_body(self, data: bytes, at: int) -> int:
-        request = self._request
-        assert request is not None
-        piece = data[at : at + self._left]
-        request.add(piece)
-        self._left -= len(piece)
-        if self._left == 0:
-            self._answer(request)
-        else:
-            self._progress(len(piece))
-        return at + len(piece)
-
-    def _take_chunks(self, data: bytes, at: int) -> int:
-        request, chunks = self._request, self._chunks
-        assert request is not None and chunks is not None
-        try:
-            pieces, at = chunks.take(data, at)
-        except BadChunk:
-            self._drop_request()
-            self._bad_request(400)
-            return len(data)
-        piece = b"".join(pieces)
-        self._left += len(piece)
-        if self._left + chunks.promised > request.route.profile.max_body:
-            request.refuse(RequestEntityTooLarge())
-        elif not self._hold(request, REQUEST_COST + self._left):
-            request.refuse(_overloaded(request))
-        else:
-            request.add(piece)
-            if not chunks.finished:
-                self._progress(len(piece))
-                return at
-        self._chunks = None
-        self._answer(request)
-        return at
-
-    def _progress(self, size: int) -> None:
-        self._step += size
-        if self._step >= _BODY_STEP:
             self._step = 0
             self.deadline = self._site.now + self._site.limits.body_seconds
+            self._wait()
+            if head[2].expects and not self._reader.kept:
+                self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _hold(self, request: FrontRequest, size: int) -> bool:
-        more = size - request.held
-        if more > 0:
-            if not self._site.in_flight.take(more):
+    def _admit(self, request: FrontRequest, length: int) -> bool:
+        """
+        Take what a request itself costs, if there is room for that and, as things are, for its body. The body is
+        counted when it arrives: to announce one must not cost others anything.
+        """
+        in_flight = self._site.in_flight
+        if request.route.is_urgent:
+            if not in_flight.take_urgent(REQUEST_COST):
                 return False
-            request.held = size
+        elif not self._make_room(REQUEST_COST + length, large=length > _STEP):
+            return False
+        else:
+            in_flight.give(length)
+        request.held = REQUEST_COST
         return True
+
+    def _add(self, piece: bytes) -> None:
+        """A piece of the body has come."""
+        request = self._request
+        assert request is not None
+        size = request.received + len(piece)
+        if size + self._reader.promised > request.route.profile.max_body:
+            self._answer_unread(request, RequestEntityTooLarge())
+            return
+        if not self._make_room(len(piece), large=size > _STEP):
+            self._answer_unread(request, _overloaded(request))
+            return
+        request.held += len(piece)
+        request.add(piece)
+        if self._reader.state is reading.DONE:
+            self._answer(request)
+            return
+        self._step += len(piece)
+        if self._step >= _STEP:
+            self._step %= _STEP
+            self.deadline = self._site.now + self._site.limits.body_seconds
+            self._wait()
+
+    def _wait(self) -> None:
+        """Its client has just done something, and is waited for again."""
+        self._in_line = True
+        self._site.in_flight.wait(self, self._site.now)
+
+    def _leave(self) -> None:
+        """Its client is not waited for."""
+        if self._in_line:
+            self._in_line = False
+            self._site.in_flight.leave(self)
+
+    def _make_room(self, size: int, large: bool) -> bool:
+        """Take so many bytes, at the cost of clients that have done nothing for a while."""
+        return self._site.in_flight.make_room(size, self._site.now - STALLED_SECONDS, large)
+
+    def hold(self, request: FrontRequest, size: int) -> None:
+        """
+        Count what a handler holds for the rest of its answer, in bytes.
+
+        :raises ServiceUnavailable: there is no room for it.
+        """
+        more = size - request.extra
+        if more > 0 and self._phase is not GONE and not self._make_room(more, large=True):
+            raise _overloaded(request)
+        if more < 0:
+            self._site.in_flight.give(-more)
+        request.extra = size
+        request.held += more
 
     def _release(self, request: FrontRequest) -> None:
         self._site.in_flight.held -= request.held
-        request.held = 0
-
-    def _drop_request(self) -> None:
-        """Forget the request whose body was being read."""
-        if self._request is not None:
-            self._release(self._request)
-            self._request = self._chunks = None
+        request.held = request.extra = 0
 
     def _answer(self, request: FrontRequest) -> None:
-        self._answering = True
+        self._request = request
+        self._phase = ANSWERING
         self.deadline = _NEVER
+        self._leave()
         self._site.dispatcher.begin(request, request.route, request.key)
 
-    def _bad_request(self, code: int) -> None:
-        self._out.append(self._site.replies.refusal(code, self._site.clock.seconds()))
+    def _answer_unread(self, request: FrontRequest, why: HTTPException) -> None:
+        """Answer a request whose body is not read; the connection cannot go on after that."""
+        request.refuse(why)
+        self._answer(request)
+
+    def _refuse(self, code: int, start: bytes = b"") -> None:
+        """Answer what is no request, or is none in time, by a status; the connection cannot go on after that."""
+        request, self._request = self._request, None
+        site = self._site
+        start = start or self._reader.start_of_head()
+        if request is not None:
+            self._release(request)
+        refused = Refused(self.client, code, site.wall(), start, request)
+        site.dispatcher.refused(refused, None if request is None else request.route)
+        self._out.append(site.replies.refusal(code, site.now))
         self._close(unheard=True)
 
     # --- what is sent ---------------------------------------------------------------------------------------------
 
-    def seconds(self) -> float:
+    def wall(self) -> float:
         """The time, in seconds since the epoch."""
-        return self._site.clock.seconds()
+        return self._site.wall()
 
-    def send_head(
-        self, request: FrontRequest, code: int, headers: Any, framing: bytes, now: float, body: bytes = b""
-    ) -> None:
+    def send_head(self, request: FrontRequest, code: int, headers: Any, framing: bytes, body: bytes = b"") -> None:
         """Send the head of a response, and a body that is there already."""
         if not request.keep_alive or self._last:
             request.keep_alive = False
             framing += b"Connection: close\r\n"
         elif request.version == b"0":
             framing += b"Connection: keep-alive\r\n"
-        size = len(body)
-        out = self._out
-        if size <= _JOINED:
-            out.append(b"%b%b\r\n%b" % (self._site.replies.head(code, headers, now), framing, body))
+        site = self._site
+        head = site.replies.head(code, headers, site.now)
+        if len(body) <= JOINED:
+            self.send(b"%b%b\r\n%b" % (head, framing, body))
         else:
-            out.append(b"%b%b\r\n" % (self._site.replies.head(code, headers, now), framing))
-            out.append(body)
-        if size > _SMALL or len(out) >= _GATHERED:
-            self.flush()
-        elif not self._advancing:
-            self._send_soon()
+            self._out.append(b"%b%b\r\n" % (head, framing))
+            self.send(body)
 
     def send(self, data: bytes) -> None:
         """Send bytes of a response."""
@@ -454,86 +516,112 @@ class FrontConnection(Protocol):
             self._site.send_soon(self)
 
     def flush(self) -> None:
-        """Send what has been gathered: to the socket, if nothing waits there already; else the reactor does."""
+        """Send what has been gathered: to the socket, if nothing waits there already; else the transport does."""
         self._listed = False
         out = self._out
-        if not out:
+        if not out or self._phase is GONE:
             return
-        if len(out) == 1:
-            data = out.pop()
-        elif len(out[-1]) > _JOINED:
-            large = out.pop()
-            self.flush()
-            data = large
-        else:
-            data = b"".join(out)
+        if len(out) > 1:
+            last = out.pop() if len(out[-1]) > JOINED else b""
+            joined = b"".join(out)
             out.clear()
-        transport = self.transport
-        socket = self._socket
-        if socket is not None and not transport.dataBuffer and not transport._tempDataBuffer:
-            try:
+            self._put(joined)
+            if last and self._phase is not GONE:
+                self._put(last)
+        else:
+            self._put(out.pop())
+
+    def _put(self, data: bytes) -> None:
+        socket, outbox = self._socket, self._outbox
+        sent = 0
+        if socket is not None and not outbox.blocked:
+            with suppress(OSError):  # whatever it is, the transport will meet it and knows what to do
                 sent = socket.send(data)
-            except OSError:
-                sent = 0  # whatever it is, the transport will meet it and knows what to do
             if sent == len(data):
                 return
-            data = data[sent:]
-        transport.write(data)
-        if self._blocked:  # TLS says so in the middle of what it is given
-            self._unsent = self._count_unsent()
+        self._leave()  # what it keeps must not be at its own cost
+        self._wait_if_blocked(outbox.keep(data, sent))
+        if self._tls and not outbox.blocked:
+            self._site.look_soon(self)
+
+    def look(self) -> None:
+        """See whether a TLS layer has left anything unsent."""
+        if self._phase is GONE or self._outbox.blocked:
+            return
+        transports.pause_if_unsent(self.transport)
+        if self._outbox.blocked:
+            self._leave()
+            self._wait_if_blocked(self._outbox.count())
+
+    def _wait_if_blocked(self, is_room: bool) -> None:
+        """:param is_room: whether there was room to keep what is unsent."""
+        if not is_room:
+            self.drop()
+        elif self._outbox.blocked:
+            self._wait()
 
     def answered(self, request: FrontRequest) -> None:
         """Called once all of a response has been sent, or is on its way."""
-        self._answering = False
-        self._request = None
-        site = self._site
-        site.in_flight.held -= request.held
-        request.held = 0
-        if request.keep_alive and not self._last:
-            self.deadline = site.now + site.limits.idle_seconds
-            if self._buffer and not self._advancing:
-                self._go_on()
-        elif request.unread:
-            self._close(unheard=True)
-        else:
-            self._done = True
-            if not self._advancing:
-                self._close(unheard=bool(self._buffer))
-
-    def _go_on(self) -> None:
-        """Go on with what has arrived while a request was being answered, or while the client did not read."""
-        if self._blocked:
+        if self._phase is not ANSWERING:
             return
-        data, self._buffer = self._buffer, b""
-        self._advance(data)
-        if not (self._reading or self._answering or self._blocked or self._done):
-            self._reading = True
-            self.transport.resumeProducing()
+        self._request = None
+        site, reader = self._site, self._reader
+        site.in_flight.held -= request.held
+        if not request.keep_alive or self._last:
+            self._close(unheard=request.unread or bool(reader.kept))
+            return
+        self._phase = READING
+        if not self._outbox.blocked:
+            self.deadline = site.now + site.limits.idle_seconds
+        reader.go_on()
+        if not self._advancing and (reader.kept or self._paused):
+            self._advance()
 
     def produce(self, producer: IPushProducer | None) -> None:
         """Tell a producer when to pause; None: nobody."""
         self._producer = producer
-        if producer is not None and self._blocked:
+        if producer is not None and self._outbox.blocked:
             producer.pauseProducing()
 
     def pauseProducing(self) -> None:
         """Called by the transport when its client takes no more for now."""
-        if self._blocked:
+        outbox, site = self._outbox, self._site
+        if outbox.blocked or self._phase is GONE:
             return
-        self._blocked = True
-        self._unsent = self._count_unsent()
-        self._patience = self.deadline = self._site.now + self._site.limits.idle_seconds
+        outbox.blocked = True
+        self._untaken = transports.untaken(self.transport)
+        self._patience = self.deadline = site.now + site.limits.idle_seconds
         if self._producer is not None:
             self._producer.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Called by the transport when its client takes more again."""
-        self._blocked = False
-        self.deadline = _NEVER if self._answering else self._site.now + self._site.limits.idle_seconds
-        if self._producer is not None:
-            self._producer.resumeProducing()
-        elif not self._answering:
-            self._go_on()
+        """Called by the transport when its client has taken all that was sent."""
+        outbox = self._outbox
+        if self._phase is GONE or not outbox.blocked:
+            return
+        outbox.blocked = False
+        self._leave()
+        self._wait_if_blocked(outbox.go_on())
+        if outbox.blocked or self._phase is GONE:
+            return
+        if self._phase is CLOSING:
+            self._end()
+        elif self._phase is READING:
+            self.deadline = self._site.now + self._time_to_read()
+            if self._request is not None or self._reader.state is reading.HEAD:
+                self._wait()
+            self._advance()
+        else:
+            self.deadline = _NEVER
+            if self._producer is not None:
+                self._producer.resumeProducing()
+
+    def _time_to_read(self) -> float:
+        """How long its client has for what it is to send next, in seconds."""
+        limits = self._site.limits
+        if self._request is not None:
+            return limits.body_seconds
+        return limits.idle_seconds if self._reader.state is reading.IDLE else limits.head_seconds
 
     def stopProducing(self) -> None:
         """Called by the transport when it is gone; it says so otherwise, too."""

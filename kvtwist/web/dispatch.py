@@ -23,36 +23,48 @@ from werkzeug.exceptions import HTTPException
 
 from kvtwist.interfaces import IProfile
 from kvtwist.model import Exchange
-from kvtwist.web.routing import Route, Router
+from kvtwist.web.routing import NO_ROUTE, Route, Router
 
 log = Logger(namespace="kvtwist.web")
 
-Observer = Callable[["Request", Route, float], object]
+
+class Ended(Protocol):
+    """
+    A request that is over, or what was none and got a status.
+
+    :ivar method: as it was sent.
+    :ivar status: of the response; `LEFT` when the client left before it had all of it.
+    """
+
+    method: bytes
+
+    @property
+    def status(self) -> int: ...
+
+    def exchange(self, route: Route, seconds: float) -> Exchange:
+        """All that there is to tell of it."""
+
+
+Observer = Callable[[Ended, Route, float], object]
 """Is told of every request that is over, its route, and how long it took, in seconds."""
 
 
-class Request(Protocol):
+class Request(Ended, Protocol):
     """
-    What either front hands over: beside this, what handlers use of twisted.web's requests.
+    What a front hands over: beside this, what handlers use of twisted.web's requests.
 
-    :ivar method: as it was sent.
     :ivar uri: the request target.
     :ivar overload: why it is refused without being looked at, if it is.
     :ivar gone: whether the client has left.
     :ivar started: whether the head of the response has been sent.
     :ivar turn: who is at work on it, while somebody is.
     :ivar began: when that was begun, in seconds.
-    :ivar status: of the response.
     """
 
-    method: bytes
     uri: bytes
     overload: HTTPException | None
     turn: Turn | None
     began: float
-
-    @property
-    def status(self) -> int: ...
 
     @property
     def gone(self) -> bool: ...
@@ -60,21 +72,14 @@ class Request(Protocol):
     @property
     def started(self) -> bool: ...
 
-    def reply(self, response: Response, now: float) -> None:
-        """
-        Send a whole response.
-
-        :param now: in seconds since the epoch.
-        """
+    def reply(self, response: Response) -> None:
+        """Send a whole response."""
 
     def finish(self) -> None:
         """End a response that the handler has written."""
 
     def abort(self) -> None:
         """Hang up."""
-
-    def exchange(self, route: Route, seconds: float) -> Exchange:
-        """All that there is to tell of it, once it is over."""
 
 
 Worker = Generator[Any, Any, None]
@@ -151,11 +156,10 @@ class Dispatcher:
     def end(self, request: Request, route: Route, result: object) -> None:
         """Send what a handler has returned."""
         request.turn = None
-        now = self._seconds()
         if not request.gone:
             try:
                 if isinstance(result, Response):
-                    request.reply(result, now)
+                    request.reply(result)
                 elif result is _UNFINISHED:
                     request.abort()
                 else:
@@ -164,8 +168,14 @@ class Dispatcher:
                 log.failure("a response could not be sent")
                 request.abort()
         self.in_flight -= 1
+        seconds = self._seconds() - request.began
         for observer in self._observers:
-            observer(request, route, now - request.began)
+            observer(request, route, seconds)
+
+    def refused(self, refused: Ended, route: Route | None) -> None:
+        """Tell of what was no request that can be answered, and got a status instead."""
+        for observer in self._observers:
+            observer(refused, route or NO_ROUTE, 0.0)
 
 
 class Turn:

@@ -16,19 +16,23 @@ have been written before, and bytes that go to the socket at once when no others
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from kvtwist.web import transports
 from kvtwist.web.connection import FrontConnection
 from kvtwist.web.dispatch import Dispatcher
 from kvtwist.web.heads import HeadReader
 from kvtwist.web.inflight import InFlight
 from kvtwist.web.limits import WebLimits
 from kvtwist.web.poller import Poller, can_poll
-from kvtwist.web.refusal import Refusal
+from kvtwist.web.refusal import Refusal, Refused
 from kvtwist.web.replies import Replies
 
 log = Logger(namespace="kvtwist.web")
@@ -45,26 +49,33 @@ class FrontSite(Factory):
     :ivar heads: reads those of requests.
     :ivar replies: writes those of responses.
     :ivar poller: watches the connections; None: the reactor does.
-    :ivar short_head: a head of up to that size keeps all limits, whatever is in it.
+    :param wall: the time, in seconds since the epoch.
     """
 
     noisy = False
 
     def __init__(
-        self, dispatcher: Dispatcher, clock: IReactorTime, in_flight: InFlight, limits: WebLimits | None = None
+        self,
+        dispatcher: Dispatcher,
+        clock: IReactorTime,
+        in_flight: InFlight,
+        limits: WebLimits | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        transports.check()
         self.dispatcher = dispatcher
         self.clock = clock
         self.in_flight = in_flight
         self.limits = limits or WebLimits()
-        self.short_head = min(self.limits.head, self.limits.target)
-        self.replies = Replies()
+        self.wall = wall
+        self.replies = Replies(wall)
         self.heads = HeadReader(dispatcher.router)
         self.now = clock.seconds()
         self._connections: set[FrontConnection] = set()
         self._drained: Deferred[None] | None = None
         self._tick: IDelayedCall | None = None
         self._outgoing: list[FrontConnection] = []
+        self._unsure: list[FrontConnection] = []
         self.poller = Poller(clock, self._send) if can_poll(clock) else None
 
     def startFactory(self) -> None:
@@ -83,8 +94,11 @@ class FrontSite(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Called with each new connection."""
         if len(self._connections) >= self.limits.connections:
-            return Refusal(self.replies.refusal(503, self.clock.seconds()), self.clock)
+            return Refusal(self.replies.refusal(503, self.now), self.clock, self._refused)
         return FrontConnection(self)
+
+    def _refused(self, client: str) -> None:
+        self.dispatcher.refused(Refused(client, 503, self.wall()), None)
 
     def opened(self, connection: FrontConnection) -> None:
         """Called by a connection once it is there."""
@@ -108,6 +122,17 @@ class FrontSite(Factory):
             except Exception:  # a piece of a response that is no bytes
                 log.failure("an answer could not be sent")
                 connection.abort()
+
+    def look_soon(self, connection: FrontConnection) -> None:
+        """Have a connection look in a moment whether a TLS layer has left anything unsent."""
+        if not self._unsure:
+            self.clock.callLater(0, self._look)
+        self._unsure.append(connection)
+
+    def _look(self) -> None:
+        unsure, self._unsure = self._unsure, []
+        for connection in unsure:
+            connection.look()
 
     def closed(self, connection: FrontConnection) -> None:
         """Called by a connection once it is gone."""

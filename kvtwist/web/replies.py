@@ -1,11 +1,11 @@
 """
 Heads of responses, most of which have been written before: those of a dialect's constant headers are kept for as long
-as the date is right, which is up to a second.
+as the date is right, which is about a second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from types import MappingProxyType
@@ -20,10 +20,15 @@ _TABLE = {ord("\r"): " ", ord("\n"): " ", ord("\0"): " "}
 
 
 class Replies:
-    """Makes heads; one for all connections."""
+    """
+    Makes heads; one for all connections.
 
-    def __init__(self) -> None:
-        self._second = -1
+    :param wall: the time, in seconds since the epoch.
+    """
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._moment = -1.0
         self._kept: dict[tuple[int, int], tuple[Headers, bytes]] = {}
         """Heads of constant headers, by status and identity of the headers, for as long as the date is right."""
 
@@ -31,12 +36,11 @@ class Replies:
         """
         Status line, `Server`, `Date` and the headers of a response: all of its head but its framing.
 
-        :param now: in seconds since the epoch.
+        :param now: any clock's time as it was a moment ago; the date is looked at again when it has changed.
         """
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._date = formatdate(second, usegmt=True).encode()
+        if now != self._moment:
+            self._moment = now
+            self._date = formatdate(self._wall(), usegmt=True).encode()
             self._kept.clear()
         kept = self._kept.get((code, id(headers)))
         if kept is not None and kept[0] is headers:

@@ -2,28 +2,62 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from klein import Response
 from twisted.internet.interfaces import IPushProducer
 from werkzeug.exceptions import HTTPException
 
-from kvtwist.model import Exchange
+from kvtwist.model import LEFT, Exchange
 from kvtwist.web.dispatch import Turn
 from kvtwist.web.heads import Head
 from kvtwist.web.routing import Route
 
-if TYPE_CHECKING:
-    from kvtwist.web.connection import FrontConnection
-
 _NO_BODY = frozenset({204, 304})
+_COPIED = 64 * 1024
+"""Pieces of an answer up to this size are copied into their chunk; larger objects are sent as they are."""
 _PIECE = 16 * 1024
 """Pieces of a body that are smaller are put together: who sends it byte by byte shall not take many times its size."""
+
+
+class Channel(Protocol):
+    """
+    What a request asks of its connection.
+
+    :ivar client: its client's address.
+    """
+
+    @property
+    def client(self) -> str: ...
+
+    def wall(self) -> float:
+        """The time, in seconds since the epoch."""
+
+    def send_head(self, request: FrontRequest, code: int, headers: Any, framing: bytes, body: bytes = b"") -> None:
+        """Send the head of a response, and a body that is there already."""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes of a response."""
+
+    def answered(self, request: FrontRequest) -> None:
+        """Called once all of a response has been sent, or is on its way."""
+
+    def hold(self, request: FrontRequest, size: int) -> None:
+        """See `FrontRequest.hold`."""
+
+    def produce(self, producer: IPushProducer | None) -> None:
+        """Tell a producer when to pause; None: nobody."""
+
+    def abort(self) -> None:
+        """Hang up."""
 
 
 class FrontRequest:
     """
     One of them, on a connection.
+
+    :ivar held: bytes that are counted for it, `extra` among them, which its handler holds for the rest of its answer.
+    :ivar received: bytes of its body that have come.
 
     :ivar unread: whether its body is not read, and may still be coming.
     """
@@ -37,12 +71,15 @@ class FrontRequest:
         "_refusal",
         "began",
         "chunked",
+        "extra",
         "gone",
         "held",
         "keep_alive",
         "key",
+        "length",
         "method",
         "overload",
+        "received",
         "route",
         "sent",
         "started",
@@ -53,7 +90,7 @@ class FrontRequest:
         "version",
     )
 
-    def __init__(self, connection: FrontConnection, head: Head, body: bytes = b"") -> None:
+    def __init__(self, connection: Channel, head: Head, body: bytes = b"") -> None:
         self._connection = connection
         self._body: bytes | list[bytes] = body
         self._refusal: HTTPException | None = None
@@ -64,7 +101,8 @@ class FrontRequest:
         self.turn: Turn | None = None
         self.overload: HTTPException | None = None
         self.gone = self.started = self.chunked = self.unread = False
-        self.held = self.status = self.sent = 0
+        self.held = self.extra = self.status = self.sent = self.received = 0
+        self.length: int | None = None
         self.began = 0.0
 
     # --- its body, for handlers -----------------------------------------------------------------------------------
@@ -75,14 +113,15 @@ class FrontRequest:
         return self
 
     def read(self) -> bytes:
-        """The whole body; raises why it was not read."""
+        """The whole body, which is not kept after that; raises why it was not read."""
         if self._refusal is not None:
             raise self._refusal
-        body = self._body
+        body, self._body = self._body, b""
         return body if isinstance(body, bytes) else b"".join(body)
 
     def add(self, piece: bytes) -> None:
         """A piece of the body has come."""
+        self.received += len(piece)
         body = self._body
         if not body:
             self._body = piece
@@ -96,7 +135,7 @@ class FrontRequest:
     def refuse(self, reason: HTTPException) -> None:
         """Read no body, and let whoever asks for it hear why."""
         self._refusal = reason
-        self._body = b""
+        self._body = b""  # nor is what has come of it kept
         self.unread = True
         self.keep_alive = False
 
@@ -116,8 +155,25 @@ class FrontRequest:
             self._start()
         if not data or self.method == b"HEAD":
             return
-        self.sent += len(data)
-        self._connection.send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+        size = len(data)
+        self.sent += size
+        connection = self._connection
+        if not self.chunked:
+            connection.send(data)
+        elif size <= _COPIED:
+            connection.send(b"%x\r\n%b\r\n" % (size, data))
+        else:
+            connection.send(b"%x\r\n" % size)
+            connection.send(data)
+            connection.send(b"\r\n")
+
+    def hold(self, size: int) -> None:
+        """
+        Say how many bytes the handler holds for the rest of the answer, in place of what it has said before.
+
+        :raises ServiceUnavailable: there is no room for that.
+        """
+        self._connection.hold(self, size)
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
         """Have somebody told when the client takes no more for now, and when it does again."""
@@ -131,16 +187,19 @@ class FrontRequest:
         self.started = True
         self.status = 200
         headers = self._headers or {}
-        if not any(_is_length(name) for name in headers):
+        lengths = [int(value) for name, value in headers.items() if _is_length(name)]
+        if lengths:
+            self.length = lengths[0]
+        else:
             self.chunked = self.version == b"1" and self.method != b"HEAD"
             if self.version == b"0":
                 self.keep_alive = False
         framing = b"Transfer-Encoding: chunked\r\n" if self.chunked else b""
-        self._connection.send_head(self, 200, headers, framing, self._connection.seconds())
+        self._connection.send_head(self, 200, headers, framing)
 
     # --- what the dispatcher does ---------------------------------------------------------------------------------
 
-    def reply(self, response: Response, now: float) -> None:
+    def reply(self, response: Response) -> None:
         """See `Request.reply`."""
         self.started = True
         code = self.status = response.code
@@ -150,7 +209,7 @@ class FrontRequest:
             body = b""
         self.sent = len(body)
         connection = self._connection
-        connection.send_head(self, code, response.headers, framing, now, body)
+        connection.send_head(self, code, response.headers, framing, body)
         connection.answered(self)
 
     def finish(self) -> None:
@@ -165,6 +224,17 @@ class FrontRequest:
         """See `Request.abort`."""
         self._connection.abort()
 
+    def left(self, is_complete: bool) -> None:
+        """
+        Its client is gone.
+
+        :param is_complete: whether it has been sent all that was written. If that is all that was promised, it has got
+            its answer, although the handler may still have something to do.
+        """
+        self.gone = True
+        if not (is_complete and self.started and self.sent == self.length):
+            self.status = LEFT
+
     def exchange(self, route: Route, seconds: float) -> Exchange:
         """See `Request.exchange`."""
         return Exchange(
@@ -174,10 +244,10 @@ class FrontRequest:
             self.method,
             self.uri,
             b"HTTP/1.1" if self.version == b"1" else b"HTTP/1.0",
-            0 if self.gone else self.status,
+            self.status,
             seconds,
             self.sent,
-            self.began + seconds,
+            self._connection.wall(),
         )
 
 

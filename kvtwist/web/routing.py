@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from attrs import Factory, frozen
 from klein import Klein
@@ -27,6 +27,7 @@ class Route:
     :ivar endpoint: what Klein calls the handler; None where `error` says why there is none.
     :ivar rule: the route as the dialect wrote it, such as `/kv/<key>`, for metrics; empty where there is none.
     :ivar handler: the function that was decorated, to be called with the profile, the request, and the arguments.
+    :ivar is_urgent: whether it is answered even when there is no room for requests, as a health check is.
     """
 
     profile: IProfile
@@ -35,6 +36,7 @@ class Route:
     arguments: dict[str, Any] = Factory(dict)
     error: HTTPException | None = None
     handler: Callable[..., Any] | None = None
+    is_urgent: bool = False
 
     def called(self, request: object) -> Any:
         """What the handler returns; raises `error` where there is none."""
@@ -44,6 +46,16 @@ class Route:
         return self.handler(self.profile, request, **self.arguments)
 
 
+class _NoProfile:
+    """In place of a dialect, where none was asked."""
+
+    name = "none"
+    app = Klein()
+    max_body = 0
+
+
+NO_ROUTE = Route(cast(IProfile, _NoProfile()))
+"""Of what was no request."""
 _SAMPLE = "a-key-that-is-no-route"
 Found = tuple[Route, str | None]
 """The route of a request, and the key in its path, where that is of the usual shape."""
@@ -96,7 +108,8 @@ class Router:
             except HTTPException as error:
                 return Route(profile, error=error)
             handler = inspect.unwrap(profile.app.endpoints[rule.endpoint])
-            return Route(profile, rule.rule, rule.endpoint, dict(arguments), handler=handler)
+            is_urgent = rule.rule in profile.urgent
+            return Route(profile, rule.rule, rule.endpoint, dict(arguments), handler=handler, is_urgent=is_urgent)
         return Route(profile, error=NotFound())
 
     def _keep(self, rule: Any) -> None:

@@ -121,7 +121,7 @@ class StoreRequest(Request):
         """Of the response."""
         return self.code
 
-    def reply(self, response: Response, now: float) -> None:
+    def reply(self, response: Response) -> None:
         """See `Request.reply`."""
         self.setResponseCode(response.code)
         for name, value in response.headers.items():
@@ -370,7 +370,7 @@ class StoreSite(Site):
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Called with each new connection."""
         if len(self._channels) >= self._limits.connections:
-            return Refusal(Replies().refusal(503, self._clock.seconds()), self._clock)
+            return Refusal(Replies(self._clock.seconds).refusal(503, 0.0), self._clock, lambda client: None)
         return super().buildProtocol(addr)
 
     def opened(self, channel: StoreChannel) -> None:

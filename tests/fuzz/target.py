@@ -23,6 +23,7 @@ from kvtwist.ops.access import FORMATS
 from kvtwist.web.front import FrontSite
 from kvtwist.web.heads import BadHead, Head, HeadReader
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.refusal import Refused
 from kvtwist.web.routing import Route, Router
 from tests.support.dialects import DIALECTS
 from tests.support.fronts import Fronted, responses, without_threads
@@ -115,7 +116,8 @@ class Target:
         exchange = request.exchange(route, seconds)
         for name, lines in FORMATS.items():
             assert len(lines([exchange]).splitlines()) == 1, f"not a line of the access log: {name}"
-        self._methods.setdefault(request._connection, []).append(request.method)
+        if not isinstance(request, Refused):
+            self._methods.setdefault(request._connection, []).append(request.method)
 
     def _note(self, event: LogEvent) -> None:
         if event["log_level"] in (LogLevel.error, LogLevel.critical):

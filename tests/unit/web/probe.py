@@ -28,6 +28,7 @@ class Probe:
     """
 
     name = "probe"
+    urgent = frozenset({"/health"})
     max_body = MAX_BODY
     app = DialectApp()
 

@@ -246,7 +246,7 @@ class HouseholdTests(SynchronousTestCase):
     def test_a_fault_of_ours_ends_the_connection_and_gives_back_what_it_held(self) -> None:
         _, fronted = probed()
         peer = fronted.connect()
-        self.patch(FrontConnection, "_take_body", lambda self, data, at: 1 // 0)
+        self.patch(FrontConnection, "_add", lambda self, piece: 1 // 0)
         peer.send(HALF)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual((peer.fate, fronted.in_flight.held, fronted.net.faults), ("reset", 0, []))

@@ -193,7 +193,7 @@ class SlowReaderTests(TimeTests):
         for _ in range(20):
             peer.send(head("GET", "/now") * 300)
         self.assertFalse(peer.reads)
-        self.assertLess(len(peer.protocol._buffer), 200_000)
+        self.assertLess(peer.protocol._reader.kept, 200_000)
         self.assertEqual(self.probe.done, ["large"])
         peer.take(None)
         self.assertEqual(len(statuses(peer)), 6001)
