@@ -33,7 +33,6 @@ from twisted.python.failure import Failure
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, ServiceUnavailable
 from zope.interface import implementer
 
-from kvtwist.web import reader as reading
 from kvtwist.web import transports
 from kvtwist.web.dispatch import Dispatcher
 from kvtwist.web.heads import Head, HeadReader
@@ -41,7 +40,7 @@ from kvtwist.web.inflight import REQUEST_COST, STALLED_SECONDS, InFlight
 from kvtwist.web.limits import WebLimits
 from kvtwist.web.outbox import JOINED, Outbox
 from kvtwist.web.poller import Poller
-from kvtwist.web.reader import Fault, Reader
+from kvtwist.web.reader import DONE, HEAD, IDLE, Fault, Reader
 from kvtwist.web.refusal import Refused, client_of
 from kvtwist.web.replies import Replies
 from kvtwist.web.request import FrontRequest
@@ -131,6 +130,10 @@ class FrontConnection(TwistedProtocol):
         """Whether it is among those that wait for their clients."""
         self._kept = 0
         """Bytes that the reader keeps, as they are counted."""
+        self._received = 0
+        """Bytes of the body that have come."""
+        self._extra = 0
+        """Bytes that are counted for what a handler holds for the rest of its answer."""
         self._paused = False
         """Whether the transport was told not to read."""
         self._advancing = False
@@ -196,7 +199,7 @@ class FrontConnection(TwistedProtocol):
     def finish_up(self) -> None:
         """Close the connection, once the request that is being answered, or read, has been answered."""
         self._last = True
-        if self._phase is READING and self._reader.state is reading.IDLE and not self._reader.kept:
+        if self._phase is READING and self._reader.state is IDLE and not self._reader.kept:
             self._close(unheard=False)
 
     def abort(self) -> None:
@@ -272,7 +275,7 @@ class FrontConnection(TwistedProtocol):
         """Its deadline has passed."""
         if self._outbox.blocked or self._phase is CLOSING:
             self._hang_up_unless_it_reads()
-        elif self._request is not None or self._reader.state is not reading.IDLE:
+        elif self._request is not None or self._reader.state is not IDLE:
             self._refuse(408)
         else:
             self._close(unheard=False)
@@ -291,11 +294,17 @@ class FrontConnection(TwistedProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Called by the transport."""
-        if self._phase is READING and not self._outbox.blocked:
-            whole = self._reader.whole(data)
+        reader = self._reader
+        if (  # all of a request that is like others before it, as most are: the short way of all that follows
+            reader.state is IDLE
+            and self._phase is READING
+            and len(data) <= reader.short
+            and not (reader.kept or self._outbox.blocked)
+        ):
+            whole = self._site.heads.read_request(data)
             if whole is not None and self._begin_whole(*whole):
                 return
-        self._reader.receive(data)
+        reader.receive(data)
         self._advance()
 
     def _begin_whole(self, head: Head, body: bytes) -> bool:
@@ -330,7 +339,7 @@ class FrontConnection(TwistedProtocol):
 
     def _settle(self) -> None:
         """Bring in line what follows from what has been read and sent: what is counted, whether more is read."""
-        if self._reader.state is reading.HEAD and not self._begun and not self._outbox.blocked:
+        if self._reader.state is HEAD and not self._begun and not self._outbox.blocked:
             self._begun = True
             self.deadline = self._site.now + self._site.limits.head_seconds
             self._wait()
@@ -377,7 +386,7 @@ class FrontConnection(TwistedProtocol):
         elif length == 0:
             self._answer(request)
         else:
-            self._step = 0
+            self._step = self._received = 0
             self.deadline = self._site.now + self._site.limits.body_seconds
             self._wait()
             if head[2].expects and not self._reader.kept:
@@ -403,7 +412,7 @@ class FrontConnection(TwistedProtocol):
         """A piece of the body has come."""
         request = self._request
         assert request is not None
-        size = request.received + len(piece)
+        size = self._received = self._received + len(piece)
         if size + self._reader.promised > request.route.profile.max_body:
             self._answer_unread(request, RequestEntityTooLarge())
             return
@@ -412,7 +421,7 @@ class FrontConnection(TwistedProtocol):
             return
         request.held += len(piece)
         request.add(piece)
-        if self._reader.state is reading.DONE:
+        if self._reader.state is DONE:
             self._answer(request)
             return
         self._step += len(piece)
@@ -428,9 +437,8 @@ class FrontConnection(TwistedProtocol):
 
     def _leave(self) -> None:
         """Its client is not waited for."""
-        if self._in_line:
-            self._in_line = False
-            self._site.in_flight.leave(self)
+        self._in_line = False
+        self._site.in_flight.leave(self)
 
     def _make_room(self, size: int, large: bool) -> bool:
         """Take so many bytes, at the cost of clients that have done nothing for a while."""
@@ -442,23 +450,24 @@ class FrontConnection(TwistedProtocol):
 
         :raises ServiceUnavailable: there is no room for it.
         """
-        more = size - request.extra
+        more = size - self._extra
         if more > 0 and self._phase is not GONE and not self._make_room(more, large=True):
             raise _overloaded(request)
         if more < 0:
             self._site.in_flight.give(-more)
-        request.extra = size
+        self._extra = size
         request.held += more
 
     def _release(self, request: FrontRequest) -> None:
         self._site.in_flight.held -= request.held
-        request.held = request.extra = 0
+        request.held = self._extra = 0
 
     def _answer(self, request: FrontRequest) -> None:
         self._request = request
         self._phase = ANSWERING
         self.deadline = _NEVER
-        self._leave()
+        if self._in_line:
+            self._leave()
         self._site.dispatcher.begin(request, request.route, request.key)
 
     def _answer_unread(self, request: FrontRequest, why: HTTPException) -> None:
@@ -491,13 +500,17 @@ class FrontConnection(TwistedProtocol):
             framing += b"Connection: close\r\n"
         elif request.version == b"0":
             framing += b"Connection: keep-alive\r\n"
-        site = self._site
+        site, out, size = self._site, self._out, len(body)
         head = site.replies.head(code, headers, site.now)
-        if len(body) <= JOINED:
-            self.send(b"%b%b\r\n%b" % (head, framing, body))
+        if size <= JOINED:
+            out.append(b"%b%b\r\n%b" % (head, framing, body))
         else:
-            self._out.append(b"%b%b\r\n" % (head, framing))
-            self.send(body)
+            out.append(b"%b%b\r\n" % (head, framing))
+            out.append(body)
+        if size > _SMALL or len(out) >= _GATHERED:
+            self.flush()
+        elif not self._advancing:
+            self._send_soon()
 
     def send(self, data: bytes) -> None:
         """Send bytes of a response."""
@@ -521,24 +534,29 @@ class FrontConnection(TwistedProtocol):
         out = self._out
         if not out or self._phase is GONE:
             return
-        if len(out) > 1:
-            last = out.pop() if len(out[-1]) > JOINED else b""
-            joined = b"".join(out)
-            out.clear()
-            self._put(joined)
-            if last and self._phase is not GONE:
-                self._put(last)
+        if len(out) == 1:
+            data = out.pop()
+        elif len(out[-1]) > JOINED:
+            large = out.pop()
+            self.flush()
+            data = large
         else:
-            self._put(out.pop())
-
-    def _put(self, data: bytes) -> None:
-        socket, outbox = self._socket, self._outbox
+            data = b"".join(out)
+            out.clear()
         sent = 0
-        if socket is not None and not outbox.blocked:
-            with suppress(OSError):  # whatever it is, the transport will meet it and knows what to do
-                sent = socket.send(data)
+        if self._socket is not None and not self._outbox.blocked:
+            try:
+                sent = self._socket.send(data)
+            except OSError:  # whatever it is, the transport will meet it and knows what to do
+                sent = 0
             if sent == len(data):
                 return
+        if self._phase is not GONE:
+            self._keep(data, sent)
+
+    def _keep(self, data: bytes, sent: int) -> None:
+        """Send what the socket has not taken as soon as the client takes more."""
+        outbox = self._outbox
         self._leave()  # what it keeps must not be at its own cost
         self._wait_if_blocked(outbox.keep(data, sent))
         if self._tls and not outbox.blocked:
@@ -567,13 +585,15 @@ class FrontConnection(TwistedProtocol):
         self._request = None
         site, reader = self._site, self._reader
         site.in_flight.held -= request.held
+        self._extra = 0
         if not request.keep_alive or self._last:
             self._close(unheard=request.unread or bool(reader.kept))
             return
         self._phase = READING
         if not self._outbox.blocked:
             self.deadline = site.now + site.limits.idle_seconds
-        reader.go_on()
+        if reader.state is DONE:
+            reader.go_on()
         if not self._advancing and (reader.kept or self._paused):
             self._advance()
 
@@ -608,7 +628,7 @@ class FrontConnection(TwistedProtocol):
             self._end()
         elif self._phase is READING:
             self.deadline = self._site.now + self._time_to_read()
-            if self._request is not None or self._reader.state is reading.HEAD:
+            if self._request is not None or self._reader.state is HEAD:
                 self._wait()
             self._advance()
         else:
@@ -621,7 +641,7 @@ class FrontConnection(TwistedProtocol):
         limits = self._site.limits
         if self._request is not None:
             return limits.body_seconds
-        return limits.idle_seconds if self._reader.state is reading.IDLE else limits.head_seconds
+        return limits.idle_seconds if self._reader.state is IDLE else limits.head_seconds
 
     def stopProducing(self) -> None:
         """Called by the transport when it is gone; it says so otherwise, too."""

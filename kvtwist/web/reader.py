@@ -64,6 +64,7 @@ class Reader:
     """
     :ivar state: see the table above.
     :ivar short: a head of up to that size keeps all limits, whatever is in it.
+    :ivar kept: how many bytes have been received and not been given yet.
     """
 
     __slots__ = ("_at", "_chunks", "_data", "_heads", "_left", "_limits", "_seen", "short", "state")
@@ -101,15 +102,6 @@ class Reader:
         else:
             self._data = data
         self._at = 0
-
-    def whole(self, data: bytes) -> tuple[Head, bytes] | None:
-        """
-        The head and the body of a request that has arrived as a whole, when nothing else has, and when the like of it
-        has been read before: the short way of `receive` and `next`. None says nothing but that this takes the long one.
-        """
-        if self.state is not IDLE or self._at < len(self._data) or len(data) > self.short:
-            return None
-        return self._heads.read_request(data)
 
     def next(self) -> Head | bytes | Fault | None:
         """See the table above."""

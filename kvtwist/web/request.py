@@ -56,8 +56,7 @@ class FrontRequest:
     """
     One of them, on a connection.
 
-    :ivar held: bytes that are counted for it, `extra` among them, which its handler holds for the rest of its answer.
-    :ivar received: bytes of its body that have come.
+    :ivar held: bytes that are counted for it.
 
     :ivar unread: whether its body is not read, and may still be coming.
     """
@@ -71,15 +70,12 @@ class FrontRequest:
         "_refusal",
         "began",
         "chunked",
-        "extra",
         "gone",
         "held",
         "keep_alive",
         "key",
-        "length",
         "method",
         "overload",
-        "received",
         "route",
         "sent",
         "started",
@@ -101,8 +97,7 @@ class FrontRequest:
         self.turn: Turn | None = None
         self.overload: HTTPException | None = None
         self.gone = self.started = self.chunked = self.unread = False
-        self.held = self.extra = self.status = self.sent = self.received = 0
-        self.length: int | None = None
+        self.held = self.status = self.sent = 0
         self.began = 0.0
 
     # --- its body, for handlers -----------------------------------------------------------------------------------
@@ -121,7 +116,6 @@ class FrontRequest:
 
     def add(self, piece: bytes) -> None:
         """A piece of the body has come."""
-        self.received += len(piece)
         body = self._body
         if not body:
             self._body = piece
@@ -187,10 +181,7 @@ class FrontRequest:
         self.started = True
         self.status = 200
         headers = self._headers or {}
-        lengths = [int(value) for name, value in headers.items() if _is_length(name)]
-        if lengths:
-            self.length = lengths[0]
-        else:
+        if self._length() is None:
             self.chunked = self.version == b"1" and self.method != b"HEAD"
             if self.version == b"0":
                 self.keep_alive = False
@@ -232,8 +223,13 @@ class FrontRequest:
             its answer, although the handler may still have something to do.
         """
         self.gone = True
-        if not (is_complete and self.started and self.sent == self.length):
+        if not (is_complete and self.started and self.sent == self._length()):
             self.status = LEFT
+
+    def _length(self) -> int | None:
+        """How long a response is that is written piece by piece, where its handler has said so."""
+        lengths = [int(value) for name, value in (self._headers or {}).items() if _is_length(name)]
+        return lengths[0] if lengths else None
 
     def exchange(self, route: Route, seconds: float) -> Exchange:
         """See `Request.exchange`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -37,6 +37,8 @@ class Probe:
         self.cancelled: list[str] = []
         self.done: list[str] = []
         self.pieces = 0
+        self.value = b""
+        self.streams: Callable[[Probe, Any], Awaitable[None]] = send_nothing
 
     @app.route("/now", methods=["GET", "HEAD", "PUT"])
     async def now(self, request: Any) -> Response:
@@ -72,7 +74,22 @@ class Probe:
     async def large(self, request: Any) -> Response:
         """A mebibyte."""
         self.done.append("large")
-        return Response(200, {}, b"l" * MAX_BODY)
+        return Response(200, {}, bytes(bytearray(b"l" * MAX_BODY)))
+
+    @app.route("/value", methods=["GET"])
+    async def get_value(self, request: Any) -> Response:
+        """One object, whoever asks for it."""
+        return Response(200, {}, self.value)
+
+    @app.route("/health", methods=["GET"])
+    async def health(self, request: Any) -> Response:
+        """Answered even when there is no room."""
+        return Response(200, {}, b"fine")
+
+    @app.route("/streams", methods=["GET"])
+    async def streams_as_told(self, request: Any) -> None:
+        """What the test says."""
+        await self.streams(self, request)
 
     @app.route("/stream", methods=["GET", "HEAD"])
     async def stream(self, request: Any) -> None:
@@ -119,6 +136,10 @@ class Probe:
         for _ in range(8):
             self.pieces += 1
             yield PIECE
+
+
+async def send_nothing(probe: Probe, request: Any) -> None:
+    """An empty answer."""
 
 
 answer_errors(Probe.app, "text/plain", str.encode)

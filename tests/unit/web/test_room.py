@@ -1,0 +1,267 @@
+"""What clients can make the front keep is counted, has a limit together, and is lost first by those that do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kvtwist.profiles._scan import send
+from kvtwist.web.inflight import REQUEST_COST, SHARE_LEFT, URGENT_BYTES, InFlight
+from kvtwist.web.outbox import JOINED
+from tests.support.fronts import responses, statuses
+from tests.support.net import Peer
+from tests.support.wire import chunked, head, sized
+from tests.unit.web.probe import MAX_BODY, probed
+
+LIMIT = 400_000
+LARGE = LIMIT - LIMIT // SHARE_LEFT
+"""How much large bodies and answers may take together."""
+
+
+class BodyTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.probe, self.fronted = probed(in_flight=LIMIT)
+
+    @property
+    def held(self) -> int:
+        return self.fronted.in_flight.held
+
+    def begun(self, size: int, sent: int) -> Peer:
+        """A request whose body has come in part."""
+        return self.fronted.ask(head("PUT", "/echo", f"Content-Length: {size}") + bytes(sent))
+
+    def test_what_is_announced_costs_nothing(self) -> None:
+        peers = [self.begun(LARGE - REQUEST_COST * 20, 0) for _ in range(16)]
+        self.assertEqual(self.held, 16 * REQUEST_COST)
+        self.assertEqual(statuses(self.fronted.ask(sized("PUT", "/echo", bytes(200_000)))), [200])
+        self.assertEqual([peer.fate for peer in peers], ["open"] * 16)
+
+    def test_what_has_arrived_is_counted_to_the_byte(self) -> None:
+        peer = self.begun(100_000, 70_000)
+        self.assertEqual(self.held, REQUEST_COST + 70_000)
+        peer.send(bytes(29_999))
+        self.assertEqual(self.held, REQUEST_COST + 99_999)
+        peer.send(b"1")
+        self.assertEqual((statuses(peer), self.held), ([200], 0))
+
+    def test_a_body_that_cannot_have_room_is_503_before_it_is_read(self) -> None:
+        self.begun(200_000, 200_000 - 1)
+        for request in (
+            head("PUT", "/echo", f"Content-Length: {LARGE - 200_000}"),
+            head("PUT", "/echo", f"Content-Length: {LARGE - 200_000}", "Expect: 100-continue"),
+        ):
+            peer = self.fronted.ask(request)
+            self.assertEqual((statuses(peer), peer.fate), ([503], "half"))
+            self.assertEqual(responses(peer.received)[0].header("retry-after"), "1")
+        self.assertEqual(self.probe.done, [])
+
+    def test_a_body_that_has_no_room_any_more_is_503(self) -> None:
+        for begin in (
+            head("PUT", "/echo", "Content-Length: 200000"),
+            head("PUT", "/echo", "Transfer-Encoding: chunked"),
+        ):
+            peer = self.fronted.ask(begin)
+            other = self.begun(300_000, 300_000 - 1)
+            peer.send(bytes(100_000) if b"Length" in begin else b"%x\r\n%b\r\n" % (100_000, bytes(100_000)))
+            self.assertEqual((statuses(peer), peer.fate, other.fate), ([503], "half", "open"))
+            other.send(b"1")
+            self.assertEqual((statuses(other), self.held), ([200], 0))
+
+    def test_a_client_that_stalls_makes_room(self) -> None:
+        first, second = self.begun(150_000, 100_000), self.begun(150_000, 100_000)
+        self.fronted.net.pass_time(1)
+        second.send(bytes(40_000))
+        self.fronted.net.pass_time(1)
+        third = self.fronted.ask(sized("PUT", "/echo", bytes(200_000)))
+        self.assertEqual((statuses(third), first.fate, second.fate), ([200], "reset", "open"))
+
+    def test_the_one_that_has_stalled_for_longest_goes_first(self) -> None:
+        slow, quick = self.begun(150_000, 100_000), self.begun(150_000, 70_000)
+        self.fronted.net.pass_time(3)
+        quick.send(bytes(70_000))
+        third = self.fronted.ask(sized("PUT", "/echo", bytes(150_000)))
+        self.assertEqual((statuses(third), slow.fate, quick.fate), ([200], "reset", "open"))
+        self.assertEqual(self.held, REQUEST_COST + 140_000)
+
+    def test_byte_by_byte_is_no_progress(self) -> None:
+        slow, quick = self.begun(150_000, 100_000), self.begun(150_000, 70_000)
+        for _ in range(5):
+            slow.send(b"1")
+            self.fronted.net.pass_time(1)
+        quick.send(bytes(70_000))
+        self.assertEqual(statuses(self.fronted.ask(sized("PUT", "/echo", bytes(150_000)))), [200])
+        self.assertEqual((slow.fate, quick.fate), ("reset", "open"))
+
+    def test_those_that_make_progress_are_left_alone(self) -> None:
+        peers = [self.begun(150_000, 100_000) for _ in range(3)]
+        self.assertEqual(statuses(self.fronted.ask(sized("PUT", "/echo", bytes(150_000)))), [503])
+        for peer in peers:
+            peer.send(bytes(50_000))
+        self.assertEqual([statuses(peer) for peer in peers][:2], [[200], [200]])
+
+    def test_small_requests_have_room_beside_large_bodies(self) -> None:
+        for _ in range(10):
+            self.begun(80_000, 79_999)
+        self.assertGreater(self.held, LARGE - 80_000 - REQUEST_COST)
+        self.assertEqual(statuses(self.begun(80_000, 0)), [503])
+        self.assertEqual(statuses(self.fronted.ask(sized("PUT", "/echo", bytes(40_000)))), [200])
+
+    def test_an_urgent_request_is_answered_without_room(self) -> None:
+        self.fronted.in_flight.take(LIMIT)
+        self.assertEqual(statuses(self.fronted.ask(head("GET", "/now"))), [503])
+        self.assertEqual(statuses(self.fronted.ask(head("GET", "/health"))), [200])
+        self.assertEqual(statuses(self.fronted.ask(b"\r\n" + head("GET", "/health") * 2)), [200, 200])
+        self.fronted.in_flight.held += URGENT_BYTES
+        self.assertEqual(statuses(self.fronted.ask(head("GET", "/health"))), [503])
+
+
+class HeadTests(SynchronousTestCase):
+    def test_unfinished_heads_count_and_lose_when_they_stall(self) -> None:
+        _, fronted = probed(in_flight=LIMIT)
+        unfinished = head("GET", "/now", "X: " + "x" * 49_500)[:-2]
+        peers = [fronted.ask(unfinished) for _ in range(7)]
+        self.assertEqual(fronted.in_flight.held, 7 * len(unfinished))
+        self.assertEqual(statuses(fronted.ask(unfinished)), [503])
+        fronted.net.pass_time(2)
+        self.assertEqual(statuses(fronted.ask(sized("PUT", "/echo", bytes(60_000)))), [200])
+        self.assertEqual([peer.fate for peer in peers], ["reset"] + ["open"] * 6)
+
+    def test_what_is_read_ahead_counts(self) -> None:
+        probe, fronted = probed(in_flight=LIMIT)
+        peer = fronted.ask(head("GET", "/wait/a") + head("GET", "/now") * 100)
+        self.assertEqual(fronted.in_flight.held, REQUEST_COST + 100 * len(head("GET", "/now")))
+        probe.waiting["a"].callback(b"")
+        fronted.net.settle()
+        self.assertEqual((len(statuses(peer)), fronted.in_flight.held), (101, 0))
+
+    def test_what_is_read_ahead_and_has_no_room_ends_the_connection(self) -> None:
+        probe, fronted = probed(in_flight=LIMIT)
+        peer = fronted.ask(head("GET", "/wait/a"))
+        fronted.in_flight.take(LIMIT - fronted.in_flight.held - 100)
+        peer.send(head("GET", "/now") * 100)
+        self.assertEqual((peer.fate, probe.cancelled), ("reset", ["a"]))
+        self.assertEqual(fronted.in_flight.held, LIMIT - REQUEST_COST - 100)
+
+
+class AnswerTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.value = b"v" * MAX_BODY
+        self.probe, self.fronted = probed(in_flight=4 * MAX_BODY)
+        self.probe.value = self.value
+
+    @property
+    def held(self) -> int:
+        return self.fronted.in_flight.held
+
+    def unread(self, target: str = "/value") -> Peer:
+        """A client that takes nothing of what it has asked for."""
+        peer = self.fronted.connect()
+        peer.take(0)
+        peer.send(head("GET", target))
+        return peer
+
+    def test_one_object_for_any_number_of_clients(self) -> None:
+        peers = [self.unread() for _ in range(15)]
+        self.assertLess(self.held, MAX_BODY + 15 * (JOINED + 1024))
+        self.assertGreater(self.held, MAX_BODY + 15 * 50)
+        for peer in peers:
+            self.assertLess(len(peer.transport.dataBuffer) + peer.transport._tempDataLen, JOINED + 1024)
+        for peer in peers:
+            peer.take(None)
+            self.assertEqual(responses(peer.received)[0].body, self.value)
+        self.assertEqual(self.held, 0)
+
+    def test_answers_of_their_own_count_each(self) -> None:
+        peers = [self.unread("/large") for _ in range(3)]
+        self.assertGreater(self.held, 3 * MAX_BODY)
+        peers[1].leave()
+        self.assertLess(self.held, 2 * MAX_BODY + 2 * JOINED + 1024)
+
+    def test_the_client_that_has_taken_nothing_for_longest_is_hung_up_on(self) -> None:
+        peers = [self.unread("/large") for _ in range(3)]
+        peers[0].take(200_000)
+        self.assertEqual([peer.fate for peer in peers], ["open"] * 3)
+        peers.append(self.unread("/large"))
+        self.assertEqual([peer.fate for peer in peers], ["open", "reset", "open", "open"])
+        self.assertEqual(self.fronted.in_flight.dropped, 1)
+        for number in (0, 2, 3):
+            peers[number].take(None)
+            self.assertEqual(len(responses(peers[number].received)[0].body), MAX_BODY)
+        self.assertEqual(self.held, 0)
+
+    def test_a_client_that_has_no_room_alone_is_hung_up_on(self) -> None:
+        self.fronted.in_flight.take(3 * MAX_BODY)
+        peer = self.unread("/large")
+        self.assertEqual((peer.fate, self.held, self.fronted.net.faults), ("reset", 3 * MAX_BODY, []))
+
+    def test_small_answers_that_are_not_taken_count(self) -> None:
+        peer = self.fronted.connect()
+        peer.take(0)
+        peer.send(head("GET", "/now") * 50)
+        unsent = peer.transport._tempDataLen + len(peer.transport.dataBuffer)
+        self.assertGreater(unsent, 0)
+        self.assertEqual(self.held, unsent + peer.protocol._reader.kept)
+        peer.take(None)
+        self.assertEqual((len(statuses(peer)), self.held), (50, 0))
+
+    def test_what_a_handler_holds_counts_until_it_says_otherwise(self) -> None:
+        held = []
+
+        async def pieces(request: Any) -> AsyncIterator[bytes]:
+            for size in (1000, 5000, 0):
+                request.hold(size)
+                held.append(self.held)
+                yield b"x"
+
+        async def stream(probe: object, request: Any) -> None:
+            await send(request, pieces(request))
+
+        self.probe.streams = stream
+        peer = self.fronted.ask(head("GET", "/streams"))
+        self.assertEqual(held, [REQUEST_COST + size for size in (1000, 5000, 0)])
+        self.assertEqual((responses(peer.received)[0].body, self.held), (b"xxx", 0))
+
+    def test_a_handler_that_has_no_room_ends_its_answer(self) -> None:
+        for begins, fate in ((False, "open"), (True, "reset")):
+
+            async def stream(probe: object, request: Any, begins: bool = begins) -> None:
+                if begins:
+                    request.write(b"x")
+                request.hold(4 * MAX_BODY)
+
+            self.probe.streams = stream
+            peer = self.fronted.ask(head("GET", "/streams"))
+            self.assertEqual(peer.fate, fate)
+            self.assertEqual(self.held, 0)
+            if not begins:
+                self.assertEqual(statuses(peer), [503])
+        self.flushLoggedErrors()
+
+
+class InFlightTests(SynchronousTestCase):
+    def test_the_limit_is_exact(self) -> None:
+        for take, limit in (
+            (InFlight.take, 800),
+            (InFlight.take_urgent, 800 + URGENT_BYTES),
+            (lambda f, size: f.make_room(size, 0.0), 800),
+            (lambda f, size: f.make_room(size, 0.0, large=True), 700),
+        ):
+            in_flight = InFlight(800)
+            self.assertTrue(take(in_flight, limit - 1))
+            self.assertFalse(take(in_flight, 2))
+            self.assertTrue(take(in_flight, 1))
+            self.assertEqual(in_flight.held, limit)
+            in_flight.give(limit)
+            self.assertFalse(take(in_flight, limit + 1))
+            self.assertEqual(in_flight.held, 0)
+
+
+class ChunkedTests(SynchronousTestCase):
+    def test_chunks_count_as_they_come(self) -> None:
+        probe, fronted = probed(in_flight=LIMIT)
+        peer = fronted.ask(chunked("PUT", "/echo", bytes(30_000), bytes(20_000))[:-5])
+        self.assertEqual(fronted.in_flight.held, REQUEST_COST + 50_000)
+        peer.send(b"0\r\n\r\n")
+        self.assertEqual((statuses(peer), fronted.in_flight.held), ([200], 0))
