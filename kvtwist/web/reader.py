@@ -13,6 +13,7 @@ A reader is in one of these states. `next` gives what there is, one thing at a t
 | BODY, CHUNKS | a part of the body              | that part             | BODY, CHUNKS      |
 | BODY, CHUNKS | the rest of the body            | that part, maybe empty | DONE             |
 | any of these | what is not HTTP, or too long   | a `Fault`             | OVER              |
+| HEAD   | an empty line that came in two pieces | None                  | HEAD              |
 | DONE   | anything: it belongs to what follows  | None                  | DONE, until `go_on`: IDLE |
 | OVER   | anything: it is thrown away           | None                  | OVER              |
 """

@@ -260,7 +260,7 @@ class InFlightTests(SynchronousTestCase):
 
 class ChunkedTests(SynchronousTestCase):
     def test_chunks_count_as_they_come(self) -> None:
-        probe, fronted = probed(in_flight=LIMIT)
+        _probe, fronted = probed(in_flight=LIMIT)
         peer = fronted.ask(chunked("PUT", "/echo", bytes(30_000), bytes(20_000))[:-5])
         self.assertEqual(fronted.in_flight.held, REQUEST_COST + 50_000)
         peer.send(b"0\r\n\r\n")

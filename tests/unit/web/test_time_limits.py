@@ -84,6 +84,18 @@ class BodyTests(TimeTests):
                 self.pass_time(25)
             self.assertEqual((statuses(peer), peer.fate), ([200], "open"))
 
+    def test_only_whole_64_kib_win_time(self) -> None:
+        for coded in (False, True):
+            self.setUp()
+            request = (chunked if coded else sized)("PUT", "/echo", bytes(200 * 1024))
+            peer = self.fronted.ask(request[: 70 * 1024])
+            for at in range(29):
+                peer.send(request[70 * 1024 + at : 70 * 1024 + at + 1])
+                self.pass_time(1)
+            self.assertEqual((peer.received, peer.fate), (b"", "open"))
+            self.pass_time(2)
+            self.refused(peer, 408)
+
     def test_a_body_byte_by_byte_is_too_slow(self) -> None:
         for request in (
             head("PUT", "/echo", "Content-Length: 100000"),
@@ -186,6 +198,34 @@ class SlowReaderTests(TimeTests):
         self.assertEqual(statuses(peer), [200, 400])
         self.refused(peer, 400)
 
+    def test_what_has_begun_has_its_own_time_after_the_client_has_read(self) -> None:
+        half_head, half_body = head("GET", "/now")[:-2], sized("PUT", "/echo", b"12345")[:-2]
+        for begun, seconds, code in ((b"", 60, 0), (half_head, 10, 408), (half_body, 30, 408)):
+            for waits in (5, 50):
+                self.setUp()
+                peer = self.fronted.connect()
+                peer.take(0)
+                peer.send(head("GET", "/now") + begun)
+                self.pass_time(waits)
+                peer.take(None)
+                self.pass_time(seconds - 2)
+                self.assertEqual((statuses(peer), peer.fate), ([200], "open"), (begun, waits))
+                self.pass_time(3)
+                if code:
+                    self.refused(peer, code)
+                self.assertNotEqual(peer.fate, "open")
+
+    def test_a_head_that_has_begun_before_has_new_time_too(self) -> None:
+        peer = self.fronted.ask(head("GET", "/wait/a") + b"GET /n")
+        peer.take(0)
+        self.probe.waiting["a"].callback(b"")
+        self.fronted.net.settle()
+        self.pass_time(50)
+        self.assertEqual(peer.fate, "open")
+        peer.take(None)
+        peer.send(head("GET", "/now")[6:])
+        self.assertEqual(statuses(peer), [200, 200])
+
     def test_who_does_not_read_is_not_read_from_without_end(self) -> None:
         peer = self.fronted.connect()
         peer.take(0)
@@ -225,6 +265,20 @@ class AtMostTests(SynchronousTestCase):
                 peer = fronted.connect()
                 peer.send(*(data[at : at + step] for at in range(0, len(data), step)))
                 self.assertEqual(statuses(peer), expected, (data[:40], step))
+
+    def test_limits_hold_for_requests_that_are_like_others_before(self) -> None:
+        probe, fronted = probed(limits=WebLimits(head=2000, target=100))
+        probe.max_body = 50
+        for data, expected in (
+            (head("GET", "/now"), 200),
+            (head("GET", "/now?" + "t" * 95), 200),
+            (head("GET", "/now?" + "t" * 96), 414),
+            (sized("PUT", "/echo", bytes(50)), 200),
+            (sized("PUT", "/echo", bytes(51)), 413),
+        ):
+            self.assertEqual(statuses(fronted.ask(head("GET", "/now") + sized("PUT", "/echo", bytes(51)))), [200, 413])
+            for _ in range(3):
+                self.assertEqual(statuses(fronted.ask(data)), [expected], data)
 
     def test_a_head_that_is_longer_than_what_is_read_ahead(self) -> None:
         probe, fronted = probed(limits=WebLimits(head=300_000))
