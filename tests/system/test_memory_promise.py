@@ -1,0 +1,149 @@
+"""
+Whatever clients do, the process takes the interpreter, `--memory-limit`, `--max-in-flight`, and a constant.
+
+Seen from outside: the kernel's count of the resident memory of a server, under clients that only cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import PATIENCE, Server, running, until
+from tests.support.tls import self_signed
+from tests.support.wire import Connection, head, sized
+
+MIB = 2**20
+VALUE = 8 * MIB
+MEMORY_LIMIT = 16 * MIB
+IN_FLIGHT = 32 * MIB
+CONSTANT = 64 * MIB
+"""What docs/operations.md promises beside the limits: some copies of one value, and what the allocator keeps."""
+
+Open = Callable[[], socket.socket]
+
+
+def resident(server: Server) -> int:
+    """The memory of a process, in bytes."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
+class Crowd:
+    """Clients of one server, and the most memory that it may have taken."""
+
+    def __init__(self, server: Server, connect: Open) -> None:
+        self.server = server
+        self._connect = connect
+        self._before = resident(server)
+        self._connections: list[socket.socket] = []
+
+    def connect(self, sent: bytes) -> socket.socket:
+        """A client that has sent something, or could not."""
+        connection = self._connect()
+        self._connections.append(connection)
+        with contextlib.suppress(OSError):
+            connection.sendall(sent)
+        return connection
+
+    def leave(self) -> None:
+        """All of them are gone."""
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+
+    def check(self) -> None:
+        """The server still answers a newcomer, and has kept its promise."""
+        with Connection(self.server.address) if self._connect_is_plain else contextlib.nullcontext() as connection:
+            if connection is not None:
+                assert connection.ask("GET", "/health").status == 200
+                until(lambda: connection.ask("GET", "/kv/small").status == 200)
+        grown = resident(self.server) - self._before
+        print(f"grown by {grown / MIB:.0f} MiB")
+        assert grown < MEMORY_LIMIT + IN_FLIGHT + CONSTANT, f"grown by {grown / MIB:.0f} MiB"
+
+    @property
+    def _connect_is_plain(self) -> bool:
+        return not isinstance(self._connect(), ssl.SSLSocket)
+
+
+@pytest.fixture(params=["tcp", "tls"])
+def crowd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crowd]:
+    """A server with a small value, and four large ones."""
+    endpoint, context = "tcp:0:interface=127.0.0.1", None
+    if request.param == "tls":
+        certificate, private = self_signed(tmp_path, "127.0.0.1")
+        endpoint = f"ssl:0:privateKey={private}:certKey={certificate}:interface=127.0.0.1"
+        context = ssl.create_default_context(cafile=certificate)
+
+    def connect() -> socket.socket:
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)  # what the kernel holds is not the server's
+        plain.settimeout(PATIENCE)
+        plain.connect(server.address)
+        return plain if context is None else context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+    options = ("--endpoint", endpoint, "--memory-limit", str(MEMORY_LIMIT), "--max-in-flight", str(IN_FLIGHT))
+    with running(tmp_path / "data", "-P", "clstr", "-P", "keys", *options) as server:
+        for key, size in (("small", 1), *((f"large{number}", VALUE) for number in range(4))):
+            with connect() as connection:
+                connection.sendall(sized("PUT", f"/kv/{key}", b"v" * size))
+                assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
+        crowd = Crowd(server, connect)
+        yield crowd
+        crowd.leave()
+
+
+def test_answers_that_nobody_reads(crowd: Crowd) -> None:
+    for _ in range(100):
+        crowd.connect(head("GET", "/kv/large0"))
+    crowd.check()
+
+
+def test_different_answers_that_nobody_reads(crowd: Crowd) -> None:
+    for number in range(40):
+        crowd.connect(head("GET", f"/kv/large{number % 4}"))
+    crowd.check()
+
+
+def test_listings_that_nobody_reads(crowd: Crowd) -> None:
+    for _ in range(40):
+        crowd.connect(head("GET", "/keys"))
+    crowd.check()
+
+
+def test_heads_that_never_end(crowd: Crowd) -> None:
+    for _ in range(1500):
+        crowd.connect(head("GET", "/kv/a", "X: " + "x" * 63_000)[:-2])
+    crowd.check()
+
+
+def test_bodies_that_are_only_announced(crowd: Crowd) -> None:
+    for _ in range(64):
+        crowd.connect(head("PUT", "/kv/a", f"Content-Length: {VALUE}"))
+    crowd.check()
+
+
+def test_bodies_that_never_end(crowd: Crowd) -> None:
+    for _ in range(30):
+        crowd.connect(sized("PUT", "/kv/a", b"v" * VALUE)[:-1])
+    crowd.check()
+
+
+def test_requests_sent_ahead(crowd: Crowd) -> None:
+    for _ in range(300):
+        crowd.connect(head("GET", "/kv/large0") + head("GET", "/kv/small") * 1500)
+    crowd.check()
+
+
+def test_clients_that_leave_in_the_middle(crowd: Crowd) -> None:
+    for _ in range(8):
+        for _ in range(20):
+            crowd.connect(head("GET", "/kv/large0")).recv(1000)
+        crowd.leave()
+    crowd.check()
