@@ -2,18 +2,23 @@
 Chunked bodies (RFC 9112, 7.1), read strictly.
 
 A chunk is its size in hexadecimal digits, CRLF, so many bytes, CRLF; the last has size 0, and trailers may follow it.
-Chunk extensions, which nobody uses, are refused: peers that read them differently are how requests are smuggled.
-Trailers are read over, as the RFC allows (7.1.2).
+Chunk extensions and trailers are ignored, as the RFC has it (7.1.1, 7.1.2). But they must have the form that the RFC
+gives them, to the letter: a peer that reads them differently is how requests are smuggled. And there is an end to them:
+so much of each in one body, and no more.
 """
 
 from __future__ import annotations
 
 import re
 
-_is_size = re.compile(rb"[0-9A-Fa-f]{1,15}").fullmatch
-_is_trailer = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*").fullmatch
-MAX_SIZE_LINE = 64
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_size_and_rest = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[\t ;][\t -~\x80-\xff]*)?)").fullmatch
+_are_extensions = re.compile(rb"(?:[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED)).fullmatch
+_is_trailer = re.compile(rb"%b:[\t -~\x80-\xff]*" % _TOKEN).fullmatch
+MAX_EXTENSIONS = 16 * 1024
 MAX_TRAILERS = 8 * 1024
+"""Bytes, of all that are in one body."""
 
 
 class BadChunk(Exception):
@@ -31,6 +36,7 @@ class ChunkedBody:
         self.finished = False
         self._left = 0
         """Bytes of the current chunk that are still to come, with the CRLF behind them."""
+        self._extensions = 0
         self._in_trailers = False
         self._trailers = 0
 
@@ -80,13 +86,25 @@ class ChunkedBody:
             elif not _is_trailer(line) or self._trailers > MAX_TRAILERS:
                 raise BadChunk("a trailer is malformed, or there are too many")
             return
-        if not _is_size(line):
-            raise BadChunk("a chunk has no size")
-        size = int(line, 16)
+        digits, extensions = self._split(line)
+        if not _are_extensions(extensions):
+            raise BadChunk("what follows a chunk's size is no extension")
+        self._extensions += len(extensions)
+        size = int(digits, 16)
         if size:
             self._left = size + 2
         else:
             self._in_trailers = True
+
+    def _split(self, line: bytes) -> tuple[bytes, bytes]:
+        """A chunk's size, and what there is of its extensions."""
+        found = _size_and_rest(line)
+        if found is None:
+            raise BadChunk("a chunk has no size")
+        digits, extensions = found.groups()
+        if self._extensions + len(extensions) > MAX_EXTENSIONS:
+            raise BadChunk("there are too many extensions")
+        return digits, extensions
 
     def _check_unfinished(self, data: bytes, at: int) -> None:
         """Refuse early what will not become a line."""
@@ -94,8 +112,8 @@ class ChunkedBody:
         if self._in_trailers:
             if len(rest) + self._trailers > MAX_TRAILERS or b"\n" in rest:
                 raise BadChunk("there are too many trailers")
-        elif (rest and not _is_size(rest)) or len(rest) > MAX_SIZE_LINE:
-            raise BadChunk("a chunk has no size")
+        elif rest:
+            self._split(rest)
 
     @property
     def promised(self) -> int:

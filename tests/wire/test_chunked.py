@@ -36,6 +36,7 @@ def test_chunks_of_any_size(connect: Connect, server: Server, dialect: Dialect, 
         pytest.param("0001\r\n{0}\r\n00{n}\r\n{1}\r\n000\r\n\r\n", id="leading zeros"),
         pytest.param("1\r\n{0}\r\n{n}\r\n{1}\r\n0\r\nX-Trailer: 1\r\nX-B: 2\r\n\r\n", id="trailers"),
         pytest.param("1\r\n{0}\r\n{n}\r\n{1}\r\n0\r\nContent-Length: 5\r\n\r\n", id="a length as trailer"),
+        pytest.param('1;a\r\n{0}\r\n{n};b="c;d"\r\n{1}\r\n0;e=f\r\n\r\n', id="extensions"),
     ],
 )
 def test_every_form_of_chunks(connect: Connect, server: Server, dialect: Dialect, key: str, form: str) -> None:

@@ -80,9 +80,11 @@ CHUNKS: Final = {
     "space before": b" 1\r\n",
     "data longer than its size": b"1\r\n12\r\n0\r\n\r\n",
     "data not ended": b"1\r\n1XX0\r\n\r\n",
-    "an extension": b"1;a\r\n1\r\n0\r\n\r\n",
-    "a quoted extension": b'1;a="b;c"\r\n1\r\n0\r\n\r\n',
-    "an extension of the last chunk": b"0;a\r\n\r\n",
+    "an extension without a name": b"1;\r\n1\r\n0\r\n\r\n",
+    "a quoted extension that does not end": b'1;a="b\r\n1\r\n0\r\n\r\n',
+    "a bare LF in an extension": b"1;a\n\r\n1\r\n0\r\n\r\n",
+    "a malformed extension of the last chunk": b"0;a b\r\n\r\n",
+    "extensions without end": b"1;" + b"a" * 20_000,
     "a space behind the size": b"1 \r\n1\r\n0\r\n\r\n",
     "a bare LF behind the size": b"1\n1\r\n0\r\n\r\n",
     "a bare LF behind the data": b"1\r\n1\n0\r\n\r\n",
@@ -93,12 +95,12 @@ CHUNKS: Final = {
 }
 
 
-def refused(connect: Connect, server: Server, dialect: Dialect, key: str, data: bytes, *statuses: int) -> None:
-    """The answer is one of those, then the connection is closed, and the key does not exist."""
+def refused(connect: Connect, server: Server, dialect: Dialect, key: str, data: bytes) -> None:
+    """The answer is a 400, then the connection is closed, and the key does not exist."""
     connection = connect()
     connection.send(data)
     answer = connection.receive()
-    assert answer.status in (statuses or (400,)), answer
+    assert answer.status == 400, answer
     assert connection.receive_rest() == b""
     assert dialect.read(server.address, key) is None
 
@@ -120,7 +122,7 @@ def test_other_protocols(connect: Connect, server: Server, dialect: Dialect, key
 @pytest.mark.parametrize("version", [b"HTTP/2.0", b"HTTP/9.9", b"HTTP/0.9", b"HTTP/1.11"])
 def test_other_versions(connect: Connect, server: Server, dialect: Dialect, key: str, version: bytes) -> None:
     request = encoded(dialect.write(key, b"1")).replace(b"HTTP/1.1", version)
-    refused(connect, server, dialect, key, request, 400, 505)
+    refused(connect, server, dialect, key, request)
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=list(HEADERS))
@@ -150,7 +152,7 @@ def test_length_and_chunks(connect: Connect, server: Server, dialect: Dialect, k
 def test_body_in_an_unknown_coding(connect: Connect, server: Server, dialect: Dialect, key: str, header: bytes) -> None:
     call = dialect.write(key, b"1")
     request = chunked(call.method, call.target, call.body).replace(b"Transfer-Encoding: chunked", header)
-    refused(connect, server, dialect, key, request, 400, 501)
+    refused(connect, server, dialect, key, request)
 
 
 @pytest.mark.parametrize("chunk", CHUNKS.values(), ids=list(CHUNKS))
@@ -180,22 +182,18 @@ def test_bad_request_behind_good_ones_is_answered_behind_them(
 
 
 @pytest.mark.parametrize("size", [300_000, 4_000_000])
-@pytest.mark.parametrize("where", ["target", "header value", "header name"])
-def test_endless_head_is_refused(connect: Connect, server: Server, dialect: Dialect, where: str, size: int) -> None:
-    padding = b"a" * size
-    start = {
-        "target": b"GET /" + padding,
-        "header value": b"GET / HTTP/1.1\r\nX-A: " + padding,
-        "header name": b"GET / HTTP/1.1\r\n" + padding,
-    }[where]
+@pytest.mark.parametrize(
+    ("start", "endless", "status"),
+    [
+        pytest.param(b"", b"A", 431, id="method"),
+        pytest.param(b"GET /", b"a", 414, id="target"),
+        pytest.param(b"GET / HTTP/1.1\r\nX-A: ", b"a", 431, id="header value"),
+        pytest.param(b"GET / HTTP/1.1\r\n", b"a", 431, id="header name"),
+        pytest.param(b"GET / HTTP/1.1\r\n", b"X-A: b\r\n", 431, id="headers"),
+    ],
+)
+def test_endless_head_is_refused(connect: Connect, start: bytes, endless: bytes, status: int, size: int) -> None:
     connection = connect()
-    connection.send(start)
-    assert 400 <= connection.receive().status < 500
-    assert connection.receive_rest() == b""
-
-
-def test_too_many_headers_are_refused(connect: Connect, dialect: Dialect) -> None:
-    connection = connect()
-    connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-A: b\r\n" * 100_000)
-    assert 400 <= connection.receive().status < 500
+    connection.send(start + endless * (size // len(endless)))
+    assert connection.receive().status == status
     assert connection.receive_rest() == b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kvtwist.web.chunks import MAX_SIZE_LINE, MAX_TRAILERS, BadChunk, ChunkedBody
+from kvtwist.web.chunks import MAX_EXTENSIONS, MAX_TRAILERS, BadChunk, ChunkedBody
 
 GOOD = (
     (b"0\r\n\r\n", b""),
@@ -15,6 +15,11 @@ GOOD = (
     (b"5\r\n0\r\n\r\n\r\n0\r\n\r\n", b"0\r\n\r\n"),
     (b"1\r\na\r\n0\r\nX-A: b\r\nX-B:\r\n\r\n", b"a"),
     (b"1\r\n\r\r\n0\r\n\r\n", b"\r"),
+    (b"1;a\r\na\r\n0;b=c\r\n\r\n", b"a"),
+    (b"1 ;\ta\t=\tb ; c\r\na\r\n0\t;d\r\n\r\n", b"a"),
+    (b'1;a="b;c"\r\na\r\n1;a="";b\r\nb\r\n0\r\n\r\n', b"ab"),
+    (b'1;a="\\"\\\\\t \xe9\\\xff"\r\na\r\n0\r\n\r\n', b"a"),
+    (b"1;a=!#$%&'*+-.^_`|~09AZaz\r\na\r\n0\r\n\r\n", b"a"),
 )
 
 BAD = (
@@ -27,12 +32,40 @@ BAD = (
         b"1_0\r\n",
         b" 1\r\n",
         b"1 \r\n",
-        b"1;a\r\n",
-        b"0;a\r\n\r\n",
+        b"1;\r\n",
+        b"1;;a\r\n",
+        b"1;a \r\n",
+        b"1;a;\r\n",
+        b"1;a=\r\n",
+        b"1;=a\r\n",
+        b"1;a b\r\n",
+        b"1;a=b c\r\n",
+        b"1;a=b=c\r\n",
+        b"1,a\r\n",
+        b"1a;b(\r\n",
+        b";a\r\n",
+        b" ;a\r\n",
+        b"0;a b\r\n\r\n",
+    ),
+    *(
+        b'1;a="\r\n',
+        b'1;a="b\r\n',
+        b'1;a=b"\r\n',
+        b'1;a="b"c\r\n',
+        b'1;a="b\\"\r\n',
+        b'1;"a"\r\n',
+        b'1;a="\x00"\r\n',
+        b'1;a="\\\x00"\r\n',
+        b'1;a="\x7f"\r\n',
+        b'1;a="\r"\r\n',
+        b'1;a="\n"\r\n',
+        b"1;a\n\r\n",
+        b"1;a\r\r\n",
+        b"1;\xe9\r\n",
     ),
     *(b"1\r\nab", b"1\r\na\n", b"1\r\na\r\r", b"1\r\na0\r\n", b"1\na\r\n", b"\n", b"1\r\r\n"),
     *(b"0\r\nX\r\n", b"0\r\n : a\r\n", b"0\r\nX : a\r\n", b"0\r\n a\r\n", b"0\r\nX: a\nb\r\n", b"0\r\nX: \x00\r\n"),
-    *(b"1" * 16 + b"\r\n", b"0" * (MAX_SIZE_LINE + 1), b"0\r\nX: " + b"a" * MAX_TRAILERS),
+    *(b"1" * 16 + b"\r\n", b"0" * 16 + b"\r\n", b"0\r\nX: " + b"a" * MAX_TRAILERS),
     b"0\r\n" + b"X: a\r\n" * (MAX_TRAILERS // 6 + 1),
 )
 
@@ -75,8 +108,37 @@ class ChunkTests(SynchronousTestCase):
                 self.assertRaises(BadChunk, Fed().feed, *pieces)
 
     def test_bad_ones_need_not_be_whole(self) -> None:
-        for data in (b"x", b"1;", b"1 ", b"\n", b"-", b"1" * 16, b"1\r\na\n", b"1\r\nab", b"0\r\nX\n"):
+        for data in (
+            b"x",
+            b"1x",
+            b"1\rx",
+            b"1;\n",
+            b"1;a\rb",
+            b"1;\x00",
+            b"\n",
+            b"-",
+            b"1" * 16,
+            b"1\r\na\n",
+            b"1\r\nab",
+        ):
             self.assertRaises(BadChunk, Fed().feed, data)
+        for data in (b"0\r\nX\n", b"0\r\n\n"):
+            self.assertRaises(BadChunk, Fed().feed, data)
+
+    def test_extensions_of_a_body_have_a_limit_together(self) -> None:
+        chunk = b"1;%b\r\na\r\n"
+        half = b"x" * (MAX_EXTENSIONS // 2 - 1)
+        self.assertEqual(Fed().feed(chunk % half, chunk % half).body, b"aa")
+        for more in (b"1;b\r\n", b"1;b", b"1 ", b"0;b\r\n\r\n"):
+            self.assertRaises(BadChunk, Fed().feed, chunk % half, chunk % half, more)
+        self.assertTrue(Fed().feed(chunk % half, chunk % half, b"0\r\n\r\n").chunked.finished)
+
+    def test_trailers_of_a_body_have_a_limit_together(self) -> None:
+        trailer = b"X:%b\r\n" % (b"a" * (MAX_TRAILERS // 2 - 4))
+        self.assertFalse(Fed().feed(b"0\r\n", trailer, trailer).chunked.finished)
+        self.assertTrue(Fed().feed(b"0\r\n", trailer, trailer[:-3] + b"\r\n", b"\r\n").chunked.finished)
+        for more in (b"X:a\r\n", b"X"):
+            self.assertRaises(BadChunk, Fed().feed, b"0\r\n", trailer, trailer, more)
 
     def test_it_does_not_begin_where_the_data_begin(self) -> None:
         body = ChunkedBody()
