@@ -169,10 +169,7 @@ class _Collector:
             raise BadHead
 
     def _note_length(self, value: bytes) -> None:
-        digits = value.strip(_SPACE)
-        if not digits.isdigit():
-            raise BadHead
-        self._length = int(digits)
+        self._length = int(value)  # of llhttp, which has refused all but digits with spaces around them
 
     def _note_coding(self, value: bytes) -> None:
         self._codings += 1

@@ -97,6 +97,17 @@ class HeadTests(SynchronousTestCase):
             self.assertRaises(BadHead, read, *lines)
 
 
+    def test_a_length_is_digits_with_spaces_around_them_whatever_byte_comes_with_one(self) -> None:
+        for byte in range(256):
+            for value in (chr(byte), f"{chr(byte)}5", f"5{chr(byte)}", f"5{chr(byte)}6"):
+                digits = value.strip(" \t")
+                lines = ("GET / HTTP/1.1", "Host: a", f"Content-Length: {value}")
+                if digits.isascii() and digits.isdigit():
+                    self.assertEqual(read(*lines)[2].length, int(digits))
+                else:
+                    self.assertRaises(BadHead, read, *lines)
+
+
 class RequestTests(SynchronousTestCase):
     """Requests that are read in one go are those that would be read so in steps, once the like of them has been."""
 
