@@ -31,7 +31,7 @@ from kvtwist.ops.metrics import Metrics
 from kvtwist.ops.system import raise_file_limit, spare_collector
 from kvtwist.profiles import PROFILES, Settings
 from kvtwist.profiles.admin import Admin
-from kvtwist.web import SITES, Dispatcher, FrontSite, HTTPService
+from kvtwist.web import Dispatcher, FrontSite, HTTPService
 from kvtwist.web.dispatch import Observer
 from kvtwist.web.inflight import InFlight
 from kvtwist.web.limits import WebLimits
@@ -123,7 +123,6 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("head-timeout", None, "10", "Seconds that the head of a request may take; past it, 408.", seconds),
     ("body-timeout", None, "30", "Seconds that each 64 KiB of a body may take; past it, 408.", seconds),
     ("idle-timeout", None, "60", "Seconds to wait for a request, or for a client that does not read.", seconds),
-    ("http", None, "own", "HTTP front: own, or stock, which is twisted.web.", _one_of("own", "stock")),
     ("admin", None, None, "Endpoint of the admin site, or off. [default: a socket in the directory]", str),
     ("access-log", None, "off", "off, common or json.", _one_of("off", *FORMATS)),
 ]
@@ -265,7 +264,7 @@ def makeService(options: Mapping[str, Any]) -> Server:
         idle_seconds=options["idle-timeout"],
         connections=options["max-connections"],
     )
-    site = SITES[options["http"]](dispatcher, reactor, in_flight, limits)
+    site = FrontSite(dispatcher, reactor, in_flight, limits)
 
     server = Server(options["profile"])
     if access_log is not None:

@@ -46,8 +46,8 @@ def dialects(stage: Stage) -> Iterator[Result]:
 def idle(stage: Stage) -> Iterator[Result]:
     """Many connections that do nothing: what they take, and what they take away from those that do something."""
 
-    def measure(options: list[str], number: int) -> Figures:
-        server = stage.warmed(*options)
+    def measure(number: int) -> Figures:
+        server = stage.warmed()
         try:
             hot = stage.hot(server)
             before = hot(number)["rate"]
@@ -60,9 +60,7 @@ def idle(stage: Stage) -> Iterator[Result]:
             server.stop()
         return {**figures, "connection_bytes": taken / IDLE, "rate_alone": (before + after) / 2}
 
-    yield from stage.interleaved(
-        "idle", {"kvtwist": partial(measure, []), "kvtwist-stock": partial(measure, ["--http", "stock"])}
-    )
+    yield from stage.interleaved("idle", {"kvtwist": measure})
 
 
 def large(stage: Stage) -> Iterator[Result]:

@@ -89,10 +89,6 @@ def kvtwist(
     return _started(port, [process])
 
 
-def _stock(place: Place) -> Server:
-    return kvtwist(place, ["--http", "stock"])
-
-
 def _klein(place: Place) -> Server:
     return kvtwist(place, variant=["klein"])
 
@@ -181,7 +177,6 @@ CONTENDERS: Final = {
     contender.name: contender
     for contender in (
         Contender("kvtwist", "kvtwist", kvtwist, LSFR, _BOTH),
-        Contender("kvtwist-stock", "kvtwist --http stock", _stock, LSFR, _BOTH),
         Contender("klein", "stock Klein", _klein, LSFR, _BOTH),
         Contender("webdis", "webdis + redis", _webdis, WEBDIS, _BOTH, ("webdis", "redis-server")),
         Contender("uvicorn", "uvicorn, a dict", _uvicorn, LSFR, _READ, ("uvicorn", "uvloop")),

@@ -212,14 +212,11 @@ def _large(results: Results) -> Iterator[str]:
 
 
 def _idle(results: Results) -> Iterator[str]:
-    rows = []
-    for name in ("kvtwist", "kvtwist-stock"):
-        size = figure(results, "idle", name, "connection_bytes")
-        cells = [_cell(size, lambda value: f"{value / 1024:.1f}")]
-        cells += [_cell(figure(results, "idle", name, which), _whole) for which in ("rate_alone", "rate")]
-        rows.append((CONTENDERS[name].title, cells))
+    size = figure(results, "idle", "kvtwist", "connection_bytes")
+    cells = [_cell(size, lambda value: f"{value / 1024:.1f}")]
+    cells += [_cell(figure(results, "idle", "kvtwist", which), _whole) for which in ("rate_alone", "rate")]
     columns = ["KiB each", "GET/s of the busy 64 alone", "beside them"]
-    yield from _table("10,000 idle connections", columns, rows)
+    yield from _table("10,000 idle connections", columns, [("kvtwist", cells)])
 
 
 def _beside(results: Results, scenario: str, name: str, base: str, which: str, form: Callable[[float], str]) -> str:

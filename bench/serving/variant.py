@@ -262,7 +262,7 @@ class _KleinSite(Site):
 
 def klein() -> None:
     """Serve the same handlers over the same store with Klein's resource on twisted.web: no front, no metrics."""
-    tap.SITES["own"] = _KleinSite  # type: ignore
+    tap.FrontSite = _KleinSite  # type: ignore
 
 
 TRICKS: Final[dict[str, Callable[[], None]]] = {

@@ -10,8 +10,6 @@ letter is answered 400, and the connection closed.
 What makes it fast, and what each of it is worth, is in docs/benchmarks.md: turns of a poller of its own, routes in
 tables, handlers that need no Deferred unless they wait, headers that have been read before, heads of responses that
 have been written before, and bytes that go to the socket at once when no others wait.
-
-`stock` does the same with twisted.web, at its pace. It is what this one is tested against.
 """
 
 from __future__ import annotations

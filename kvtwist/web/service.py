@@ -15,7 +15,6 @@ from twisted.python.failure import Failure
 
 from kvtwist.model import OperatorError
 from kvtwist.web.front import FrontSite
-from kvtwist.web.stock import StoreSite
 
 log = Logger(namespace="kvtwist.web")
 
@@ -37,7 +36,7 @@ class HTTPService(Service):
         self,
         reactor: IReactorTime,
         endpoint: str,
-        site: FrontSite | StoreSite,
+        site: FrontSite,
         title: str = "Server",
         optional: bool = False,
     ) -> None:

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import h11
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 
 from kvtwist.model import DATA, HISTORY, STAGED, Clear
 from kvtwist.ops.access import FORMATS
-from kvtwist.web.front import FrontSite
 from kvtwist.web.heads import BadHead, Head, HeadReader
 from kvtwist.web.limits import WebLimits
 from kvtwist.web.refusal import Refused
@@ -108,8 +107,8 @@ class Target:
         self._fronted = [[self._new(kind, dialect.profile) for dialect in DIALECTS] for kind in (Fronted, Polled)]
 
     def _new(self, kind: type[Fronted], profile: str) -> Fronted:
-        fronted = kind("own", [profile], LIMITS, [self._over])
-        cast(FrontSite, fronted.site).heads = Doubtful(fronted.dispatcher.router)
+        fronted = kind([profile], LIMITS, [self._over])
+        fronted.site.heads = Doubtful(fronted.dispatcher.router)
         return fronted
 
     def _over(self, request: Any, route: Route, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Either HTTP front over a store in memory and a `Net`, and what it sends as h11 reads it."""
+"""The server's HTTP front over a store in memory and a `Net`, and what it sends as h11 reads it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from kvtwist.engine import Limits, Store
 from kvtwist.engine.timeline import Timeline
 from kvtwist.interfaces import IProfile
 from kvtwist.profiles import PROFILES, Settings, _json
-from kvtwist.web import SITES, Dispatcher
-from kvtwist.web.dispatch import Observer, Request
+from kvtwist.web.dispatch import Dispatcher, Observer, Request
 from kvtwist.web.front import FrontSite
 from kvtwist.web.inflight import InFlight
 from kvtwist.web.limits import WebLimits
 from kvtwist.web.routing import Route
-from kvtwist.web.stock import StoreSite
 from tests.support.answer import Answer
 from tests.support.dialects import MAX_VALUE
 from tests.support.net import Net, NetPoller, Peer
 
-FRONTS = ("own", "stock")
 _STEP = 4096
 
 
@@ -34,11 +31,24 @@ def without_threads() -> Iterator[None]:
         yield
 
 
+def memory_store(net: Net) -> Store:
+    """A store that is open, and gone with the test."""
+    store = Store(net, Timeline(net.seconds, net.seconds), None, Limits())  # type: ignore[arg-type]
+    store.open()
+    return store
+
+
+def profiles_over(store: Store, profiles: Iterable[str | IProfile]) -> list[IProfile]:
+    """Dialects, by name, over a store; those that are there already are left as they are."""
+    settings = Settings(max_value=MAX_VALUE)
+    return [PROFILES[profile](store, settings) if isinstance(profile, str) else profile for profile in profiles]
+
+
 class Fronted:
     """
-    A front, and who is behind it.
+    A front, and what is behind it.
 
-    :cvar polled: whether the server's own front watches its connections itself.
+    :cvar polled: whether it watches its connections itself.
     :ivar methods: those of all requests that are over, in the order in which they ended.
     """
 
@@ -46,22 +56,19 @@ class Fronted:
 
     def __init__(
         self,
-        front: str = "own",
         profiles: Sequence[str | IProfile] = ("lsfr",),
         limits: WebLimits | None = None,
         observers: Iterable[Observer] = (),
         in_flight: int = 2**27,
     ) -> None:
         self.net = Net()
-        self.store = Store(self.net, Timeline(self.net.seconds, self.net.seconds), None, Limits())  # type: ignore[arg-type]
-        self.store.open()
-        settings = Settings(max_value=MAX_VALUE)
-        known = [PROFILES[p](self.store, settings) if isinstance(p, str) else p for p in profiles]
+        self.store = memory_store(self.net)
         self.methods: list[bytes] = []
+        known = profiles_over(self.store, profiles)
         self.dispatcher = Dispatcher(known, self.net, [self._note, *observers])  # type: ignore[arg-type]
         self.in_flight = InFlight(in_flight)
-        self.site: FrontSite | StoreSite = SITES[front](self.dispatcher, self.net, self.in_flight, limits)  # type: ignore[arg-type]
-        if isinstance(self.site, FrontSite) and self.polled:
+        self.site = FrontSite(self.dispatcher, self.net, self.in_flight, limits)  # type: ignore[arg-type]
+        if self.polled:
             self.site.poller = NetPoller(self.net, self.site._send)
         self.site.startFactory()
 

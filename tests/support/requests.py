@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from tests.support.dialects import DIALECTS, MAX_VALUE, Dialect, encoded
+from tests.support.dialects import MAX_VALUE, Dialect, encoded
 from tests.support.wire import chunked, head, sized
 
 KEY = "key"
@@ -128,6 +128,13 @@ CHUNKED = (
     ),
     *(
         "1;a=b\r\n1\r\n0\r\n\r\n",
+        '1;a;b="c;d"\r\n1\r\n0;e\r\n\r\n',
+        "1 ; a = b\r\n1\r\n0\r\n\r\n",
+        "1;\r\n1\r\n0\r\n\r\n",
+        '1;a="\r\n1\r\n0\r\n\r\n',
+        "1;a\n\r\n1\r\n0\r\n\r\n",
+    ),
+    *(
         "1 \r\n1\r\n0\r\n\r\n",
         "0x1\r\n1\r\n0\r\n\r\n",
         "-1\r\n1\r\n0\r\n\r\n",
@@ -273,14 +280,13 @@ def mutated(data: bytes, mutations: list[tuple[str, float, bytes]]) -> bytes:
 
 
 @st.composite
-def conversations(draw: st.DrawFn) -> tuple[Dialect, list[bytes]]:
-    """A dialect, and what a client sends on one connection, in the pieces in which it arrives."""
-    dialect = draw(st.sampled_from(DIALECTS))
+def conversations(draw: st.DrawFn, dialect: Dialect) -> list[bytes]:
+    """What a client sends on one connection, in the pieces in which it arrives."""
     data = b"".join(draw(st.lists(requests(dialect), min_size=1, max_size=4)))
     if draw(st.booleans()):
         data = mutated(data, draw(MUTATIONS))
     cuts = sorted(int(cut * len(data)) for cut in draw(st.lists(st.floats(0, 1), max_size=4)))
-    return dialect, cut_at(data, *cuts)
+    return cut_at(data, *cuts)
 
 
 def cut_at(data: bytes, *cuts: int) -> list[bytes]:

@@ -31,16 +31,10 @@ LARGE = value_of(300_000)
 OPTIONS = ("--profile", "keys", "--store", "memory", "--max-value", "400000")
 
 
-@pytest.fixture(params=["own", "stock"])
-def front(request: pytest.FixtureRequest) -> str:
-    """What `--http` calls it."""
-    return str(request.param)
-
-
 @pytest.fixture
-def server(front: str, serve: StartServer) -> Server:
-    """A process with that front."""
-    return serve("--http", front, *OPTIONS)
+def server(serve: StartServer) -> Server:
+    """A process, the same for all."""
+    return serve(*OPTIONS)
 
 
 @pytest.fixture
@@ -109,10 +103,10 @@ def test_curl_asks_for_the_head(url: str, key: str) -> None:
     assert told.endswith('"value"\n200 0 1.1\n')
 
 
-def test_curl_over_tls(tmp_path: Path, front: str) -> None:
+def test_curl_over_tls(tmp_path: Path) -> None:
     certificate, private = self_signed(tmp_path, "127.0.0.1")
     endpoint = f"ssl:0:privateKey={private}:certKey={certificate}:interface=127.0.0.1"
-    with running(tmp_path / "data", "--http", front, "--endpoint", endpoint, *OPTIONS) as server:
+    with running(tmp_path / "data", "--endpoint", endpoint, *OPTIONS) as server:
         there = ["--cacert", str(certificate), "-w", VERDICT, "https://{}:{}/keys/key".format(*server.address)]
         told = curl("-T", "-", *there, "--next", "-s", "-S", *there, text=LARGE)
         assert re.findall(r"^(\d+) (\d) 1.1$", told, re.MULTILINE) == [("201", "1"), ("200", "0")]
@@ -122,9 +116,9 @@ def test_curl_over_tls(tmp_path: Path, front: str) -> None:
         assert "Traceback" not in server.output() + server.errors()
 
 
-def test_curl_over_a_unix_socket(tmp_path: Path, front: str) -> None:
+def test_curl_over_a_unix_socket(tmp_path: Path) -> None:
     socket = tmp_path / "socket"
-    with running(tmp_path / "data", "--http", front, "--endpoint", f"unix:{socket}", *OPTIONS) as server:
+    with running(tmp_path / "data", "--endpoint", f"unix:{socket}", *OPTIONS) as server:
         there = ["--unix-socket", str(socket), "-w", VERDICT, "http://localhost/keys/key"]
         told = curl("-T", "-", *there, "--next", "-s", "-S", *there, text=LARGE)
         assert re.findall(r"^(\d+) (\d) 1.1$", told, re.MULTILINE) == [("201", "1"), ("200", "0")]
@@ -246,7 +240,6 @@ request = function() return wave end
 """
 
 
-@pytest.mark.parametrize("front", ["own"], ids=["own"])
 @pytest.mark.parametrize("pipelined", [False, True], ids=["one by one", "pipelined"])
 def test_wrk(url: str, server: Server, key: str, tmp_path: Path, pipelined: bool) -> None:
     ask(server.address, "PUT", f"/keys/{key}", b"1")
@@ -259,11 +252,11 @@ def test_wrk(url: str, server: Server, key: str, tmp_path: Path, pipelined: bool
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "closed"])
-def test_ab(url: str, server: Server, key: str, keep: bool, front: str) -> None:
+def test_ab(url: str, server: Server, key: str, keep: bool) -> None:
     ask(server.address, "PUT", f"/keys/{key}", b"1")
     told = program("ab", "-q", "-n", "1000", "-c", "20", *(["-k"] if keep else []), f"{url}/{key}")
     assert re.search(r"^Complete requests: +1000$", told, re.MULTILINE), told
     assert re.search(r"^Failed requests: +0$", told, re.MULTILINE), told
     assert "Non-2xx" not in told
-    if keep and front == "own":  # the other closes all that is HTTP/1.0
+    if keep:
         assert re.search(r"^Keep-Alive requests: +1000$", told, re.MULTILINE), told

@@ -47,8 +47,6 @@ GOOD: list[tuple[str, str, Any]] = [
     ("idle-timeout", "86400", 86_400),
     ("memory-limit", "32MiB", 2**25),
     ("admin", "off", "off"),
-    ("http", "own", "own"),
-    ("http", "stock", "stock"),
     ("access-log", "off", "off"),
     ("access-log", "common", "common"),
     ("access-log", "json", "json"),
@@ -91,7 +89,6 @@ BAD = [
     ("memory-limit", "1", "memory-limit"),
     ("max-key", "64KiB", "max-key"),
     ("access-log", "on", "off, common, json"),
-    ("http", "klein", "own, stock"),
     ("profile", "redis", "transactional, history, lsfr, clstr, keys"),
     ("profile", "LSFR", "lsfr"),
 ]

@@ -31,7 +31,7 @@ Opened = tuple[Server, Callable[[], socket.socket]]
 
 
 @pytest.fixture(scope="module", params=["tcp", "unix", "tls"])
-def opened(request: pytest.FixtureRequest, front: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
     """A server that waits for its disk, and how to connect to it."""
     directory = tmp_path_factory.mktemp("once")
     path = directory / "socket"
@@ -51,7 +51,7 @@ def opened(request: pytest.FixtureRequest, front: str, tmp_path_factory: pytest.
             return plain
         return context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
 
-    with running(directory / "data", "--http", front, "--endpoint", endpoint, *OPTIONS) as server:
+    with running(directory / "data", "--endpoint", endpoint, *OPTIONS) as server:
         yield server, connect
         assert server.is_alive()
         server.stop()
@@ -140,9 +140,7 @@ def test_some_leave_before_they_are_answered(opened: Opened, key: str) -> None:
                 assert [answer.status for answer in responses(rest(connection))] == [KEYS.created, 404]
 
 
-def test_who_finishes_sending_behind_a_request_is_answered(opened: Opened, front: str) -> None:
-    if front == "stock":
-        pytest.skip("to twisted.web, who has finished sending has left")
+def test_who_finishes_sending_behind_a_request_is_answered(opened: Opened) -> None:
     with connected(opened) as connections:
         if isinstance(connections[0], ssl.SSLSocket):
             pytest.skip("TLS, as Python has it, is finished for both or for none")

@@ -20,6 +20,7 @@ from tests.support.wire import head
         "X-Spaces: \t  a  \t ",
         "X-Tab: a\tb",
         "X-High: caf\xe9 \xff",
+        'X-Quoted: a/b; q="\x80"',
         "x!#$%&'*+-.^_`|~9: every character of a token",
         "Cookie: a=b\r\nCookie: c=d",
         "If-Match: *",
@@ -62,33 +63,35 @@ def test_header_names_have_no_case(connect: Connect, server: Server, dialect: Di
     assert dialect.read(server.address, key) == b"1"
 
 
+@pytest.mark.parametrize("length", ["000{n}", "{n}", "\t {n} \t"])
+def test_length_in_an_odd_form_is_taken(
+    connect: Connect, server: Server, dialect: Dialect, key: str, length: str
+) -> None:
+    call = dialect.write(key, b"1")
+    connection = connect()
+    connection.send(encoded(call).replace(b" 1", length.format(n=len(call.body)).encode(), 1))
+    assert connection.receive().status == dialect.created
+    assert dialect.read(server.address, key) == b"1"
+    assert connection.ask("GET", dialect.target(key)).status == 200
+
+
 @pytest.mark.parametrize(
     "length",
     [
         pytest.param("Content-Length: {n}\r\nContent-Length: {n}", id="the same twice"),
         pytest.param("Content-Length: {n}, {n}", id="a list of the same"),
-        pytest.param("Content-Length: 000{n}", id="leading zeros"),
-        pytest.param("Content-Length:{n}", id="no space"),
-        pytest.param("Content-Length: {n} \t", id="trailing space"),
         pytest.param("Content-Length:\r\n {n}", id="folded"),
         pytest.param("X-A: a\r\n b\r\nContent-Length: {n}", id="another header folded"),
         pytest.param("X-A: b\nContent-Length: {n}", id="a bare LF"),
-        pytest.param('Content-Type: a/b; q="\x80"\r\nContent-Length: {n}', id="a stray byte"),
     ],
 )
-def test_doubtful_but_clear_length_is_taken_or_refused(
+def test_length_that_is_clear_but_doubtful_is_refused(
     connect: Connect, server: Server, dialect: Dialect, key: str, length: str
 ) -> None:
     call = dialect.write(key, b"1")
     ours = f"Content-Length: {len(call.body)}".encode()
-    theirs = length.format(n=len(call.body)).encode("latin-1")
     connection = connect()
-    connection.send(encoded(call).replace(ours, theirs))
-    answer = connection.receive()
-    assert answer.status in (dialect.created, 400)
-    if answer.status == 400:
-        assert connection.receive_rest() == b""
-        assert dialect.read(server.address, key) is None
-    else:
-        assert dialect.read(server.address, key) == b"1"
-        assert connection.ask("GET", dialect.target(key)).status == 200
+    connection.send(encoded(call).replace(ours, length.format(n=len(call.body)).encode()))
+    assert connection.receive().status == 400
+    assert connection.receive_rest() == b""
+    assert dialect.read(server.address, key) is None

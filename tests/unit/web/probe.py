@@ -148,4 +148,4 @@ answer_errors(Probe.app, "text/plain", str.encode)
 def probed(**options: Any) -> tuple[Probe, Fronted]:
     """A probe behind the server's own front."""
     probe = Probe()
-    return probe, Fronted("own", [probe], **options)
+    return probe, Fronted([probe], **options)

@@ -88,7 +88,7 @@ class AcceptedWriteTests(TestCase):
         engine = Engine(self.path)
         engine.journal = journal = SteppedWorker()
         engine.open()
-        fronted = Fronted("own", [PROFILES["lsfr"](engine.store, Settings())])
+        fronted = Fronted([PROFILES["lsfr"](engine.store, Settings())])
         writer = fronted.ask(sized("PUT", "/kv/a", b"1"))
         reader = fronted.ask(head("GET", "/kv/a"))
         self.assertEqual(fronted.dispatcher.in_flight, 2)
