@@ -9,13 +9,11 @@ from typing import Any, Final
 from urllib.parse import quote, urljoin, urlsplit
 
 from attrs import Factory, define
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import StartServer
 from tests.support.wire import Connection
-
-REPEATABLE: Final = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
 JSON_TEXTS: Final = st.recursive(
     st.sampled_from(
@@ -72,7 +70,6 @@ STAGING: Final = st.lists(
 )
 
 
-@REPEATABLE
 @given(steps=STAGING)
 def test_transactional_answers_like_its_model(serve: StartServer, steps: list[tuple[str, ...]]) -> None:
     server = serve("--profile", "transactional", "--store", "memory")
@@ -143,7 +140,6 @@ STORING: Final = st.lists(
 )
 
 
-@REPEATABLE
 @given(steps=STORING)
 def test_keys_answers_like_its_model(serve: StartServer, steps: list[tuple[Any, ...]]) -> None:
     server = serve("--profile", "keys", "--store", "memory")

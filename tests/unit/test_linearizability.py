@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.linearizability import REGISTERS, STAGING, Model, Name, Operation, TooHard, check, without
 
-REPEATABLE: Final = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+MODEST: Final = settings(max_examples=150)
 
 History = list[Operation]
 
@@ -481,14 +481,14 @@ def writes_before(later: Operation, history: History) -> Iterator[Operation]:
 class AnyHistoryTests(SynchronousTestCase):
     """The checker beside the definition, and histories of which the truth is known."""
 
-    @settings(REPEATABLE, max_examples=600)
+    @settings(max_examples=600)
     @given(st.data(), MODELS)
     def test_it_says_what_trying_every_order_says(self, data: st.DataObject, model: Model) -> None:
         history = data.draw(any_histories(model, 5))
         violation = check(history, model)
         self.assertEqual(violation is None, has_an_order(history), f"\n{history}\n{violation}")
 
-    @REPEATABLE
+    @MODEST
     @given(st.data(), MODELS)
     def test_an_explanation_is_bad_by_itself_and_as_small_as_can_be(self, data: st.DataObject, model: Model) -> None:
         violation = check(data.draw(any_histories(model, 5)), model)
@@ -499,14 +499,14 @@ class AnyHistoryTests(SynchronousTestCase):
         for operation in violation.operations:
             self.assertTrue(has_an_order(without(violation.operations, [operation], model)))
 
-    @REPEATABLE
+    @MODEST
     @given(DICE, MODELS)
     def test_what_really_happened_is_accepted(self, dice: Random, model: Model) -> None:
         history = real_history(dice, model)
         dice.shuffle(history)
         self.assertIsNone(check(history, model))
 
-    @settings(REPEATABLE, max_examples=75)
+    @settings(max_examples=75)
     @given(DICE, MODELS)
     def test_what_is_left_out_for_an_explanation_makes_nothing_bad(self, dice: Random, model: Model) -> None:
         history = real_history(dice, model)
@@ -516,7 +516,7 @@ class AnyHistoryTests(SynchronousTestCase):
             violation = check(without(history, piece, model), model)
             self.assertIsNone(violation, f"without {described(piece)}:\n{violation}")
 
-    @REPEATABLE
+    @MODEST
     @given(DICE, MODELS)
     def test_a_value_from_nowhere_is_rejected(self, dice: Random, model: Model) -> None:
         history = real_history(dice, model)
@@ -528,7 +528,7 @@ class AnyHistoryTests(SynchronousTestCase):
         assert violation is not None
         self.assertEqual(described(violation.operations), [str(history[place])])
 
-    @REPEATABLE
+    @MODEST
     @given(DICE)
     def test_an_overwritten_value_is_rejected(self, dice: Random) -> None:
         history = real_history(dice, REGISTERS)
@@ -544,7 +544,7 @@ class AnyHistoryTests(SynchronousTestCase):
         history[place] = evolve(history[place], value=value)
         self.assertIsNotNone(check(history))
 
-    @REPEATABLE
+    @MODEST
     @given(DICE)
     def test_a_write_that_is_forgotten_is_rejected(self, dice: Random) -> None:
         history = real_history(dice, REGISTERS, ["put", "get"])

@@ -192,7 +192,7 @@ class InvariantTests(TestCase):
     """What a store does of its own accord is never a problem: each example ends in another layout of its files."""
 
     @given(STEPS)
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_no_store_that_was_not_damaged_has_problems(self, steps: list[object]) -> None:
         place = new_directory()
         self.addCleanup(shutil.rmtree, place)

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from unittest.mock import patch
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kvtwist.engine import journal, merges, merging
@@ -22,7 +22,6 @@ Damage = tuple[str, float, int, int]
 DAMAGE = st.tuples(
     st.sampled_from(HOW), st.floats(0, 1, exclude_max=True), st.integers(1, 60) | st.just(10**9), st.integers(0, 7)
 )
-MODEST = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 
 
 def damaged(content: bytes, how: str, at: float, length: int, bit: int) -> bytes:
@@ -57,13 +56,11 @@ class DamageTests(TestCase):
         self.files = sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file())
 
     @given(st.integers(0, 10**6), DAMAGE)
-    @MODEST
     def test_any_damage_to_a_file(self, which: int, damage: Damage) -> None:
         name = self.files[which % len(self.files)]
         self.look(self.copy([(name, damage)]), name)
 
     @given(st.integers(0, 10**6), DAMAGE, st.booleans())
-    @MODEST
     def test_what_may_be_wrong_is_told(self, which: int, damage: Damage, keep_older: bool) -> None:
         pages = [name for name in self.files if name.startswith("pages")]
         copy = self.copy([(pages[which % len(pages)], damage)])
@@ -80,7 +77,6 @@ class DamageTests(TestCase):
         self.assertEqual(kvtwist("check", copy).exit_code, 0)
 
     @given(st.dictionaries(st.integers(0, 10**6), DAMAGE, max_size=6), st.booleans(), st.booleans())
-    @MODEST
     def test_damage_in_many_places(self, damages: dict[int, Damage], salvage: bool, keep_older: bool) -> None:
         copy = self.copy([(self.files[which % len(self.files)], damage) for which, damage in damages.items()])
         if kvtwist("check", copy).exit_code == 1:

@@ -56,7 +56,7 @@ RECORDS = st.lists(
 
 class RoundTripTests(TestCase):
     @given(RECORDS)
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_what_goes_out_comes_in(self, records: list[Operation]) -> None:
         place = new_directory()
         self.addCleanup(shutil.rmtree, place)

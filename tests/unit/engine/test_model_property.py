@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.internet.defer import Deferred
@@ -447,14 +447,7 @@ class RoomyStoreMachine(StoreMachine):
                 self.get(keyspace, key)
 
 
-_SETTINGS = settings(
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=200,
-    stateful_step_count=60,
-    suppress_health_check=list(HealthCheck),
-)
+_SETTINGS = settings(max_examples=200, stateful_step_count=60)
 
 StoreMachine.TestCase.settings = _SETTINGS
 RoomyStoreMachine.TestCase.settings = _SETTINGS

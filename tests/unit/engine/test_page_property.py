@@ -7,7 +7,7 @@ and a value may look like a record.
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvtwist.engine.memtable import Entry, Tombstone
@@ -42,13 +42,7 @@ def entries(draw: st.DrawFn) -> dict[bytes, Entry]:
 
 
 class PageProperty(TestCase):
-    @settings(
-        derandomize=True,
-        database=None,
-        deadline=None,
-        max_examples=200,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
+    @settings(max_examples=200)
     @given(entries(), st.lists(KEYS, max_size=10), st.lists(st.tuples(st.integers(0), st.integers(0, 20)), max_size=10))
     def test_a_page_is_a_dictionary(
         self, held: dict[bytes, Entry], others: list[bytes], pieces: list[tuple[int, int]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -57,7 +57,7 @@ class GlobTests(SynchronousTestCase):
             glob = Glob(pattern)
             self.assertEqual([glob.matches(name) for name in names], [reference(pattern, name) for name in names])
 
-    @settings(derandomize=True, database=None, deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=300)
     @given(st.text("a\xe9\u2028\U0010ffff$\n", max_size=8), st.text("a\xe9\u2028\U0010ffff\n", max_size=10))
     def test_any_characters(self, pattern: str, name: str) -> None:
         self.assertIs(Glob(pattern).matches(name), reference(pattern, name))

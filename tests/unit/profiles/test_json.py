@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -327,13 +327,10 @@ _mutated = st.builds(
     st.sampled_from([b"", *_TOKENS, b"\x00", b"\xff"]),
 )
 _anything = st.one_of(_texts, _mutated, st.lists(st.sampled_from(_TOKENS), max_size=12).map(b"".join))
-_settings = settings(
-    derandomize=True, database=None, deadline=None, max_examples=1000, suppress_health_check=list(HealthCheck)
-)
 
 
 class AnythingTests(SynchronousTestCase):
-    @_settings
+    @settings(max_examples=1000)
     @given(_anything)
     def test_it_accepts_what_the_standard_library_accepts(self, text: bytes) -> None:
         try:
