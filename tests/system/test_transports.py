@@ -20,6 +20,7 @@ LIMITS = (
     *("--head-timeout", "1", "--body-timeout", "1", "--idle-timeout", "2"),
 )
 LARGE = value_of(4_000_000)
+TLS_ALERT = b"\x15"
 
 Open = Callable[[], socket.socket]
 
@@ -112,12 +113,18 @@ def test_large_answers_to_a_pipeline(opened: tuple[Server, Open]) -> None:
     assert [answer.body == LARGE for answer in answers[1:]] == [True] * 6
 
 
-def test_what_is_neither_http_nor_tls(opened: tuple[Server, Open]) -> None:
-    for data in (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01" + bytes(500), b"\xff" * 500):
+def test_what_is_neither_http_nor_tls_is_refused_and_others_are_served(opened: tuple[Server, Open]) -> None:
+    with opened[1]() as usual:
+        over_tls = isinstance(usual, ssl.SSLSocket)
+    for data in (b"GARBAGE / HTTP/0.9\r\n\r\n", b"\x16\x03\x01" + bytes(500), b"\xff" * 500):
         with socket.create_connection(opened[0].address, PATIENCE) as connection:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
-            rest(connection)
+            said = rest(connection)
+        if over_tls:
+            assert said[:1] in (b"", TLS_ALERT), said
+        else:
+            assert [answer.status for answer in responses(said)] == [400]
+    assert statuses(opened, head("GET", "/kv/a", "Connection: close")) == [404]
 
 
 def test_a_handshake_that_never_comes(opened: tuple[Server, Open]) -> None:

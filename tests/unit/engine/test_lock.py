@@ -32,7 +32,9 @@ class LockTests(TestCase):
 
     def test_a_released_one_can_be_had_again(self) -> None:
         for _ in range(3):
-            DirectoryLock(str(self.path)).release()
+            lock = DirectoryLock(str(self.path))
+            self.assertRaises(StoreInUse, DirectoryLock, str(self.path))
+            lock.release()
 
     def test_the_system_releases_it_when_a_process_is_killed(self) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
