@@ -25,7 +25,8 @@ REQUIRES = [
 EXAMPLES = ["treq>=24.9,<27"]
 TEST = [
     *EXAMPLES,
-    *("pytest>=8.3,<10", "pytest-twisted>=1.14,<2", "hypothesis>=6.100,<7", "h11>=0.14,<1"),
+    *("pytest>=8.3,<10", "pytest-twisted>=1.14,<2", "pytest-timeout>=2.4,<3", "pytest-xdist>=3.8,<4"),
+    *("hypothesis>=6.100,<7", "h11>=0.14,<1"),
     *("requests>=2.32,<3", "httpx>=0.28,<1", "aiohttp>=3.11,<4"),  # clients that others have written
 ]
 # Wheels are there for these Pythons on x86-64 Linux; anywhere else it would have to be built, with clang.
