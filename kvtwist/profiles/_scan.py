@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,22 +15,26 @@ from zope.interface import implementer
 from kvtwist.interfaces import IStore
 from kvtwist.model import Record, UnchangedSince
 
+Items = deque[tuple[bytes, Record]]
+"""What is left of a slice: whoever takes an item out of it with `popleft` can let go of it."""
+
 
 async def scan(
     store: IStore, keyspace: str, start: bytes = b"", stop: bytes | None = None, reverse: bool = False
-) -> AsyncIterator[tuple[bytes, Record]]:
+) -> AsyncIterator[Items]:
     """Every (key, record) of a range, a slice at a time. See `IStore.scan`."""
     while True:
         found = await store.scan(keyspace, start, stop, reverse=reverse)
-        for item in found.items:
-            yield item
-        if found.resume is None:
+        items, resume = deque(found.items), found.resume
+        del found  # which has all of them
+        yield items
+        if resume is None:
             return
         await deferLater(reactor, 0)  # others get their turn between two slices
         if reverse:
-            stop = found.resume
+            stop = resume
         else:
-            start = found.resume
+            start = resume
 
 
 async def gathered(store: IStore, keyspace: str) -> tuple[list[tuple[bytes, Record]], UnchangedSince]:
@@ -40,8 +45,8 @@ async def gathered(store: IStore, keyspace: str) -> tuple[list[tuple[bytes, Reco
     found = await store.scan(keyspace, settled=False)
     items = list(found.items)
     if found.resume is not None:
-        async for item in scan(store, keyspace, found.resume):
-            items.append(item)
+        async for more in scan(store, keyspace, found.resume):
+            items += more
     return items, UnchangedSince(keyspace, found.revision, found.rollbacks)
 
 
@@ -76,6 +81,7 @@ async def send(request: Any, chunks: AsyncIterator[bytes]) -> None:
     try:
         async for chunk in chunks:
             request.write(chunk)
+            del chunk  # or it would be kept until the next one is there
             await valve.opened()
     finally:
         request.unregisterProducer()

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -23,11 +24,12 @@ from werkzeug.exceptions import BadRequest
 from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
-from kvtwist.model import DATA, HISTORY, JSON, OCTETS, Append, Delete, Exists, Put, Record
+from kvtwist.model import DATA, HISTORY, JSON, OCTETS, Append, Delete, Exists, Put
 from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded
 from kvtwist.profiles._json import quote
-from kvtwist.profiles._reply import NO_CONTENT, json_error, json_reply
-from kvtwist.profiles._scan import scan, send
+from kvtwist.profiles._listing import Element, Listing
+from kvtwist.profiles._reply import NO_CONTENT, json_error
+from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
 
 OCTETS_HEADERS: Headers = MappingProxyType({"Content-Type": OCTETS})
@@ -37,7 +39,6 @@ DELETION = "application/x-kvtwist-deletion"
 """Media type of an event that removed its key."""
 
 _is_key = re.compile(r"[A-Za-z0-9]{1,255}").fullmatch
-_CHUNK = 64 * 1024
 
 
 @implementer(IProfile)
@@ -84,14 +85,9 @@ class History:
     @app.route("/<key>/history", methods=["GET"])
     async def history(self, request: Any, key: str) -> Response | None:
         """All writes of the last two minutes, newest first."""
-        events = _as_array(scan(self._store, HISTORY, *_range(_checked(key)), reverse=True))
-        first = await anext(events)
-        second = await anext(events, None)
-        if second is None:
-            return json_reply(200, first)
-        request.setHeader("Content-Type", JSON)
-        await send(request, _chained(first, second, events))
-        return None
+        prefix = _checked(key) + b"\0"
+        events = scan(self._store, HISTORY, prefix, prefix[:-1] + b"\1", reverse=True)
+        return await Listing(b"[]", events, partial(_elements, prefix)).answer(request)
 
     @app.route("/", methods=["PUT", "GET", "DELETE"])
     def no_key(self, request: Any) -> Response:
@@ -106,41 +102,24 @@ def _checked(key: str) -> bytes:
     return name.encode()
 
 
-def _range(name: bytes) -> tuple[bytes, bytes]:
-    return name + b"\0", name + b"\1"
-
-
-async def _as_array(events: AsyncIterator[tuple[bytes, Record]]) -> AsyncIterator[bytes]:
-    """A JSON array, in pieces of some size; what is small is one piece."""
-    text = bytearray(b"[")
-    async for _, event in events:
-        if len(text) > 1:
-            text += b","
-        text += _as_member(event)
-        if len(text) >= _CHUNK:
-            yield bytes(text)
-            text = bytearray(b"")
-    yield bytes(text) + b"]"
-
-
-def _as_member(event: Record) -> bytes:
-    encoding = b""
-    if event.media_type == DELETION:
-        value = b"null"
-    else:
+def _elements(prefix: bytes, items: Items) -> Iterator[Element]:
+    """The events of a slice; other records under such keys have been imported, and tell of no write."""
+    start = len(prefix)
+    while items:
+        key, event = items.popleft()
+        modified_ms = event.modified_ms
+        if key[start:-8] != modified_ms.to_bytes(8, "big"):
+            continue
+        if event.media_type == DELETION:
+            yield b'{"value":', b"null", b',"timestamp":%d}' % modified_ms
+            continue
         try:
             value = quote(event.value.decode())
         except UnicodeDecodeError:
             value = b'"' + b64encode(event.value) + b'"'
-            encoding = b',"encoding":"base64"'
-    return b'{"value":%b,"timestamp":%d%b}' % (value, event.modified_ms, encoding)
-
-
-async def _chained(first: bytes, second: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    yield second
-    async for piece in rest:
-        yield piece
+            yield b'{"value":', value, b',"timestamp":%d,"encoding":"base64"}' % modified_ms
+        else:
+            yield b'{"value":', value, b',"timestamp":%d}' % modified_ms
 
 
 answer_errors(History.app, JSON, json_error)

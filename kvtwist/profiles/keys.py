@@ -18,7 +18,8 @@ Spec 003.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -30,11 +31,12 @@ from zope.interface import implementer
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, JSON, Clear, Delete, Exists, Get, Operation, Put, Record
 from kvtwist.profiles import _json
-from kvtwist.profiles._app import DialectApp, answer_errors, decoded, query
+from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded, query
 from kvtwist.profiles._glob import Glob
 from kvtwist.profiles._json import NotJSON, parsed
-from kvtwist.profiles._reply import NO_CONTENT, as_json, json_error, json_reply
-from kvtwist.profiles._scan import scan, send
+from kvtwist.profiles._listing import Element, Listing
+from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, as_json, json_error, json_reply
+from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
 
 MAX_KEY = 255
@@ -43,7 +45,6 @@ MAX_LIMIT = 1_000_000
 
 _has_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _is_number = re.compile(r"[0-9]{1,18}").fullmatch
-_CHUNK = 64 * 1024
 
 Pairs = Sequence[tuple[str, bytes]]
 
@@ -61,6 +62,8 @@ class Keys:
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store
         self._settings = settings
+        self._longest = max(MAX_KEY, settings.max_key)
+        """The longest key that is listed."""
         self.max_body = settings.max_value + 6 * MAX_KEY + 1024
 
     @app.route("/keys", methods=["GET"])
@@ -72,16 +75,13 @@ class Keys:
         start, stop = glob.range()
         if after is not None:
             start = max(start, after.encode() + b"\0")
+        headers: Headers = JSON_HEADERS
         if limit is not None:
-            last, more = await self._page(glob, start, stop, limit)
-            stop = last
+            stop, more = await self._page(glob, start, stop, limit)
             if more:
-                request.setHeader("Link", _next_link(pattern, limit, last[:-1].decode()))
-        request.setHeader("Content-Type", JSON)
-        if request.method == b"HEAD":
-            return None
-        await send(request, _as_object(self._matching(glob, start, stop), limit))
-        return None
+                headers = {**JSON_HEADERS, "Link": _next_link(pattern, limit, stop[:-1].decode())}
+        records = scan(self._store, DATA, start, stop)
+        return await Listing(b"{}", records, partial(self._elements, glob)).answer(request, headers)
 
     @app.route("/keys", methods=["PUT"])
     async def put(self, request: Any) -> Response:
@@ -147,22 +147,33 @@ class Keys:
         body = b",".join(_json.quote(name) + b":" + value for name, value in pairs)
         return json_reply(200 if known else 201, b"{" + body + b"}")
 
-    async def _matching(self, glob: Glob, start: bytes, stop: bytes | None) -> AsyncIterator[tuple[str, Record]]:
-        async for key, record in scan(self._store, DATA, start, stop):
-            name = key.decode()
-            if glob.matches(name):
+    def _elements(self, glob: Glob, items: Items) -> Iterator[Element]:
+        for name, record in self._matching(glob, items):
+            yield _json.quote(name) + b":", as_json(record), b""
+
+    def _matching(self, glob: Glob, items: Items) -> Iterator[tuple[str, Record]]:
+        """Of a slice the records that are shown, and that a filter lets through."""
+        while items:
+            key, record = items.popleft()
+            try:
+                name = key.decode()
+            except UnicodeDecodeError:
+                continue
+            if len(key) <= self._longest and glob.matches(name):
                 yield name, record
 
     async def _page(self, glob: Glob, start: bytes, stop: bytes | None, limit: int) -> tuple[bytes, bool]:
         """Where a page of so many keys ends, and whether there are more; a `Link` has to be sent before the page is."""
         count = 0
-        end = start
-        async for name, _ in self._matching(glob, start, stop):
-            if count == limit:
-                return end, True
-            count += 1
-            end = name.encode() + b"\0"
-        return end, False
+        last = None
+        async for items in scan(self._store, DATA, start, stop):
+            for name, _ in self._matching(glob, items):
+                if count == limit:
+                    assert last is not None
+                    return last.encode() + b"\0", True
+                count += 1
+                last = name
+        return start if last is None else last.encode() + b"\0", False
 
 
 def _checked(name: str) -> bytes:
@@ -206,22 +217,6 @@ def _next_link(pattern: str | None, limit: int, after: str) -> str:
     if pattern is not None:
         parameters["filter"] = pattern
     return f'</keys?{urlencode(parameters)}>; rel="next"'
-
-
-async def _as_object(items: AsyncIterator[tuple[str, Record]], limit: int | None) -> AsyncIterator[bytes]:
-    """A JSON object, in pieces of some size."""
-    text = bytearray(b"{")
-    count = 0
-    async for name, record in items:
-        if count == limit:
-            break
-        text += b"," if count else b""
-        text += _json.quote(name) + b":" + as_json(record)
-        count += 1
-        if len(text) >= _CHUNK:
-            yield bytes(text)
-            text.clear()
-    yield bytes(text) + b"}"
 
 
 answer_errors(Keys.app, JSON, json_error)

@@ -64,6 +64,17 @@ async def test_history_is_newest_first_and_ties_keep_their_order(http: Client) -
     assert stamps == sorted(stamps, reverse=True)
 
 
+@pytest.mark.parametrize("value", [b"v" * 1000, b"\xff" * 1000], ids=["text", "bytes"])
+@ensureDeferred
+async def test_long_history_is_whole(http: Client, value: bytes) -> None:
+    for number in range(1, 141):
+        await http("PUT", "/foo", value)
+        if number > 45:  # by then it is as long as one piece of an answer, and at last more than twice as long
+            events = (await http("GET", "/foo/history")).json()
+            assert len(events) == number
+            assert len({event["value"] for event in events}) == 1
+
+
 @ensureDeferred
 async def test_deletion_is_an_event_and_clears_nothing_earlier(http: Client) -> None:
     for value in (b"1", b"2"):
