@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import update_wrapper
+from inspect import signature
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -25,6 +27,7 @@ Handler = TypeVar("Handler", bound=Callable[..., object])
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _MESSAGES = {413: "value too large"}
 RETRY_AFTER_SECONDS = "1"
+_READS = frozenset({b"GET", b"HEAD"})
 
 
 class DialectApp(Klein):
@@ -35,9 +38,22 @@ class DialectApp(Klein):
         self.url_map.merge_slashes = False
         self.url_map.redirect_defaults = False
 
-    def route(self, url: str, methods: Sequence[str]) -> Callable[[Handler], Handler]:  # type: ignore[override]
-        """Add a route. (Klein's own signature does not know that handlers may return `klein.Response`.)"""
-        return super().route(url, methods=methods)  # type: ignore[return-value]
+    def route(  # type: ignore[override]
+        self, url: str, methods: Sequence[str], query: Sequence[str] = ()
+    ) -> Callable[[Handler], Handler]:
+        """
+        Add a route. (Klein's own signature does not know that handlers may return `klein.Response`.)
+
+        :param query: the query parameters that it knows. Others are 400, but for GET and HEAD, which ignore them.
+        """
+        add = super().route(url, methods=methods)
+
+        def decorate(handler: Handler) -> Handler:
+            reads_only = _READS.issuperset(method.encode() for method in methods)
+            add(handler if reads_only else _strict(handler, frozenset(query)))  # type: ignore[type-var]
+            return handler
+
+        return decorate
 
     def extended(self) -> DialectApp:
         """A new app with all that this one has."""
@@ -106,15 +122,42 @@ def decoded(segment: str) -> str:
 
 def query(request: Any, *names: str) -> list[str | None]:
     """
-    The values of some query parameters; None for one that is not there. Others are ignored.
+    The values of some query parameters; None for one that is not there.
 
     :raises BadRequest: broken percent-encoding, not UTF-8, or one of them is there twice.
     """
-    _, _, text = request.uri.decode("latin-1").partition("?")
     found: dict[str, str] = {}
-    for name, value in parse_qsl(text.replace("%", "%25"), keep_blank_values=True, encoding="latin-1"):
+    for name, value in _parameters(request.uri):
         if name in names:
             if name in found:
                 raise BadRequest(f"{name} is given twice")
             found[name] = decoded(value)
     return [found.get(name) for name in names]
+
+
+def _parameters(uri: bytes) -> Iterator[tuple[str | None, str]]:
+    """Name and value of each query parameter, values percent-encoded; None for a name that cannot be decoded."""
+    _, _, text = uri.decode("latin-1").partition("?")
+    for name, value in parse_qsl(text.replace("%", "%25"), keep_blank_values=True, encoding="latin-1"):
+        try:
+            yield decoded(name), value
+        except BadRequest:
+            yield None, value
+
+
+def _strict(handler: Callable[..., object], known: frozenset[str]) -> Callable[..., object]:
+    """A handler that refuses query parameters that it does not know, where they may have been meant to matter."""
+
+    def checked(profile: object, request: Any, *arguments: Any, **named: Any) -> object:
+        if b"?" in request.uri and request.method not in _READS:
+            for name, _ in _parameters(request.uri):
+                if name is None:
+                    raise BadRequest("a query parameter has a broken name")
+                if name not in known:
+                    raise BadRequest(f"unknown query parameter {name[:60]!a}")
+        return handler(profile, request, *arguments, **named)
+
+    update_wrapper(checked, handler)
+    del checked.__wrapped__  # type: ignore[attr-defined] # or the router would find what it wraps, and call that
+    checked.__signature__ = signature(handler)  # type: ignore[attr-defined]
+    return checked

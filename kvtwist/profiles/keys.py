@@ -4,7 +4,7 @@
     GET    /keys                 200 {"key":value, ...} in key order; ?filter=wo$d  ?limit=100  ?after=key
     PUT    /keys                 201 a key is new, 200 none is; the body is {"id":"key","value":value}, or a map
                                  {"key":value, ...} that is set all at once; ?expire_in=60
-    DELETE /keys                 204; every key is gone
+    DELETE /keys                 204; every key is gone, or those that ?filter=wo$d lets through
     GET    /keys/<key>           200 with the value      404 when there is no such key
     HEAD   /keys/<key>           200                     404
     PUT    /keys/<key>           as above; the body is the value
@@ -42,6 +42,8 @@ from kvtwist.profiles._settings import Settings
 MAX_KEY = 255
 MAX_EXPIRE_IN = 315_360_000  # ten years, in seconds
 MAX_LIMIT = 1_000_000
+DELETED_AT_ONCE = 1000
+"""How many keys that a filter matches are deleted in one transaction."""
 
 _has_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _is_number = re.compile(r"[0-9]{1,18}").fullmatch
@@ -83,7 +85,7 @@ class Keys:
         records = scan(self._store, DATA, start, stop)
         return await Listing(b"{}", records, partial(self._elements, glob)).answer(request, headers)
 
-    @app.route("/keys", methods=["PUT"])
+    @app.route("/keys", methods=["PUT"], query=["expire_in"])
     async def put(self, request: Any) -> Response:
         """Set one key, or several at once."""
         ttl_ms = _ttl_ms(request)
@@ -93,10 +95,14 @@ class Keys:
             raise BadRequest(str(error)) from None
         return await self._put(_pairs(found), ttl_ms)
 
-    @app.route("/keys", methods=["DELETE"])
+    @app.route("/keys", methods=["DELETE"], query=["filter"])
     async def delete_all(self, request: Any) -> Response:
-        """Delete all keys."""
-        await self._store.transact([], [Clear(DATA)])
+        """Delete all keys, or those that a listing with the same filter shows."""
+        [pattern] = query(request, "filter")
+        if pattern is None:
+            await self._store.transact([], [Clear(DATA)])
+        else:
+            await self._delete_matching(Glob(pattern))
         return NO_CONTENT
 
     @app.route("/keys/<key>", methods=["GET", "HEAD"])
@@ -107,7 +113,7 @@ class Keys:
             raise NotFound("key not found")
         return json_reply(200, as_json(record))
 
-    @app.route("/keys/<key>", methods=["PUT"])
+    @app.route("/keys/<key>", methods=["PUT"], query=["expire_in"])
     async def put_one(self, request: Any, key: str) -> Response:
         """Set the value of a key."""
         name = decoded(key)
@@ -146,6 +152,18 @@ class Keys:
         known = all(record is not None for record in outcome.results[: len(reads)])
         body = b",".join(_json.quote(name) + b":" + value for name, value in pairs)
         return json_reply(200 if known else 201, b"{" + body + b"}")
+
+    async def _delete_matching(self, glob: Glob) -> None:
+        """Delete what is found, in as many transactions as it takes. A key that is written meanwhile goes as well."""
+        deletions: list[Operation] = []
+        async for items in scan(self._store, DATA, *glob.range()):
+            for name, _ in self._matching(glob, items):
+                deletions.append(Delete(DATA, name.encode()))
+                if len(deletions) == DELETED_AT_ONCE:
+                    await self._store.transact([], deletions)
+                    deletions = []
+        if deletions:
+            await self._store.transact([], deletions)
 
     def _elements(self, glob: Glob, items: Items) -> Iterator[Element]:
         for name, record in self._matching(glob, items):

@@ -174,14 +174,6 @@ async def test_history_is_also_a_key(http: Client) -> None:
     assert [event["value"] for event in (await http("GET", "/history/history")).json()] == ["1"]
 
 
-@ensureDeferred
-async def test_query_parameters_are_ignored(http: Client) -> None:
-    assert (await http("PUT", "/foo?ttl=1&x=%zz", b"1")).status == 204
-    assert (await http("GET", "/foo?x=1&x=2")).body == b"1"
-    assert len((await http("GET", "/foo/history?limit=0")).json()) == 1
-    assert (await http("DELETE", "/foo?x")).status == 204
-
-
 @pytest.mark.parametrize(
     ("target", "allowed"),
     [("/foo", {"GET", "HEAD", "PUT", "DELETE"}), ("/foo/history", {"GET", "HEAD"})],

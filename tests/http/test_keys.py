@@ -189,15 +189,6 @@ async def test_longest_keys(http: Client, key: str) -> None:
 
 
 @pytest.mark.parametrize(("target", "body"), [("/keys/a", b"1"), ("/keys", b'{"a":1}')])
-@pytest.mark.parametrize("seconds", ["60", "315360000"])
-@ensureDeferred
-async def test_expiring_key_is_there_until_then(http: Client, target: str, body: bytes, seconds: str) -> None:
-    assert (await http("PUT", f"{target}?expire_in={seconds}", body)).status == 201
-    assert (await http("PUT", f"{target}?expire_in={seconds}", body)).status == 200
-    assert (await http("GET", "/keys/a")).body == b"1"
-
-
-@pytest.mark.parametrize(("target", "body"), [("/keys/a", b"1"), ("/keys", b'{"a":1}')])
 @pytest.mark.parametrize(
     "seconds",
     [
@@ -225,14 +216,6 @@ async def test_expiring_key_is_there_until_then(http: Client, target: str, body:
 async def test_bad_expiry_is_400_and_sets_nothing(http: Client, target: str, body: bytes, seconds: str) -> None:
     is_json_error(await http("PUT", f"{target}?expire_in={seconds}", body), 400)
     is_json_error(await http("GET", "/keys/a"), 404)
-
-
-@ensureDeferred
-async def test_unknown_query_parameters_are_ignored(http: Client) -> None:
-    assert (await http("PUT", "/keys/a?ttl=no&ttl=no", b"1")).status == 201
-    assert (await http("GET", "/keys/a?expire_in=no&x")).body == b"1"
-    assert (await http("GET", "/keys?x=1&x=2&expire_in=0")).json() == {"a": 1}
-    assert (await http("DELETE", "/keys/a?limit=0")).status == 204
 
 
 @pytest.mark.parametrize(

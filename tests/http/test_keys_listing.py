@@ -86,7 +86,7 @@ async def test_listing_of_thousands_of_keys_is_whole(http: Client) -> None:
     ]
 
 
-@pytest.mark.parametrize(
+PATTERNS = pytest.mark.parametrize(
     ("pattern", "matches"),
     [
         pytest.param("wo$d", ["wo.d", "wod", "word", "world", "would"], id="the example"),
@@ -113,10 +113,49 @@ async def test_listing_of_thousands_of_keys_is_whole(http: Client) -> None:
         pytest.param("$" * 3000 + "x", [], id="3000 wildcards"),
     ],
 )
+
+
+@PATTERNS
 @ensureDeferred
 async def test_filter(http: Client, pattern: str, matches: list[str]) -> None:
     await fill(http, WORDS)
     assert listed(await http("GET", f"/keys?filter={pattern}")) == matches
+
+
+@PATTERNS
+@ensureDeferred
+async def test_deletion_with_a_filter_deletes_what_is_listed_with_it(
+    http: Client, pattern: str, matches: list[str]
+) -> None:
+    await fill(http, WORDS)
+    assert (await http("DELETE", f"/keys?filter={pattern}")).status == 204
+    assert listed(await http("GET", "/keys")) == [word for word in sorted(WORDS, key=str.encode) if word not in matches]
+
+
+@pytest.mark.parametrize("query", ["fil%74er=z", "%66ilter=z", "filter=%7a", "&filter=z&"])
+@ensureDeferred
+async def test_filter_of_a_deletion_is_known_however_it_is_written(http: Client, query: str) -> None:
+    await fill(http, ["y", "z"])
+    assert listed(await http("GET", f"/keys?{query}")) == ["z"]
+    assert (await http("DELETE", f"/keys?{query}")).status == 204
+    assert listed(await http("GET", "/keys")) == ["y"]
+
+
+@pytest.mark.parametrize("query", ["filter=a&filter=b", "filter=%zz", "filter=a%", "filter=%ff"])
+@ensureDeferred
+async def test_deletion_with_a_bad_filter_is_400_and_deletes_nothing(http: Client, query: str) -> None:
+    await fill(http, WORDS)
+    is_json_error(await http("DELETE", f"/keys?{query}"), 400)
+    assert listed(await http("GET", "/keys")) == sorted(WORDS, key=str.encode)
+
+
+@ensureDeferred
+async def test_deletion_of_thousands_leaves_the_others(http: Client) -> None:
+    await fill(http, [f"{letter}{number:04}" for number in range(2500) for letter in "abc"])
+    assert (await http("DELETE", "/keys?filter=b$")).status == 204
+    assert (await http("DELETE", "/keys?filter=$5")).status == 204
+    left = [f"{letter}{number:04}" for letter in "ac" for number in range(2500) if number % 10 != 5]
+    assert listed(await http("GET", "/keys")) == left
 
 
 @ensureDeferred

@@ -130,6 +130,7 @@ STORING: Final = st.lists(
     | st.tuples(st.just("delete"), KEYS)
     | st.tuples(st.just("get"), KEYS)
     | st.tuples(st.just("clear"))
+    | st.tuples(st.just("delete matching"), st.text("abé/ &$", max_size=4))
     | st.tuples(
         st.just("list"),
         st.none() | st.text("abé/ &$", max_size=4),
@@ -168,6 +169,10 @@ def test_keys_answers_like_its_model(serve: StartServer, steps: list[tuple[Any, 
                     answer = connection.ask("GET", f"/keys/{quote(key, safe='')}")
                     assert answer.status == (200 if key in model.data else 404)
                     assert answer.status == 404 or answer.body.decode() == model.data[key]
+                case "delete matching", [pattern]:
+                    assert connection.ask("DELETE", f"/keys?filter={quote(pattern, safe='')}").status == 204
+                    for key, _ in model.listing(pattern, None):
+                        model.delete(key)
                 case "list", [pattern, limit, after]:
                     check_listing(connection, model, pattern, limit, after)
                 case _:

@@ -1,0 +1,167 @@
+"""What holds for every route of every dialect: HEAD, other methods, and query parameters that it does not know."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import frozen
+from pytest_twisted import ensureDeferred
+
+from kvtwist.profiles import PROFILES
+from tests.support.answer import Answer
+from tests.support.dialects import DIALECTS, Dialect
+from tests.support.inprocess import Client
+
+METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE")
+VALID = {
+    ("transactional", "POST", "/set"): b'{"other":2}',
+    ("transactional", "DELETE", "/set"): b'"key"',
+    ("keys", "PUT", "/keys"): b'{"key":2}',
+}
+"""Bodies of requests, where another one than `2` is needed for them to succeed."""
+
+UNKNOWN = (
+    "unknown",
+    "unknown=1",
+    "expires_in=3",
+    "EXPIRE_IN=60",
+    "expire_in=60&unknown",
+    "unknown=1&expire_in=60",
+    "filter=nothing&limit=1",
+    "filter=nothing&after=a",
+    "limit=1",
+    "after=a",
+    "=",
+    "a%00",
+    "%zz=1",
+    "%ff=1",
+    "expire_in=60&%",
+    "caf%C3%A9%0D%0A=1",
+    "x" * 5000,
+)
+"""Queries in which something is not known to any route that changes something."""
+
+
+@frozen
+class Case:
+    """A path of a dialect, and the methods that it has routes for."""
+
+    dialect: Dialect
+    path: str
+    methods: frozenset[str]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The options of a server that speaks the dialect."""
+        return ["--profile", self.dialect.profile]
+
+    def body(self, method: str) -> bytes | None:
+        """One that a method takes there."""
+        if method not in ("PUT", "POST", "DELETE"):
+            return None
+        return VALID.get((self.dialect.profile, method, self.path), b"2")
+
+    def __str__(self) -> str:
+        return f"{self.dialect.profile} {self.path}"
+
+
+def _cases() -> list[Case]:
+    found = []
+    for dialect in DIALECTS:
+        routes: dict[str, set[str]] = {}
+        for rule in PROFILES[dialect.profile].app.url_map.iter_rules():
+            routes.setdefault(rule.rule.replace("<key>", "key"), set()).update(rule.methods or ())
+        found += [Case(dialect, path, frozenset(methods)) for path, methods in sorted(routes.items())]
+    return found
+
+
+CASES = _cases()
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Each path of each dialect."""
+    assert isinstance(request.param, Case)
+    return request.param
+
+
+@pytest.fixture
+def arguments(case: Case) -> list[str]:
+    return case.arguments
+
+
+def said(answer: Answer) -> tuple[int, bytes, str | None]:
+    """All of an answer that does not depend on the time."""
+    return answer.status, answer.body, answer.header("content-type")
+
+
+async def prepare(http: Client, dialect: Dialect) -> None:
+    """Give a key a value."""
+    call = dialect.write("key", b"1")
+    assert (await http(call.method, call.target, call.body)).status < 300
+    if dialect.commits:
+        assert (await http("POST", "/commit")).status == 204
+
+
+@ensureDeferred
+async def test_other_methods_are_405_or_404_in_transactional(http: Client, case: Case) -> None:
+    for method in METHODS:
+        if method in case.methods:
+            continue
+        answer = await http(method, case.path, case.body(method))
+        if method == "HEAD":
+            assert answer.status in (404, 405)
+        elif case.dialect.profile == "transactional":
+            case.dialect.is_error(answer, 404)
+        else:
+            case.dialect.is_error(answer, 405)
+            assert answer.allow() == case.methods
+
+
+@ensureDeferred
+async def test_head_is_get_without_the_body(http: Client, case: Case) -> None:
+    await prepare(http, case.dialect)
+    head = await http("HEAD", case.path)
+    assert head.body == b""
+    if case.dialect.profile == "transactional":
+        assert head.status == 404
+        return
+    get = await http("GET", case.path)
+    assert head.status == get.status
+    for name in ("content-type", "allow"):
+        assert head.header(name) == get.header(name)
+    if case.path != "/metrics":  # where GET counts HEAD
+        assert head.header("content-length") == str(get.content_length)
+
+
+@ensureDeferred
+async def test_unknown_query_parameter_is_400_where_something_is_changed(http: Client, case: Case) -> None:
+    dialect = case.dialect
+    await prepare(http, dialect)
+    before = said(await http("GET", dialect.target("key")))
+    for query in UNKNOWN:
+        for method in sorted(case.methods & {"PUT", "POST", "DELETE"}):
+            dialect.is_error(await http(method, f"{case.path}?{query}", case.body(method)), 400)
+        if dialect.commits:
+            assert (await http("POST", "/commit")).status == 204
+            assert (await http("GET", dialect.target("other"))).status == 404
+        assert said(await http("GET", dialect.target("key"))) == before
+
+
+@ensureDeferred
+async def test_unknown_query_parameter_is_ignored_where_something_is_read(http: Client, case: Case) -> None:
+    await prepare(http, case.dialect)
+    if "GET" in case.methods and case.path != "/metrics":
+        plain = said(await http("GET", case.path))
+        for query in ("", "unknown", "expires_in=3&expires_in=4", "%zz=1", "=", "&&"):
+            assert said(await http("GET", f"{case.path}?{query}")) == plain
+
+
+@ensureDeferred
+async def test_no_query_parameter_is_unknown_in_an_empty_query(http: Client, case: Case) -> None:
+    for method in sorted(case.methods & {"PUT", "POST", "DELETE"}):
+        for query in ("?", "?&", "?&&"):
+            await prepare(http, case.dialect)
+            plain = await http(method, case.path, case.body(method))
+            await prepare(http, case.dialect)
+            asked = await http(method, case.path + query, case.body(method))
+            assert (asked.status == 400) == (plain.status == 400)
