@@ -15,7 +15,8 @@ from msgspec import UNSET, UnsetType
 from kvtwist.cli.exits import BadInput
 from kvtwist.cli.texts import put_bytes
 from kvtwist.engine.page import MAX_KEY
-from kvtwist.model import Record, Restore
+from kvtwist.model import JSON, OCTETS, Record, Restore
+from kvtwist.profiles._json import is_json
 
 VERSION: Final = 1
 PROGRESS: Final = "kvtwist.import"
@@ -120,11 +121,13 @@ def read_record(line: bytes) -> Restore:
     for name, ms in (("modified_ms", found.modified_ms), ("expires_ms", found.expires_ms or 0)):
         if not 0 <= ms < _MAX_MS:
             raise ValueError(f"{name} cannot be {ms}")
+    # Dialects put what is stored as JSON into their answers as it is.
+    media_type = OCTETS if found.media_type == JSON and not is_json(value) else found.media_type
     return Restore(
         found.keyspace,
         key,
         value,
-        found.media_type,
+        media_type,
         modified_ms=found.modified_ms,
         expires_ms=found.expires_ms,
     )

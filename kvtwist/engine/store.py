@@ -529,9 +529,7 @@ def _size(operation: Operation) -> int:
 
 def _fits(operation: Operation) -> bool:
     """Whether a page can hold its key."""
-    if type(operation) is Put:
-        return len(operation.key) + 16 <= MAX_KEY
-    if isinstance(operation, Restore):  # the key may be one that an `Append` made
+    if isinstance(operation, Put):
         return len(operation.key) <= MAX_KEY
     return not isinstance(operation, Append) or len(operation.prefix) + 16 <= MAX_KEY
 

@@ -1,8 +1,8 @@
 """
 JSON arrays and objects that may be larger than memory, written piece by piece: every listing is written here.
 
-Small elements are gathered into pieces. A large value is a piece of its own, and the very object that the store holds,
-so that it is in memory once however many clients list it.
+Small elements are gathered into pieces. A large value is a piece of its own: where it is JSON already, that is the very
+object that the store holds, which is in memory once however many clients list it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from base64 import b64encode
 from pathlib import Path
 from unittest.mock import patch
 
@@ -40,18 +41,24 @@ def everything(path: Path) -> Contents:
         }
 
 
+JSON_TEXTS = [b"1", b" 1.0\n", b"1e400", b'"\\ud800"', b"[" * 5000 + b"]" * 5000, '{"é": [null, ""]}'.encode()]
 RECORDS = st.lists(
     st.builds(
         Put,
         st.sampled_from([DATA, STAGED, "ünusual \0", "x" * 255]),
         st.binary(max_size=30) | st.text(max_size=9).map(str.encode),
         st.binary(max_size=200) | st.text(max_size=90).map(str.encode),
-        st.sampled_from(["text/plain", "application/json", "", "ü" * 127]),
+        st.sampled_from(["text/plain", "", "ü" * 127]),
         st.none() | st.integers(10**8, 2**46),
     )
+    | st.builds(Put, st.just(DATA), st.binary(max_size=9), st.sampled_from(JSON_TEXTS), st.just("application/json"))
     | st.builds(Append, st.just("history"), st.binary(max_size=9), st.binary(max_size=9), st.just("text/plain")),
     max_size=20,
 )
+
+
+def _number(item: tuple[bytes, object]) -> int:
+    return int(item[0])
 
 
 class RoundTripTests(TestCase):
@@ -239,6 +246,22 @@ class ImportTests(TestCase):
             self.file.write_bytes(lines(30))
             self.assertEqual(self.run_import("--resume"), 0, bad)
             self.assertEqual(self.count(), 30)
+
+    def test_what_is_not_the_json_that_it_is_said_to_be_comes_in_as_octets(self) -> None:
+        values = (b"", b"nonsense", b"{", b"1 2", b"NaN", b"\xff", b'"\xff"', b"\xef\xbb\xbf1", b"[" * 5000, b'"\n"')
+        body = b"".join(
+            b'{"keyspace":"data","key":"%d","value_base64":"%b","media_type":"application/json","modified_ms":7}\n'
+            % (number, b64encode(value))
+            for number, value in enumerate((*values, *JSON_TEXTS))
+        )
+        self.file.write_bytes(HEADER + body + b'{"end":%d}\n' % (len(values) + len(JSON_TEXTS)))
+        self.assertEqual(self.run_import("--create"), 0)
+        found = [(record[0], record[1]) for _, record in sorted(contents_of(self.store)[DATA].items(), key=_number)]
+        self.assertEqual(
+            found,
+            [(value, "application/octet-stream") for value in values]
+            + [(value, "application/json") for value in JSON_TEXTS],
+        )
 
     def test_a_bad_header_makes_nothing(self) -> None:
         for text in (b"", b"{}\n", b"nonsense\n", HEADER.replace(b":1,", b":2,", 1), LINE % (1, 1)):

@@ -158,7 +158,7 @@ class ValueTests(SynchronousTestCase):
     def test_what_is_json_comes_back_to_the_byte(self) -> None:
         for text in GOOD:
             self.assertEqual(value(text), text)
-            self.assertTrue(is_json(text))
+            self.assertTrue(_json.is_json(text))
 
     def test_white_space_around_it_is_no_part_of_it(self) -> None:
         for text in GOOD:
@@ -336,10 +336,12 @@ class AnythingTests(SynchronousTestCase):
         try:
             expected = loads(text)
         except ValueError:
+            self.assertFalse(_json.is_json(text))
             self.assertRaises(NotJSON, value, text)
             self.assertRaises(NotJSON, members, text)
             self.assertRaises(NotJSON, string, text)
             return
+        self.assertTrue(_json.is_json(text))
         self.assertEqual(value(text), text.strip(b" \t\n\r"))
         if isinstance(expected, tuple):
             self.assertEqual([(name, loads(inner)) for name, inner in members(text)], expected[1])

@@ -1,91 +1,68 @@
-"""`keys` on a store whose clock and journal the test moves: expiry to the second, and deletions by a filter."""
+"""`keys`: expiry to the second, and deletions by a filter, of what others change meanwhile."""
 
 from __future__ import annotations
 
-from io import BytesIO
-from typing import Any
+import json
 
-from klein import Response
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 
 from kvtwist.engine import Limits
-from kvtwist.model import DATA, JSON, Put
-from kvtwist.profiles import Settings
-from kvtwist.profiles.keys import DELETED_AT_ONCE, Keys
-from kvtwist.web.routing import Router
-from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, result_of
+from kvtwist.profiles.keys import DELETED_AT_ONCE
+from tests.support.engine import result_of
+from tests.unit.profiles.case import ProfileCase
 
 
-class Request:
-    """As much of a request as the handlers look at."""
+class ExpiryTests(ProfileCase):
+    profile = "keys"
 
-    def __init__(self, method: bytes, uri: bytes, body: bytes = b"") -> None:
-        self.method = method
-        self.uri = uri
-        self.content = BytesIO(body)
-
-
-class KeysCase(EngineCase):
-    def make_engine(self) -> Engine:
-        self.journal_jobs = SteppedWorker()
-        return Engine(self.path / "store", disk=FaultyDisk(), journal=self.journal_jobs)
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.router = Router([Keys(self.engine.store, Settings())])
-
-    def begin(self, method: str, target: str, body: bytes = b"") -> Deferred[Response]:
-        """Send a request."""
-        route, key = self.router.find(method.encode(), target)
-        assert route.handler is not None
-        request = Request(method.encode(), target.encode(), body)
-        handler: Any = route.handler(route.profile, request, *([] if key is None else [key]))
-        return Deferred.fromCoroutine(handler)
-
-    def ask(self, method: str, target: str, body: bytes = b"") -> int:
-        """The status of the answer, once all is written that there is to write."""
-        done = self.begin(method, target, body)
-        for _ in range(1000):
-            if done.called:
-                break
-            self.journal_jobs.finish()
-            reactor.iterate(0)
-        answer = result_of(done.addErrback(lambda failure: failure.value))
-        return int(answer.code)
-
-    def put(self, *keys: str) -> None:
-        """Write some keys."""
-        self.engine.store.transact([], [Put(DATA, key.encode(), b"1", JSON) for key in keys])
-        self.journal_jobs.finish()
-
-    def keys(self) -> list[str]:
-        """All that there are."""
-        return [key.decode() for key, _ in self.engine.items()]
-
-
-class ExpiryTests(KeysCase):
     def test_a_key_is_gone_at_the_second(self) -> None:
         for target, body in (("/keys/a", b"1"), ("/keys", b'{"a":1}')):
             for seconds in (1, 60, 315_360_000):
-                self.assertEqual(self.ask("PUT", f"{target}?expire_in={seconds}", body), 201)
+                self.assertEqual(self.status("PUT", f"{target}?expire_in={seconds}", body), 201)
                 self.engine.clock.advance(seconds - 0.25)
-                self.assertEqual(self.ask("GET", "/keys/a"), 200, (target, seconds))
-                self.assertEqual(self.ask("PUT", f"{target}?expire_in={seconds}", body), 200)
+                self.assertEqual(self.status("GET", "/keys/a"), 200, (target, seconds))
+                self.assertEqual(self.status("PUT", f"{target}?expire_in={seconds}", body), 200)
                 self.engine.clock.advance(seconds - 0.25)
-                self.assertEqual(self.ask("GET", "/keys/a"), 200, (target, seconds))
+                self.assertEqual(self.status("GET", "/keys/a"), 200, (target, seconds))
                 self.engine.clock.advance(0.25)
-                self.assertEqual(self.ask("GET", "/keys/a"), 404, (target, seconds))
+                self.assertEqual(self.status("GET", "/keys/a"), 404, (target, seconds))
                 self.assertEqual(self.keys(), [])
 
     def test_a_put_without_expiry_makes_it_stay(self) -> None:
         self.ask("PUT", "/keys/a?expire_in=60", b"1")
         self.ask("PUT", "/keys/a", b"1")
         self.engine.clock.advance(3600)
-        self.assertEqual(self.ask("GET", "/keys/a"), 200)
+        self.assertEqual(self.status("GET", "/keys/a"), 200)
 
 
-class FilteredDeletionTests(KeysCase):
+class PagingTests(ProfileCase):
+    profile = "keys"
+
+    def test_no_page_passes_over_a_key_because_of_one_that_comes_in_between(self) -> None:
+        # A page is gone through twice, and others get their turn while it is.
+        self.engine.store.limits = Limits(slice_steps=2)
+        names = [f"a{number:02}" for number in range(20)]
+        for turn in range(12):
+            self.put(*names)
+            found: list[str] = []
+            target = "/keys?limit=7"
+            while target:
+                page = self.begin("GET", target)
+                for _ in range(turn):
+                    reactor.iterate(0)
+                self.put(f"a{len(found):02}-{turn}")
+                answer = self.finished(page)
+                assert isinstance(answer.body, bytes)
+                found += json.loads(answer.body)
+                target = str(answer.headers.get("Link", ""))[1:].partition(">")[0]
+            self.assertEqual(len(found), len(set(found)))
+            self.assertEqual([name for name in found if "-" not in name], names, turn)
+            self.assertEqual(self.status("DELETE", "/keys"), 204)
+
+
+class FilteredDeletionTests(ProfileCase):
+    profile = "keys"
+
     def transactions(self) -> int:
         """How many have been written."""
         return self.engine.store.figures().transactions
@@ -112,7 +89,7 @@ class FilteredDeletionTests(KeysCase):
         for count, transactions in ((0, 0), (1, 1), (DELETED_AT_ONCE, 1), (DELETED_AT_ONCE + 1, 2)):
             self.put("b", *(f"a{number:05}" for number in range(count)))
             before = self.transactions()
-            self.assertEqual(self.ask("DELETE", "/keys?filter=a$"), 204)
+            self.assertEqual(self.status("DELETE", "/keys?filter=a$"), 204)
             self.assertEqual(self.transactions() - before, transactions, count)
             self.assertEqual(self.keys(), ["b"])
 
