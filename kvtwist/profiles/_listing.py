@@ -51,14 +51,12 @@ class Listing:
 
     async def answer(self, request: Any, headers: Headers = JSON_HEADERS) -> Response | None:
         """Answer with its length if it is one piece, else piece by piece. HEAD has one piece written at most."""
-        first = await anext(self._pieces)
+        self._first = await anext(self._pieces)
         if self._complete:
-            return Response(200, headers, first)
+            return Response(200, headers, self._first)
         for name, value in headers.items():
             request.setHeader(name, value)
         if request.method != b"HEAD":
-            self._first = first
-            del first  # or it would be kept until the last piece is sent
             await send(request, self)
         return None
 

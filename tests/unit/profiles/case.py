@@ -36,7 +36,11 @@ class ProfileCase(EngineCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.router = Router([PROFILES[self.profile](self.engine.store, Settings())])
+        self.use(Settings())
+
+    def use(self, settings: Settings) -> None:
+        """Go on with other settings."""
+        self.router = Router([PROFILES[self.profile](self.engine.store, settings)])
 
     def begin(self, method: str, target: str, body: bytes = b"") -> Deferred[Response]:
         """Send a request."""

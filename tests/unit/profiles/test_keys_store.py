@@ -7,6 +7,7 @@ import json
 from twisted.internet import reactor
 
 from kvtwist.engine import Limits
+from kvtwist.profiles import Settings
 from kvtwist.profiles.keys import DELETED_AT_ONCE
 from tests.support.engine import result_of
 from tests.unit.profiles.case import ProfileCase
@@ -58,6 +59,19 @@ class PagingTests(ProfileCase):
             self.assertEqual(len(found), len(set(found)))
             self.assertEqual([name for name in found if "-" not in name], names, turn)
             self.assertEqual(self.status("DELETE", "/keys"), 204)
+
+
+class LongKeyTests(ProfileCase):
+    profile = "keys"
+
+    def test_keys_are_listed_that_some_dialect_takes(self) -> None:
+        for longest, settings in ((255, Settings(max_key=100)), (300, Settings(max_key=300))):
+            self.use(settings)
+            self.put("k" * longest, "l" * (longest + 1))
+            body = self.ask("GET", "/keys").body
+            assert isinstance(body, bytes)
+            self.assertEqual(list(json.loads(body)), ["k" * longest])
+            self.ask("DELETE", "/keys")
 
 
 class FilteredDeletionTests(ProfileCase):

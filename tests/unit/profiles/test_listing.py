@@ -244,11 +244,12 @@ class TakingTests(TestCase):
             self.assertEqual(store.asked, 1)
             request.take()
         finished_pieces = []
-        while request.streaming and not done.called:
+        for _ in range(10):
             reactor.iterate(0)
             if request.pieces:
                 finished_pieces += request.pieces
                 request.take()
+        self.assertFalse(request.streaming)
         self.assertEqual(store.asked, 2)
         self.assertEqual(len(finished_pieces), 1)
         self.assertIsNone(result_of(done))
@@ -258,12 +259,13 @@ class TakingTests(TestCase):
         request = Request(eager=False)
         self.begin(store, request)
         asked = []
-        while request.streaming:
+        for _ in range(7):
             for _ in range(3):
                 reactor.iterate(0)
-            self.assertLessEqual(len(request.pieces), 1)
+            self.assertEqual(len(request.pieces), 1)
             asked.append(store.asked)
             request.take()
+        self.assertFalse(request.streaming)
         # Its name and the bracket before it; itself; the next one's name, for which the next slice is needed; ...
         self.assertEqual(asked, [1, 1, 2, 2, 3, 3, 3])
 
@@ -274,6 +276,14 @@ class TakingTests(TestCase):
         finished(self.begin(Slices(items), request))
         for value in values:
             self.assertEqual(sum(piece is value for piece in request.pieces), 1)
+
+    def test_a_piece_is_sent_once_it_is_large_enough(self) -> None:
+        for size, first in ((1000, 1000 + len(b'{"0":,"1":')), (PIECE - len(b'{"0":'), PIECE)):
+            self.patch(_listing, "LARGE", PIECE)
+            request = Request()
+            items = [(b"0", Record(b"1" * size, JSON, 1, 1)), (b"1", Record(b"1" * PIECE, JSON, 1, 1))]
+            finished(self.begin(Slices(items), request))
+            self.assertEqual(len(request.pieces[0]), first)
 
     def test_small_values_are_sent_together(self) -> None:
         request = Request()
@@ -289,8 +299,10 @@ class TakingTests(TestCase):
             request = Request(eager=False)
             del values
             self.begin(store, request)
-            while request.written < 100_000:
-                request.take()
+            for _ in range(20):
+                if request.written < 100_000:
+                    request.take()
+            self.assertGreaterEqual(request.written, 100_000)
             # All but the one that was written last.
             self.assertIn(request.written // size - Value.gone, (0, 1))
             self.assertTrue(request.streaming)

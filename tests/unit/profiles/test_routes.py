@@ -1,0 +1,30 @@
+"""Routes of dialects as the router sees them: what refuses unknown query parameters costs a read nothing."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kvtwist.interfaces import IStore
+from kvtwist.profiles import PROFILES, Settings
+from kvtwist.web.routing import Router
+
+
+class RouteTests(SynchronousTestCase):
+    def test_routes_that_only_read_are_called_directly(self) -> None:
+        for name, profile in PROFILES.items():
+            router = Router([profile(cast(IStore, None), Settings())])
+            for rule in profile.app.url_map.iter_rules():
+                if (rule.methods or set()) <= {"GET", "HEAD"}:
+                    route, _ = router.find(b"GET", rule.rule.replace("<key>", "key"))
+                    self.assertIs(route.handler, getattr(profile, rule.endpoint), (name, rule.rule))
+
+    def test_routes_with_a_key_at_the_end_are_found_without_werkzeug(self) -> None:
+        for name, profile in PROFILES.items():
+            router = Router([profile(cast(IStore, None), Settings())])
+            for rule in profile.app.url_map.iter_rules():
+                if rule.rule.endswith("/<key>"):
+                    for method in rule.methods or ():
+                        _, key = router.find(method.encode(), rule.rule.replace("<key>", "key"))
+                        self.assertEqual(key, "key", (name, method, rule.rule))
