@@ -30,4 +30,4 @@ VOLUME /app/data
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s CMD ["python", "/app/healthcheck.py"]
-ENTRYPOINT ["twistd", "-n", "--pidfile=", "--logger", "kvtwist.ops.logs.stdout", "kvstore"]
+ENTRYPOINT ["twistd", "-n", "--pidfile=", "kvstore"]

@@ -12,4 +12,4 @@ done
 [[ -n $profile ]] || set -- --profile lsfr --profile transactional "$@"
 
 # exec: signals are for the server. No cd: a relative --working-dir means the caller's.
-exec "$here/.venv/bin/twistd" -n --pidfile= --logger kvtwist.ops.logs.stdout kvstore "$@"
+exec "$here/.venv/bin/twistd" -n --pidfile= kvstore "$@"

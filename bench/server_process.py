@@ -21,7 +21,7 @@ PATIENCE: Final = 120.0
 SAMPLE_SECONDS: Final = 0.1
 
 _TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile=")
-_LISTENING = re.compile(r"listening on ([0-9.]+):([0-9]+)")
+_LISTENING = re.compile(r"kvtwist is serving .* on http://localhost:([0-9]+)")
 
 
 class ServerFailed(Exception):
@@ -61,7 +61,7 @@ class Server:
         while time.monotonic() < end and self._process.poll() is None:
             found = _LISTENING.search(self.log())
             if found:
-                return found[1], int(found[2])
+                return "127.0.0.1", int(found[1])
             time.sleep(0.01)
         raise ServerFailed(f"the server did not start:\n{self.log()[-2000:]}")
 

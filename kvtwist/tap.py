@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IAddress, IReactorCore, IReactorFromThreads, IReactorTime
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from kvtwist import __version__
@@ -25,8 +27,10 @@ from kvtwist.engine.disk import Disk
 from kvtwist.engine.storage import ADMIN_SOCKET, Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.engine.worker import ThreadWorker
+from kvtwist.model import OperatorError
 from kvtwist.ops.access import FORMATS, AccessLog
 from kvtwist.ops.lifecycle import OrderedServices
+from kvtwist.ops.logs import LEVELS, Log, log_of
 from kvtwist.ops.metrics import Metrics
 from kvtwist.ops.system import raise_file_limit, spare_collector
 from kvtwist.profiles import PROFILES, Settings
@@ -35,9 +39,12 @@ from kvtwist.web import Dispatcher, FrontSite, HTTPService
 from kvtwist.web.dispatch import Observer
 from kvtwist.web.inflight import InFlight
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.sockets import SocketEndpoint
 
 log = Logger(namespace="kvtwist")
 
+FORMER_LOGGER = "kvtwist.ops.logs.stdout"
+"""What had to be given as `twistd --logger` to log as the server does now in any case: there are scripts that do."""
 DEFAULT_PROFILE = "transactional"
 DEFAULT_DIRECTORY = "kvtwist-data"
 BACKLOG = 4096
@@ -94,6 +101,7 @@ head_size = _size_within(1024, 2**24)
 target_size = _size_within(64, 2**24)
 memory = _size_within(2**20, 2**50)
 key_size = _size_within(1, 2**15)
+log_room = _size_within(2**12, 2**30)
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -125,6 +133,8 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("idle-timeout", None, "60", "Seconds to wait for a request, or for a client that does not read.", seconds),
     ("admin", None, None, "Endpoint of the admin site, or off. [default: a socket in the directory]", str),
     ("access-log", None, "off", "off, common or json.", _one_of("off", *FORMATS)),
+    ("log-level", None, "info", f"What is logged: {', '.join(LEVELS)}, and what is graver.", _one_of(*LEVELS)),
+    ("log-buffer", None, "1MiB", "How much of the log may wait for its reader; past it, lines are dropped.", log_room),
 ]
 """Name, letter, default, description, and what makes a value of the text."""
 
@@ -176,6 +186,8 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Make values of texts, and fill in what depends on the profile."""
+        if self.parent is not None and self.parent.get("logger") == FORMER_LOGGER:
+            self.parent["logger"] = None
         for name, _, _, _, value_of in _PARAMETERS:
             if self[name] is not None:
                 try:
@@ -202,22 +214,66 @@ def _variable(option: str) -> str:
 
 
 class Server(OrderedServices):
-    """The whole server."""
+    """
+    The whole server.
 
-    def __init__(self, profiles: Sequence[str]) -> None:
+    :param server_log: what writes the log, if the server does that itself.
+    :param parts: in the order in which they start.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        options: Mapping[str, Any],
+        server_log: Log | None,
+        parts: Sequence[IService],
+        admin: HTTPService | None,
+        http: HTTPService,
+    ) -> None:
         super().__init__()
-        self._profiles = profiles
+        self._reactor = reactor
+        self._options = options
+        self._log = server_log
+        self._admin = admin
+        self._http = http
+        for part in (server_log, *parts, admin, http):
+            if part is not None:
+                part.setServiceParent(self)
 
-    def privilegedStartService(self) -> None:
-        """Open the store, and listen. Raises `StartFailed`, having told why."""
-        super().privilegedStartService()
-        log.info("profiles: {profiles}", profiles=", ".join(self._profiles))
+    def setServiceParent(self, parent: Any) -> None:
+        """Called with twistd's application, which may have an observer of the log as a component."""
+        if self._log is not None:
+            parent.setComponent(ILogObserver, self._log)
+        super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        """Begin to serve, and tell so as soon as requests are answered and a signal stops it in good order."""
+        super().startService()
+        self._reactor.callWhenRunning(self._started)
+
+    def _started(self) -> None:
+        if self._admin is not None and self._admin.address() is not None:
+            log.info("{title} listening on {address}", title=ADMIN_TITLE, address=self._admin.address())
+        where = ""
+        if self._options["store"] == "memory":
+            where = ", in memory"
+            log.warn("NOTHING IS KEPT ON DISK: when the server stops, all data is lost; to keep it, use --store dir")
+        profiles = ", ".join(self._options["profile"])
+        log.info("kvtwist is serving {profiles} on {url}{where}", profiles=profiles, url=self._http.url(), where=where)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop in good order; fires when that is done, and told."""
+        log.info("asked to stop")
+        return super().stopService().addCallback(self._stopped)
+
+    def _stopped(self, nothing: None) -> None:
+        log.info("stopped")
+        if self._log is not None:
+            self._log.flush()
 
     def addresses(self) -> list[IAddress]:
         """Where it listens."""
-        http = self.getServiceNamed("http")
-        assert isinstance(http, HTTPService)
-        return http.addresses()
+        return self._http.addresses()
 
 
 def makeService(options: Mapping[str, Any]) -> Server:
@@ -239,7 +295,10 @@ def makeService(options: Mapping[str, Any]) -> Server:
             sync=options["durability"] == "sync",
         )
     store = Store(reactor, timeline, storage, Limits.within(options["memory-limit"]))
+    server_log = _log(options)
     metrics = Metrics(store)
+    if server_log is not None:
+        metrics.dropped_lines = server_log.dropped
     settings = Settings(
         max_value=options["max-value"],
         max_key=options["max-key"],
@@ -266,17 +325,21 @@ def makeService(options: Mapping[str, Any]) -> Server:
     )
     site = FrontSite(dispatcher, reactor, in_flight, limits)
 
-    server = Server(options["profile"])
+    parts: list[IService] = [StoreService(store, "memory" if storage is None else storage.path)]
     if access_log is not None:
-        access_log.setServiceParent(server)
-    StoreService(store, "memory" if storage is None else storage.path).setServiceParent(server)
+        parts.append(access_log)
     admin = _admin(options, reactor, storage, Admin(store, store, settings), observers)
-    if admin is not None:
-        admin.setServiceParent(server)
-    http = HTTPService(reactor, options["endpoint"], site)
-    http.setName("http")
-    http.setServiceParent(server)
-    return server
+    return Server(reactor, options, server_log, parts, admin, HTTPService(reactor, options["endpoint"], site))
+
+
+def _log(options: Mapping[str, Any]) -> Log | None:
+    twistd = getattr(options, "parent", None)
+    if twistd is None:  # inside another application, which logs as it likes
+        return None
+    try:
+        return log_of(twistd, options["log-level"], options["log-buffer"])
+    except OperatorError as error:
+        sys.exit(f"kvtwist: {error}")
 
 
 def _admin(
@@ -289,5 +352,5 @@ def _admin(
     if endpoint is not None:
         return HTTPService(reactor, endpoint, site, ADMIN_TITLE)
     assert storage is not None
-    socket = quoteStringArgument(os.path.join(storage.path, ADMIN_SOCKET))
-    return HTTPService(reactor, f"unix:{socket}:mode=600:lockfile=1", site, ADMIN_TITLE, optional=True)
+    socket = SocketEndpoint(reactor, os.path.join(storage.path, ADMIN_SOCKET))
+    return HTTPService(reactor, socket, site, ADMIN_TITLE, optional=True)

@@ -79,7 +79,7 @@ def kvtwist(
         start = ["-m", "bench.serving.variant", ",".join(variant)]
     else:
         start = ["-c", "from twisted.scripts.twistd import run; run()"]
-    twistd = [*start, "-n", "--pidfile=", "--logger", "kvtwist.ops.logs.stdout", "kvstore", *profile]
+    twistd = [*start, "-n", "--pidfile=", "kvstore", *profile]
     process = Process(
         [sys.executable, *twistd, "--port", str(port), "--working-dir", str(data_directory), *options],
         place.core,

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from kvtwist.cli.arrival import CHUNK, Arrival
 from kvtwist.engine.backup import END
 from kvtwist.model import StoreError
+from kvtwist.web.sockets import short_path
 
 _PATIENCE = 60.0
 """Seconds without a byte after which a server is given up."""
@@ -73,7 +74,7 @@ class _SocketConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        self.sock.connect(short_path(self._path))
 
 
 class Incoming:

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from kvtwist.model import OperatorError
+from kvtwist.ops.logs import PRINTED
 
 log = Logger(namespace="kvtwist")
 
@@ -35,7 +36,7 @@ class OrderedServices(MultiService):
             super().privilegedStartService()
         except OperatorError as error:
             print(f"kvtwist: {error}", file=sys.__stderr__)
-            log.critical("{error}", error=error)  # a daemon has no standard error
+            log.critical("{error}", error=error, **{PRINTED: True})  # a daemon has no standard error
             failed = StartFailed(str(error))
             failed.code = 1
             raise failed from None

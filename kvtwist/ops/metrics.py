@@ -61,11 +61,14 @@ class Metrics:
         """Set by whoever knows."""
         self.in_flight_bytes: Callable[[], int] = int
         """Set by whoever knows."""
+        self.dropped_lines: Callable[[], int] = int
+        """Set by whoever knows: how many lines of the log were dropped."""
         self._series: dict[tuple[str, str, bytes, int], _Series] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         registry.register(_RequestCollector(self._series))
         registry.register(_StoreCollector(store, lambda: self.in_flight(), lambda: self.in_flight_bytes()))
+        registry.register(_LogCollector(lambda: self.dropped_lines()))
 
     def __call__(self, request: Counted, route: Routed, seconds: float) -> None:
         """Count a request."""
@@ -135,6 +138,16 @@ class _StoreCollector(Collector):
             yield GaugeMetricFamily(name, help_text, value)
         for name, help_text, value in _counters(figures):
             yield CounterMetricFamily(name, help_text, value)
+
+
+class _LogCollector(Collector):
+    def __init__(self, dropped_lines: Callable[[], int]) -> None:
+        self._dropped_lines = dropped_lines
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask the log."""
+        dropped = self._dropped_lines()
+        yield CounterMetricFamily("kvtwist_log_dropped_lines", "Lines of the log that could not be written.", dropped)
 
 
 def _usage(figures: Figures) -> Iterator[Metric]:

@@ -21,7 +21,7 @@ PATIENCE: Final = 60.0
 
 TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 """Twisted's own script, whose place in the file system depends on how it was installed."""
-_LISTENING: Final = r"Server listening on (?:(?P<host>[0-9.]+):(?P<port>[0-9]+)|/)"
+_LISTENING: Final = r"kvtwist is serving .* on (?:https?://(?P<host>[^: ]+):(?P<port>[0-9]+)|unix:)"
 _SOURCES: Final = Path(kvtwist.__file__).resolve().parents[1]
 
 
@@ -76,7 +76,8 @@ class Server:
         except AssertionError:
             self.kill()
             raise
-        self.address = (listening["host"] or "", int(listening["port"] or 0))
+        host = (listening["host"] or "").replace("localhost", "127.0.0.1")
+        self.address = (host, int(listening["port"] or 0))
 
     def _read(self) -> None:
         assert self._process.stdout is not None

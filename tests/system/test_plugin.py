@@ -5,14 +5,12 @@ can be a daemon.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import select
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +18,8 @@ import pytest
 
 from kvtwist.engine.housekeeping import STOP_SECONDS
 from kvtwist.web.service import DRAIN_SECONDS
-from tests.support.server import PATIENCE, clean_environment, running
+from tests.support.server import PATIENCE, TWISTD, clean_environment, running, until
 from tests.support.wire import Connection, ask
-
-TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
 
 def twistd(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -176,7 +172,7 @@ def test_options_may_come_from_the_environment(tmp_path: Path) -> None:
 def test_it_listens_once_the_store_is_open(tmp_path: Path) -> None:
     with running(tmp_path / "data") as server:
         output = server.output()
-        assert 0 <= output.index("transactions replayed") < output.index("Server listening on")
+        assert 0 <= output.index("transactions replayed") < output.index("kvtwist is serving")
 
 
 def test_a_torn_tail_is_a_warning(tmp_path: Path) -> None:
@@ -262,10 +258,11 @@ def daemon(tmp_path: Path) -> Iterator[tuple[str, int]]:
     assert process.returncode == 0, process
     assert process.stderr == ""
     pid = int((tmp_path / "pid").read_text())
-    found = re.search(r"Server listening on ([0-9.]+):([0-9]+)", (tmp_path / "log").read_text())
     try:
+        until(lambda: "kvtwist is serving" in (tmp_path / "log").read_text())
+        found = re.search(r"kvtwist is serving lsfr on http://localhost:([0-9]+)$", (tmp_path / "log").read_text())
         assert found is not None
-        yield found[1], int(found[2])
+        yield "127.0.0.1", int(found[1])
     finally:
         if (tmp_path / "pid").exists():
             os.kill(pid, signal.SIGKILL)
@@ -309,46 +306,3 @@ def test_a_daemon_that_cannot_start_says_why(tmp_path: Path, taken_port: int) ->
             log = tmp_path / "log"
             assert part in process.stderr + (log.read_text() if log.exists() else ""), process
             assert "Traceback" not in process.stdout + process.stderr, process
-
-
-def test_a_server_with_a_logger_of_ours_writes_one_line_an_event(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [
-            *TWISTD,
-            "-n",
-            "--pidfile=",
-            "--logger",
-            "kvtwist.ops.logs.stdout",
-            "kvstore",
-            "--port=0",
-            "--profile=lsfr",
-            "--access-log=json",
-        ],
-        cwd=tmp_path,
-        env=clean_environment({"KVTWIST_STORE": "memory"}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None and process.stderr is not None
-        address = None
-        while address is None:
-            line = process.stdout.readline()
-            assert line, process.stderr.read()
-            address = re.search(r"Server listening on ([0-9.]+):([0-9]+)$", line)
-        assert ask((address[1], int(address[2])), "PUT", "/kv/a", b"1").status == 200
-        process.terminate()
-        rest, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode in in_good_order(signal.SIGTERM)
-    assert errors == ""
-    exchanges = []
-    for line in rest.splitlines():
-        if line.startswith("{"):
-            exchanges.append(json.loads(line))
-        else:
-            assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+[+-]\d{4} (info|warn) [\w.#-]+: ", line), line
-    assert [(exchange["method"], exchange["target"], exchange["status"]) for exchange in exchanges] == [
-        ("PUT", "/kv/a", 200)
-    ]

@@ -50,6 +50,10 @@ GOOD: list[tuple[str, str, Any]] = [
     ("access-log", "off", "off"),
     ("access-log", "common", "common"),
     ("access-log", "json", "json"),
+    ("log-level", "debug", "debug"),
+    ("log-level", "error", "error"),
+    ("log-buffer", "4KiB", 4096),
+    ("log-buffer", "1GiB", 2**30),
 ]
 
 # Option, text, and what the message says.
@@ -89,6 +93,9 @@ BAD = [
     ("memory-limit", "1", "memory-limit"),
     ("max-key", "64KiB", "max-key"),
     ("access-log", "on", "off, common, json"),
+    ("log-level", "loud", "debug, info, warn, error"),
+    ("log-buffer", "4095", "log-buffer"),
+    ("log-buffer", "1025MiB", "log-buffer"),
     ("profile", "redis", "transactional, history, lsfr, clstr, keys"),
     ("profile", "LSFR", "lsfr"),
 ]
@@ -157,6 +164,14 @@ class OptionsTests(SynchronousTestCase):
         with self.assertRaises(SystemExit) as caught:
             options.parseOptions(["--port=http"])
         self.assertRegex(str(caught.exception.code), r"\Akvtwist: --port: .*'http'.*\Z")
+
+    def test_the_logger_that_had_to_be_given_once_is_what_there_is_in_any_case(self) -> None:
+        for logger, expected in (("kvtwist.ops.logs.stdout", None), ("my.own", "my.own"), (None, None)):
+            options = Options({})
+            options.parent = usage.Options()
+            options.parent["logger"] = logger
+            options.parseOptions([])
+            self.assertEqual(options.parent["logger"], expected)
 
     def test_profiles_may_be_repeated(self) -> None:
         self.assertEqual(parse()["profile"], ["transactional"])

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import sys
 
 from twisted.logger import FileLogObserver, Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from kvtwist.ops.logs import ACCESS, formatted, stdout
+from kvtwist.model import OperatorError
+from kvtwist.ops.log_writer import Target, TargetFile
+from kvtwist.ops.logs import ACCESS, LEVELS, Log, _report, formatted, level_of, log_of
 
 
 class FormatTests(SynchronousTestCase):
@@ -68,7 +72,108 @@ class FormatTests(SynchronousTestCase):
         self.publisher({"log_time": 0.0, "log_failure": Failure(ValueError("old")), "log_format": "why"})
         self.assertEqual(len([line for line in self.lines() if not line.startswith("    ")]), 2)
 
-    def test_the_observer_writes_to_standard_output(self) -> None:
-        self.patch(__import__("sys"), "stdout", self.output)
-        Logger(namespace="kvtwist.test", observer=stdout()).info("hello")
-        self.assertTrue(self.lines()[0].endswith("info kvtwist.test: hello"))
+
+class LevelTests(SynchronousTestCase):
+    def test_what_twisted_tells_of_its_work_is_for_debugging(self) -> None:
+        for namespace, level, expected in (
+            ("twisted.internet.base", LogLevel.info, LogLevel.debug),
+            ("twisted.internet.base", LogLevel.warn, LogLevel.warn),
+            ("log_legacy", LogLevel.info, LogLevel.debug),
+            ("log_legacy", LogLevel.critical, LogLevel.critical),
+            ("stdout", LogLevel.info, LogLevel.info),
+            ("kvtwist", LogLevel.info, LogLevel.info),
+        ):
+            self.assertIs(level_of({"log_namespace": namespace, "log_level": level}), expected)
+        self.assertIs(level_of({}), LogLevel.info)
+
+
+class LogTests(SynchronousTestCase):
+    def lines(self, least: str = "info", is_output: bool = False, **more: object) -> list[str]:
+        """What is written of an event of each level, and of the access log."""
+        path = self.mktemp()
+        log = Log(TargetFile(path), least, 10_000, is_output)
+        publisher = LogPublisher(log)
+        log.privilegedStartService()
+        logger = Logger(namespace="kvtwist.test", observer=publisher)
+        for level in LogLevel.iterconstants():
+            logger.emit(level, level.name, **more)
+        Logger(namespace=ACCESS, observer=publisher).info("access")
+        log._writer.stop()
+        self.assertEqual(log.dropped(), 0)
+        with open(path) as file:
+            return [line.split()[-1] for line in file]
+
+    def test_levels_that_are_too_low_are_left_out_but_not_the_access_log(self) -> None:
+        everything = ["debug", "info", "warn", "error", "critical", "access"]
+        for number, level in enumerate(LEVELS):
+            self.assertEqual(self.lines(level), everything[number:])
+
+    def test_what_standard_error_has_is_not_shown_twice_on_a_terminal(self) -> None:
+        self.assertEqual(self.lines("error", True, printed=True), ["access"])
+        self.assertEqual(self.lines("error", False, printed=True), ["error", "critical", "access"])
+
+    def test_what_was_dropped_is_a_line_of_the_log(self) -> None:
+        log = Log(Target(-1), "info", 10_000)
+        log.privilegedStartService()
+        Logger(namespace="kvtwist.test", observer=log).info("lost")
+        log._writer.stop()
+        self.assertEqual(log.dropped(), 1)
+        self.assertRegex(_report(1234), r"\A\d{4}-.* warn kvtwist\.log: 1234 lines of the log were dropped: .*\n\Z")
+
+
+class ChoiceTests(SynchronousTestCase):
+    """Where the log goes is for twistd's options to say."""
+
+    def setUp(self) -> None:
+        self.options = {"logger": None, "syslog": False, "logfile": None, "nodaemon": True}
+        self.here = os.getcwd()
+        self.place = self.mktemp()
+        os.mkdir(self.place)
+        os.chdir(self.place)
+        self.addCleanup(os.chdir, self.here)
+
+    def log_of(self, **options: object) -> Log | None:
+        return log_of({**self.options, **options}, "info", 10_000)
+
+    def write(self, log: Log | None) -> None:
+        assert log is not None
+        log.privilegedStartService()
+        Logger(namespace="kvtwist.test", observer=log).info("hello")
+        log._writer.stop()
+
+    def test_standard_output(self) -> None:
+        for name in (None, "", "-"):
+            with open("output", "w+") as output:
+                self.patch(sys, "stdout", output)
+                self.write(self.log_of(logfile=name))
+            with open("output") as output:
+                self.assertTrue(output.read().endswith(" info kvtwist.test: hello\n"))
+
+    def test_no_standard_output(self) -> None:
+        self.patch(sys, "stdout", None)
+        self.write(self.log_of())
+        self.assertEqual(os.listdir(), [])
+
+    def test_a_file(self) -> None:
+        for options, name in (
+            ({"logfile": "a.log"}, "a.log"),
+            ({"logfile": "b.log", "nodaemon": False}, "b.log"),
+            ({"nodaemon": False}, "twistd.log"),
+        ):
+            self.write(self.log_of(**options))
+            with open(name) as file:
+                self.assertTrue(file.read().endswith(" info kvtwist.test: hello\n"))
+
+    def test_twistd_does_it(self) -> None:
+        self.assertIsNone(self.log_of(logger=print))
+        self.assertIsNone(self.log_of(syslog=True))
+
+    def test_what_cannot_be_is_one_line(self) -> None:
+        for options, part in (
+            ({"logfile": "-", "nodaemon": False}, "standard output"),
+            ({"logfile": "none/such"}, "none/such: No such file or directory"),
+            ({"logfile": "."}, ".: Is a directory"),
+        ):
+            with self.assertRaises(OperatorError) as caught:
+                self.log_of(**options)
+            self.assertIn(part, str(caught.exception))
