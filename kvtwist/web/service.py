@@ -78,8 +78,11 @@ class HTTPService(Service):
         if isinstance(self._endpoint, SocketEndpoint):
             return self._endpoint
         text = self._endpoint
-        if _UNIX.match(text) and not _MODE.search(text):
-            text += ":mode=600"  # Twisted's own default lets everybody in
+        if _UNIX.match(text):
+            # Twisted's own defaults let everybody in, and know a socket that a kill has left behind by the number of a
+            # process, which in a container is soon that of another.
+            given = _ARGUMENT.findall(text)
+            text += "".join(f":{name}={value}" for name, value in _UNIX_DEFAULTS.items() if name not in given)
         endpoint: IStreamServerEndpoint = serverFromString(self._reactor, text)
         if isinstance(endpoint, UNIXServerEndpoint):
             remove_stale(endpoint._address)
@@ -129,7 +132,8 @@ class HTTPService(Service):
 
 _UNIX = re.compile("(haproxy:)?unix:")
 _TLS = re.compile("(haproxy:)?ssl:")
-_MODE = re.compile(r"(?<!\\):mode=")
+_UNIX_DEFAULTS = {"mode": "600", "lockfile": "0"}
+_ARGUMENT = re.compile(r"(?<!\\):([a-z]+)=")
 _LOCALHOST = {"127.0.0.1": "", "0.0.0.0": " (on every interface)", "::": " (on every interface)"}
 """Addresses that a client on this machine may call localhost, and what else there is to say of them."""
 

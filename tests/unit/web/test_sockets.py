@@ -1,0 +1,132 @@
+"""Sockets in the file system: those that nobody listens on any more, long paths, and what is told of an address."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from kvtwist.web.service import HTTPService
+from kvtwist.web.sockets import MAX_PATH, SocketEndpoint, remove_stale, short_path
+
+
+class StaleTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.place = self.mktemp()
+        os.mkdir(self.place)
+        self.path = os.path.join(self.place, "socket")
+
+    def bound(self, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, kind)
+        self.addCleanup(made.close)
+        made.bind(self.path)
+        return made
+
+    def test_one_that_nobody_listens_on_is_removed(self) -> None:
+        self.bound().close()
+        remove_stale(self.path)
+        self.assertFalse(os.path.exists(self.path))
+
+    def test_one_that_somebody_listens_on_stays(self) -> None:
+        listening = self.bound()
+        listening.listen(0)
+        for _ in range(3):  # also with as many connections as may wait
+            remove_stale(self.path)
+            self.assertTrue(os.path.exists(self.path))
+            connection = socket.socket(socket.AF_UNIX)
+            self.addCleanup(connection.close)
+            connection.setblocking(False)
+            connection.connect_ex(self.path)
+
+    def test_anything_else_stays(self) -> None:
+        with open(self.path, "w"):
+            pass
+        remove_stale(self.path)
+        self.assertTrue(os.path.exists(self.path))
+        os.remove(self.path)
+        os.symlink("nowhere", self.path)
+        remove_stale(self.path)
+        self.assertTrue(os.path.islink(self.path))
+        os.remove(self.path)
+        self.bound(socket.SOCK_DGRAM)
+        remove_stale(self.path)
+        self.assertTrue(os.path.exists(self.path))
+
+    def test_there_is_none(self) -> None:
+        remove_stale(self.path)
+        remove_stale("\0abstract")
+        remove_stale(os.path.join(self.path, "below"))
+
+
+class ShortPathTests(SynchronousTestCase):
+    def test_what_the_system_takes_stays_as_it_is(self) -> None:
+        for path in ("/a/admin.sock", "/" + "a" * (MAX_PATH - 1)):
+            self.assertEqual(short_path(path), path)
+
+    def test_a_longer_one_leads_to_the_same_socket(self) -> None:
+        place = os.path.abspath(self.mktemp())
+        for name in ("a" * MAX_PATH, "\u00e9" * (MAX_PATH // 2 + 1)):
+            directory = os.path.join(place, name)
+            os.makedirs(directory)
+            path = short_path(os.path.join(directory, "socket"))
+            self.assertLessEqual(len(os.fsencode(path)), MAX_PATH)
+            with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
+                listening.bind(path)
+                listening.listen()
+                client.connect(path)
+            self.assertEqual(os.listdir(directory), ["socket"])
+
+    def test_one_without_a_directory(self) -> None:
+        self.assertTrue(short_path("a" * (MAX_PATH + 1)).endswith("/" + "a" * (MAX_PATH + 1)))
+
+
+class Port:
+    """Listens somewhere."""
+
+    def __init__(self, host: object) -> None:
+        self._host = host
+
+    def getHost(self) -> object:
+        return self._host
+
+
+def service(endpoint: Any, host: object = None) -> HTTPService:
+    made = HTTPService(Clock(), endpoint, None)  # type: ignore[arg-type]
+    if host is not None:
+        made._listens(Port(host))  # type: ignore[arg-type]
+    return made
+
+
+class AddressTests(SynchronousTestCase):
+    # Endpoint, where it listens, address, URL.
+    KNOWN = [
+        ("tcp:0", IPv4Address("TCP", "127.0.0.1", 4000), "127.0.0.1:4000", "http://localhost:4000"),
+        ("tcp:0", IPv4Address("TCP", "0.0.0.0", 4), "0.0.0.0:4", "http://localhost:4 (on every interface)"),
+        ("tcp:0", IPv4Address("TCP", "192.0.2.1", 80), "192.0.2.1:80", "http://192.0.2.1:80"),
+        ("tcp6:0", IPv6Address("TCP", "::1", 80), "[::1]:80", "http://[::1]:80"),
+        ("tcp6:0", IPv6Address("TCP", "::", 80), "[::]:80", "http://localhost:80 (on every interface)"),
+        ("ssl:0:privateKey=k", IPv4Address("TCP", "127.0.0.1", 1), "127.0.0.1:1", "https://localhost:1"),
+        ("haproxy:ssl:0", IPv4Address("TCP", "192.0.2.1", 1), "192.0.2.1:1", "https://192.0.2.1:1"),
+        ("haproxy:tcp:0", IPv4Address("TCP", "192.0.2.1", 1), "192.0.2.1:1", "http://192.0.2.1:1"),
+        ("unix:/a", UNIXAddress("/a"), "/a", "unix:/a"),
+        ("unix:x", UNIXAddress(b"\0name"), "@name", "unix:@name"),
+        ("onion:80", HostnameAddress(b"abc.onion", 80), None, None),
+        (SocketEndpoint(None, "/long"), UNIXAddress("/proc/self/fd/7/long"), "/long", "unix:/long"),
+    ]
+
+    def test_where_it_listens(self) -> None:
+        for endpoint, host, address, url in self.KNOWN:
+            found = service(endpoint, host)
+            if address is None:
+                self.assertIn("abc.onion", f"{found.address()} {found.url()}")
+            else:
+                self.assertEqual((found.address(), found.url()), (address, url))
+
+    def test_before_it_listens(self) -> None:
+        self.assertIs(service("tcp:0").address(), None)
+        self.assertEqual(service("tcp:0").url(), "tcp:0")
+        self.assertEqual(service("tcp:0").addresses(), [])
