@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -29,6 +28,7 @@ from kvtwist.engine.timeline import Timeline
 from kvtwist.engine.worker import ThreadWorker
 from kvtwist.model import OperatorError
 from kvtwist.ops.access import FORMATS, AccessLog
+from kvtwist.ops.clock import run_timers_on_monotonic_time
 from kvtwist.ops.lifecycle import OrderedServices
 from kvtwist.ops.logs import LEVELS, Log, log_of
 from kvtwist.ops.metrics import Metrics
@@ -96,6 +96,7 @@ def _number_within(low: int, high: int, what: str) -> Callable[[str], int]:
 
 
 seconds = _number_within(1, 86_400, "a number of seconds")
+clock_step = _number_within(1, 999_999_999, "a number of seconds")
 connections = _number_within(1, 10_000_000, "a number")
 head_size = _size_within(1024, 2**24)
 target_size = _size_within(64, 2**24)
@@ -131,6 +132,7 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("head-timeout", None, "10", "Seconds that the head of a request may take; past it, 408.", seconds),
     ("body-timeout", None, "30", "Seconds that each 64 KiB of a body may take; past it, 408.", seconds),
     ("idle-timeout", None, "60", "Seconds to wait for a request, or for a client that does not read.", seconds),
+    ("clock-step", None, "86400", "Seconds by which the clock may be set forward and be followed.", clock_step),
     ("admin", None, None, "Endpoint of the admin site, or off. [default: a socket in the directory]", str),
     ("access-log", None, "off", "off, common or json.", _one_of("off", *FORMATS)),
     ("log-level", None, "info", f"What is logged: {', '.join(LEVELS)}, and what is graver.", _one_of(*LEVELS)),
@@ -277,13 +279,25 @@ class Server(OrderedServices):
 
 
 def makeService(options: Mapping[str, Any]) -> Server:
-    """The server that the options describe. Nothing is opened before it is started."""
+    """
+    The server that the options describe. Nothing but its log is opened before it is started.
+
+    :raises SystemExit: with one line that says why there cannot be one.
+    """
+    try:
+        return _server(options)
+    except OperatorError as error:
+        sys.exit(f"kvtwist: {error}")
+
+
+def _server(options: Mapping[str, Any]) -> Server:
     from twisted.internet import reactor as any_reactor
 
     reactor = cast(Reactor, any_reactor)
+    run_timers_on_monotonic_time(reactor)
     raise_file_limit()
     reactor.callWhenRunning(spare_collector)
-    timeline = Timeline(reactor.seconds, time.monotonic)
+    timeline = Timeline(step=options["clock-step"])
     storage = None
     if options["store"] == "dir":
         storage = Storage(
@@ -336,10 +350,7 @@ def _log(options: Mapping[str, Any]) -> Log | None:
     twistd = getattr(options, "parent", None)
     if twistd is None:  # inside another application, which logs as it likes
         return None
-    try:
-        return log_of(twistd, options["log-level"], options["log-buffer"])
-    except OperatorError as error:
-        sys.exit(f"kvtwist: {error}")
+    return log_of(twistd, options["log-level"], options["log-buffer"])
 
 
 def _admin(

@@ -15,6 +15,7 @@ from kvtwist.engine.inspection.directory import Listing, look
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.lock import DirectoryLock, ReadLock
 from kvtwist.engine.offline import OfflineStore, opened
+from kvtwist.engine.timeline import Timeline
 from kvtwist.model import StoreDamaged
 
 
@@ -45,11 +46,15 @@ def hinting(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def working(path: str, create: bool = False) -> Iterator[OfflineStore]:
-    """The open store of a directory. What it would tell a server's log as a warning is a line on standard error."""
+def working(path: str, create: bool = False, timeline: Timeline | None = None) -> Iterator[OfflineStore]:
+    """
+    The open store of a directory. What it would tell a server's log as a warning is a line on standard error.
+
+    See `kvtwist.engine.offline.opened`.
+    """
     globalLogPublisher.addObserver(_warn)
     try:
-        with hinting(path), opened(path, create) as store:
+        with hinting(path), opened(path, create, timeline=timeline) as store:
             yield store
     finally:
         globalLogPublisher.removeObserver(_warn)

@@ -20,6 +20,7 @@ from kvtwist.cli.dump import dump
 from kvtwist.cli.export import export
 from kvtwist.cli.import_ import import_
 from kvtwist.cli.repair import repair
+from kvtwist.cli.reset_time import reset_time
 from kvtwist.cli.restore import restore
 from kvtwist.cli.stats import stats
 from kvtwist.model import OperatorError, StoreDamaged, StoreInUse
@@ -86,7 +87,7 @@ def cli() -> None:
     """
 
 
-for command in (check, repair, dump, stats, backup, restore, export, import_, compact):
+for command in (check, repair, dump, stats, backup, restore, export, import_, compact, reset_time):
     cli.add_command(command)
 
 

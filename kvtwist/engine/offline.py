@@ -7,7 +7,6 @@ workers are no threads and its clock never rings, so that every Deferred has fir
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -65,6 +64,14 @@ class OfflineStore:
         """Do operations together, durably. :raises StoreError: nothing was done, or it is not known what."""
         _result(self._store.transact([], operations))
 
+    def checkpoint(self) -> None:
+        """Write into pages all that is in the journal. :raises StoreError: it could not be finished."""
+        housekeeping = self._store.housekeeping
+        failed = housekeeping.counters.failed
+        _result(housekeeping.checkpoint())
+        if housekeeping.counters.failed > failed:
+            raise StoreError(f"{self._storage.path}: the checkpoint failed")
+
     def compact(self, advance: Callable[[int], object]) -> None:
         """
         Write all that counts into one run of each keyspace, without what was superseded or has expired.
@@ -75,10 +82,7 @@ class OfflineStore:
         """
         housekeeping = self._store.housekeeping
         assert isinstance(housekeeping, Housekeeping)
-        failed = housekeeping.counters.failed
-        _result(housekeeping.checkpoint())
-        if housekeeping.counters.failed > failed:
-            raise StoreError(f"{self._storage.path}: the checkpoint failed")
+        self.checkpoint()
         _result(Deferred.fromCoroutine(housekeeping.compact(advance)))
 
     def pages(self) -> int:
@@ -88,12 +92,17 @@ class OfflineStore:
 
 @contextmanager
 def opened(
-    path: str, create: bool = False, limits: Limits | None = None, disk: Disk | None = None
+    path: str,
+    create: bool = False,
+    limits: Limits | None = None,
+    disk: Disk | None = None,
+    timeline: Timeline | None = None,
 ) -> Iterator[OfflineStore]:
     """
     Open the store in a directory, for as long as the block lasts.
 
     :param create: make a new one where there is none: the directory is missing, or empty.
+    :param timeline: the store's time, if not as a server has it.
     :raises NotAStore: there is none.
     :raises StoreInUse: another process has it open.
     :raises StoreDamaged: it is not what was written.
@@ -103,7 +112,7 @@ def opened(
     if not (create and _is_free(disk, path)):
         look(disk, path)
     storage = Storage(path, disk, InlineWorker(), InlineWorker())
-    store = Store(Clock(), Timeline(time.time, time.monotonic), storage, limits)
+    store = Store(Clock(), timeline or Timeline(), storage, limits)
     store.open()
     store.start()
     try:

@@ -112,7 +112,7 @@ class CheckTests(RepairCase):
         engine = Engine(self.store)
         engine.open()
         self.addCleanup(engine.die)
-        for command in ("check", "repair", "dump", "stats", "export", "compact"):
+        for command in ("check", "repair", "dump", "stats", "export", "compact", "reset-time"):
             result = kvtwist(command, self.store)
             self.assertEqual(result.exit_code, 3, command)
             self.assertIn(f"in use by another server (process {os.getpid()})", result.stderr)
@@ -142,7 +142,7 @@ class CheckTests(RepairCase):
 
 
 class NoStoreTests(TestCase):
-    COMMANDS = ("check", "repair", "dump", "stats", "export", "compact")
+    COMMANDS = ("check", "repair", "dump", "stats", "export", "compact", "reset-time")
 
     def test_where_there_is_no_store_none_is_made(self) -> None:
         (self.path / "file").write_bytes(b"")

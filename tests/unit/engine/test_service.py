@@ -25,7 +25,7 @@ class StoreServiceTests(TestCase):
 
     def service(self) -> StoreService:
         engine = self.engine
-        timeline = Timeline(engine.clock.seconds, engine.clock.seconds)
+        timeline = Timeline(lambda: engine.clock.seconds() + engine.wall, engine.clock.seconds)
         engine.journal, engine.pages = InlineWorker(), InlineWorker()
         storage = Storage(str(engine.path), engine.disk, engine.journal, engine.pages)
         return StoreService(Store(engine.clock, timeline, storage), storage.path)

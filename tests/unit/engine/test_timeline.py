@@ -1,8 +1,10 @@
-"""The store's time never runs backwards, whatever happens to the clock, and keeps its pace while the clock is behind."""
+"""The store's time never runs backwards, whatever happens to the clock, and does not believe one that jumps far."""
 
 from __future__ import annotations
 
-from kvtwist.engine.timeline import Timeline
+from twisted.logger import capturedLogs
+
+from kvtwist.engine.timeline import CLOCK_STEP, Timeline, WallTime, since_boot
 from tests.support.engine import TestCase
 
 
@@ -58,3 +60,85 @@ class TimelineTests(TestCase):
     def test_what_was_written_down_earlier_changes_nothing(self) -> None:
         self.timeline.not_before(1_700_000_000_000)
         self.assertEqual(self.timeline.now_ms(), 1_800_000_000_000)
+
+    # --- a clock that is not believed ---------------------------------------------------------------------------------
+
+    def levels(self, *jumps: float) -> list[str]:
+        """How grave what is logged is while the wall clock jumps, and the time is asked for again and again."""
+        with capturedLogs() as events:
+            for jump in jumps:
+                self.wall += jump
+                for _ in range(3):
+                    self.timeline.now_ms()
+        return [event["log_level"].name for event in events]
+
+    def test_it_follows_a_jump_of_a_day_and_no_more(self) -> None:
+        for jump, followed in ((CLOCK_STEP, True), (CLOCK_STEP + 0.5, False), (10 * 365 * 86_400.0, False)):
+            self.setUp()
+            before = self.timeline.now_ms()
+            self.wall += jump
+            self.assertEqual(self.timeline.now_ms(), before + int(jump * 1000) * followed)
+
+    def test_how_far_it_follows_can_be_said(self) -> None:
+        timeline = Timeline(lambda: self.wall, lambda: self.monotonic, 10)
+        before = timeline.now_ms()
+        self.wall += 10
+        self.assertEqual(timeline.now_ms(), before + 10_000)
+        self.wall += 11
+        self.assertEqual(timeline.now_ms(), before + 10_000)
+
+    def test_it_goes_on_at_its_pace_when_the_clock_is_years_ahead(self) -> None:
+        before = self.timeline.now_ms()
+        self.wall += 10**9
+        for seconds in (1, 60, 100_000):
+            self.pass_seconds(seconds)
+        self.assertEqual(self.timeline.now_ms(), before + 100_061_000)
+        self.wall -= 10**9
+        self.assertEqual(self.timeline.now_ms(), before + 100_061_000)
+        self.wall += 7
+        self.assertEqual(self.timeline.now_ms(), before + 100_068_000)
+
+    def test_what_it_makes_of_the_clock_is_told_once(self) -> None:
+        self.assertEqual(self.levels(0, 3600, -1, 0.5), [])
+        self.assertEqual(self.levels(10**9), ["error"])
+        self.assertEqual(self.levels(3600, -5, -(10**9)), ["info"])
+        self.assertEqual(self.levels(-7200), ["warn"])
+        self.assertEqual(self.levels(-1, 7200), ["info"])
+        self.assertEqual(self.levels(-7200, 10**9, -(10**9)), ["warn", "error", "warn"])
+
+    def test_a_clock_that_is_a_little_behind_is_no_news(self) -> None:
+        self.assertEqual(self.levels(0, -60), [])
+        self.assertEqual(self.levels(-0.5), ["warn"])
+
+    def test_a_start_believes_a_clock_that_is_ahead(self) -> None:
+        self.timeline.not_before(1_500_000_000_000)
+        self.assertEqual(self.levels(0), [])
+        self.assertEqual(self.timeline.now_ms(), 1_800_000_000_000)
+
+    def test_a_start_with_a_clock_that_is_behind_is_told(self) -> None:
+        self.timeline.not_before(1_900_000_000_000)
+        self.assertEqual(self.levels(0), ["warn"])
+        self.assertEqual(self.timeline.now_ms(), 1_900_000_000_000)
+
+    def test_a_clock_that_is_set_after_the_start_is_believed_once(self) -> None:
+        self.timeline.not_before(1_900_000_000_000)  # a machine without a battery begins somewhere in the past
+        self.assertEqual(self.levels(0, 300_000_000), ["warn", "info"])
+        self.assertEqual(self.timeline.now_ms(), 2_100_000_000_000)
+        self.assertEqual(self.levels(300_000_000), ["error"])
+        self.assertEqual(self.timeline.now_ms(), 2_100_000_000_000)
+
+    def test_a_start_a_moment_after_what_was_written_down_believes_no_jump(self) -> None:
+        self.timeline.not_before(1_800_000_030_000)
+        self.assertEqual(self.levels(0, 10**9), ["error"])
+        self.assertEqual(self.timeline.now_ms(), 1_800_000_030_000)
+
+    def test_the_clock_that_it_goes_by_never_jumps(self) -> None:
+        shown = [since_boot() for _ in range(1000)]
+        self.assertEqual(shown, sorted(shown))
+
+    def test_wall_time_does_not_care_what_was_written_down(self) -> None:
+        timeline = WallTime(lambda: self.wall, lambda: self.monotonic)
+        for ms in (1_900_000_000_000, 1_950_000_000_000, 1_800_000_000_000):
+            timeline.not_before(ms)
+        self.assertEqual(timeline.now_ms(), 1_800_000_000_000)
+        self.assertEqual(timeline.written_ms, 1_950_000_000_000)

@@ -1,0 +1,72 @@
+"""`kvtwist reset-time`: the store's time set back to the clock's, after the clock had been wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import click
+
+from kvtwist.cli.directory import working
+from kvtwist.cli.output import Output, directory_argument, json_option
+from kvtwist.cli.progress import Interrupts, progress
+from kvtwist.cli.texts import moment
+from kvtwist.engine.offline import OfflineStore
+from kvtwist.engine.timeline import WallTime
+from kvtwist.model import HISTORY, Delete, Operation, Record, Restore
+
+BATCH_OPERATIONS = 1000
+BATCH_BYTES = 2**20
+
+
+@click.command("reset-time", short_help="Go back to the clock's time, after it had been wrong.")
+@directory_argument
+@json_option
+def reset_time(directory: str, as_json: bool) -> None:
+    """
+    Set the time of a store, which never runs backwards by itself, back to the clock's.
+
+    What was written at a later time counts as written now, and expires as long after that as it was to; what history
+    tells of later times is deleted. Everything else stays, and what had expired too early and is still there is back.
+    """
+    timeline = WallTime()
+    with Interrupts() as interrupts, working(directory, timeline=timeline) as store:
+        now_ms, before_ms = timeline.now_ms(), timeline.written_ms
+        changed = 0
+        with progress("resetting", sum(map(store.records, store.keyspaces()))) as advance:
+            for keyspace in store.keyspaces():
+                for operations in _batches(store, keyspace, now_ms, advance):
+                    interrupts.check()
+                    store.write(operations)
+                    changed += len(operations)
+        if changed or before_ms > now_ms:
+            store.write([Delete(HISTORY, b"")])  # so that there is something to write down at the new time
+            store.checkpoint()
+    fields = {"type": "reset", "before_ms": before_ms, "time_ms": min(before_ms, now_ms), "changed": changed}
+    line = f"{changed} records of later times; the last time written down was {moment(before_ms)}"
+    Output(as_json).put(fields, f"{line}, and is the clock's now" if before_ms > now_ms else line)
+
+
+def _batches(
+    store: OfflineStore, keyspace: str, now_ms: int, advance: Callable[[int], None]
+) -> Iterator[list[Operation]]:
+    """What brings the records of later times back, a piece at a time."""
+    batch: list[Operation] = []
+    size = 0
+    for key, record in store.scan(keyspace):
+        advance(1)
+        if record.modified_ms > now_ms:
+            batch.append(_brought_back(keyspace, key, record, now_ms))
+            size += len(record.value)
+            if len(batch) == BATCH_OPERATIONS or size >= BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _brought_back(keyspace: str, key: bytes, record: Record, now_ms: int) -> Operation:
+    if keyspace == HISTORY:  # whose keys hold their times
+        return Delete(keyspace, key)
+    later_ms = record.modified_ms - now_ms
+    expires_ms = None if record.expires_ms is None else record.expires_ms - later_ms
+    return Restore(keyspace, key, record.value, record.media_type, None, modified_ms=now_ms, expires_ms=expires_ms)

@@ -1,0 +1,118 @@
+"""`kvtwist reset-time`: the way back for a store that has believed a clock which was ten years ahead."""
+
+from __future__ import annotations
+
+import time
+from unittest.mock import patch
+
+from kvtwist.cli import reset_time
+from kvtwist.cli.exits import Interrupted
+from kvtwist.cli.progress import Interrupts
+from kvtwist.model import DATA, HISTORY, JSON, OCTETS, STAGED, Append, Put
+from tests.support.engine import Engine, TestCase
+from tests.support.tools import Contents, contents_of, kvtwist, objects
+
+YEARS = 10 * 365 * 86_400
+HOUR_MS = 3_600_000
+
+
+class ResetTimeTests(TestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = self.path / "store"
+
+    def glitch(self, clean: bool = True, many: int = 0) -> None:
+        """A store that was written by a right clock, and then, after a start, by one that was ten years ahead."""
+        right = Engine(self.store, wall=time.time())
+        right.open()
+        right.do(Put(DATA, b"old", b"1", JSON), Put(DATA, b"an hour", b"2", JSON, HOUR_MS))
+        right.do(Append(HISTORY, b"h\0", b"before", OCTETS, HOUR_MS))
+        right.close()
+        right.die()
+        wrong = Engine(self.store, wall=time.time() + YEARS)
+        wrong.open()
+        self.assertIsNone(wrong.get(b"an hour"))
+        wrong.do(Put(DATA, b"new", b"3", JSON), Put(DATA, b"new hour", b"4", JSON, HOUR_MS))
+        wrong.do(Put(STAGED, b"new", b"5", JSON), Append(HISTORY, b"h\0", b"after", OCTETS, HOUR_MS))
+        wrong.do(*(Put(STAGED, b"%06d" % number, b"6", JSON) for number in range(many)))
+        if clean:
+            wrong.close()
+        wrong.die()
+
+    def reset(self) -> dict[str, object]:
+        result = kvtwist("reset-time", "--json", self.store)
+        self.assertEqual(result.exit_code, 0, result.output)
+        [told] = objects(result)
+        return told
+
+    def assert_right(self, found: Contents) -> None:
+        now_ms = time.time() * 1000
+        for records in found.values():
+            for _, _, modified_ms, expires_ms in records.values():
+                self.assertTrue(now_ms - 600_000 < modified_ms <= now_ms)
+                self.assertTrue(expires_ms is None or now_ms < expires_ms <= now_ms + HOUR_MS)
+        values = {name: {key: record[0] for key, record in records.items()} for name, records in found.items()}
+        self.assertEqual(values[DATA], {b"old": b"1", b"an hour": b"2", b"new": b"3", b"new hour": b"4"})
+        self.assertEqual(values[STAGED][b"new"], b"5")
+        self.assertEqual(list(values[HISTORY].values()), [b"before"])
+
+    def test_everything_is_there_with_the_right_times(self) -> None:
+        for clean in (True, False):
+            self.store = self.path / f"store {clean}"
+            self.glitch(clean)
+            told = self.reset()
+            self.assertEqual(told["changed"], 4)
+            assert isinstance(told["before_ms"], int) and isinstance(told["time_ms"], int)
+            self.assertLess(abs(told["before_ms"] - told["time_ms"] - YEARS * 1000), 600_000)
+            self.assert_right(contents_of(self.store))
+            self.assertEqual(kvtwist("check", self.store).exit_code, 0)
+
+    def test_a_start_goes_on_at_the_right_time_and_no_revision_is_used_again(self) -> None:
+        self.glitch()
+        before = Engine(self.store, wall=time.time())
+        before.open()
+        assigned = before.storage.commit.assigned
+        before.die()
+        self.reset()
+        engine = Engine(self.store, wall=time.time())
+        engine.open()
+        self.addCleanup(engine.die)
+        self.assertLess(abs(engine.now_ms() - time.time() * 1000), 600_000)
+        self.assertGreater(engine.storage.commit.assigned, assigned)
+
+    def test_it_takes_records_in_pieces(self) -> None:
+        self.patch(reset_time, "BATCH_OPERATIONS", 10)
+        self.glitch(many=25)
+        self.assertEqual(self.reset()["changed"], 29)
+        self.assert_right(contents_of(self.store))
+
+    def test_large_values_make_small_pieces(self) -> None:
+        self.patch(reset_time, "BATCH_BYTES", 2)
+        self.glitch(many=5)
+        self.assertEqual(self.reset()["changed"], 9)
+        self.assert_right(contents_of(self.store))
+
+    def test_interrupted_it_can_be_done_again(self) -> None:
+        self.patch(reset_time, "BATCH_OPERATIONS", 2)
+        self.glitch(many=10)
+        with patch.object(Interrupts, "check", side_effect=[None, None, Interrupted("interrupted")]):
+            self.assertEqual(kvtwist("reset-time", self.store).exit_code, 130)
+        self.reset()
+        self.assert_right(contents_of(self.store))
+
+    def test_where_the_time_is_right_there_is_nothing_to_do(self) -> None:
+        self.glitch()
+        self.reset()
+        before = {path: path.stat().st_mtime_ns for path in self.store.rglob("[mp]*-*")}
+        self.assertEqual(self.reset()["changed"], 0)
+        self.assertRegex(kvtwist("reset-time", self.store).stdout, r"\A0 records of later times; .*Z\n\Z")
+        self.assertEqual({path: path.stat().st_mtime_ns for path in self.store.rglob("[mp]*-*")}, before)
+
+    def test_people_are_told_what_was_done(self) -> None:
+        self.glitch()
+        result = kvtwist("reset-time", self.store)
+        self.assertRegex(
+            result.stdout,
+            r"\A4 records of later times; the last time written down was \S+Z, and is the clock's now\n\Z",
+        )
+        self.assertEqual(result.stderr, "")
