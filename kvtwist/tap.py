@@ -29,9 +29,10 @@ from kvtwist.engine.worker import ThreadWorker
 from kvtwist.model import OperatorError
 from kvtwist.ops.access import FORMATS, AccessLog
 from kvtwist.ops.clock import run_timers_on_monotonic_time
-from kvtwist.ops.lifecycle import OrderedServices
+from kvtwist.ops.lifecycle import OrderedServices, StartFailed
 from kvtwist.ops.logs import LEVELS, Log, log_of
 from kvtwist.ops.metrics import Metrics
+from kvtwist.ops.signals import Signals
 from kvtwist.ops.system import raise_file_limit, spare_collector
 from kvtwist.profiles import PROFILES, Settings
 from kvtwist.profiles.admin import Admin
@@ -248,6 +249,15 @@ class Server(OrderedServices):
             parent.setComponent(ILogObserver, self._log)
         super().setServiceParent(parent)
 
+    def privilegedStartService(self) -> None:
+        """Open the store, and listen. :raises StartFailed: having told why."""
+        try:
+            super().privilegedStartService()
+        except StartFailed:
+            if self._log is not None:  # the process that has made a daemon of this one refers to the log
+                self._log.flush()
+            raise
+
     def startService(self) -> None:
         """Begin to serve, and tell so as soon as requests are answered and a signal stops it in good order."""
         super().startService()
@@ -339,7 +349,10 @@ def _server(options: Mapping[str, Any]) -> Server:
     )
     site = FrontSite(dispatcher, reactor, in_flight, limits)
 
-    parts: list[IService] = [StoreService(store, "memory" if storage is None else storage.path)]
+    signals = Signals(reactor)
+    if server_log is not None:
+        signals.add("the log", server_log.reopen)
+    parts: list[IService] = [signals, StoreService(store, "memory" if storage is None else storage.path)]
     if access_log is not None:
         parts.append(access_log)
     admin = _admin(options, reactor, storage, Admin(store, store, settings), observers)

@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -248,6 +249,25 @@ def test_after_a_stop_nothing_is_replayed(tmp_path: Path) -> None:
         server.wait_for(r"\b0 transactions replayed")
 
 
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_to_reload_does_not_kill(tmp_path: Path, how: signal.Signals) -> None:
+    with running(tmp_path / "data", "--profile", "lsfr") as server:
+        server._process.send_signal(how)
+        server.wait_for(f"info kvtwist: {how.name}: reloading the log")
+        assert ask(server.address, "PUT", "/kv/a", b"1").status == 200
+        assert server.stop() in in_good_order(signal.SIGTERM)
+
+
+def test_a_sigint_that_its_shell_ignores_is_ignored(tmp_path: Path) -> None:
+    plain = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+    twistd = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh", *plain)
+    with running(tmp_path / "data", "--profile", "lsfr", twistd=twistd) as server:
+        assert "SIGINT is ignored" in server.output()
+        server._process.send_signal(signal.SIGINT)
+        assert ask(server.address, "PUT", "/kv/a", b"1").status == 200
+        assert server.stop() in in_good_order(signal.SIGTERM)
+
+
 # --- as a daemon ------------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +302,18 @@ def test_a_daemon_starts_serves_and_stops(tmp_path: Path, daemon: tuple[str, int
     with running(tmp_path / "data", "--profile", "lsfr") as server:
         assert "0 transactions replayed" in server.output()
         assert ask(server.address, "GET", "/kv/a").body == b"1"
+
+
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_daemon_goes_on_in_a_new_log_when_it_is_asked_to(
+    tmp_path: Path, daemon: tuple[str, int], how: signal.Signals
+) -> None:
+    log = tmp_path / "log"
+    log.rename(tmp_path / "log.1")
+    os.kill(int((tmp_path / "pid").read_text()), how)
+    until(lambda: log.exists() and "the log has been reopened" in log.read_text())
+    assert ask(daemon, "GET", "/kv/a").status == 404
+    assert (tmp_path / "log.1").read_text().endswith(f" {how.name}: reloading the log\n")
 
 
 def wait_for_end(descriptor: int) -> None:
