@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, cast
 
 from twisted.application.service import IService
@@ -200,6 +201,7 @@ class Options(usage.Options):
         if not self["profile"]:
             for name in self._environment.get(_variable("profile"), DEFAULT_PROFILE).split(","):
                 self.opt_profile(name.strip())
+        self._warn_of_unknown_variables()
         first = PROFILES[self["profile"][0]]
         if self["store"] is None:
             self["store"] = "dir" if self["working-dir"] else first.default_store
@@ -210,6 +212,14 @@ class Options(usage.Options):
         if self["endpoint"] is None:
             interface = quoteStringArgument(self["interface"])
             self["endpoint"] = f"tcp:{self['port']}:interface={interface}:backlog={BACKLOG}"
+
+    def _warn_of_unknown_variables(self) -> None:
+        known = [_variable("profile"), *(_variable(name) for name, *_ in _PARAMETERS)]
+        for name in sorted(self._environment):
+            if name.startswith("KVTWIST_") and name not in known:
+                close = get_close_matches(name, known, 1, 0.85)
+                hint = f"; is {close[0]} meant?" if close else ""
+                log.warn("{name} is in the environment, and is no option{hint}", name=name, hint=hint)
 
 
 def _variable(option: str) -> str:

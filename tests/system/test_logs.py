@@ -190,6 +190,17 @@ def test_what_is_logged_of_a_start_and_a_stop(tmp_path: Path) -> None:
     ]
 
 
+def test_what_is_not_as_it_seems_is_a_warning(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--profile", "history", "--store", "memory") as server:
+        lines = [line.split(" ", 1)[1] for line in server.output().splitlines()]
+        port = server.address[1]
+        assert lines[-1] == f"info kvtwist: kvtwist is serving history on http://localhost:{port}, in memory"
+        assert lines[-2].startswith("warn kvtwist: NOTHING IS KEPT ON DISK")
+    with running(tmp_path / "data", environment={"KVTWIST_PORTS": "4000"}) as server:
+        server.wait_for("warn kvtwist: KVTWIST_PORTS is in the environment, and is no option; is KVTWIST_PORT meant")
+        assert "NOTHING IS KEPT" not in server.output()
+
+
 def test_a_daemon_writes_lines_of_json_too(tmp_path: Path) -> None:
     started = subprocess.run(
         [*TWISTD, "--pidfile=pid", "kvstore", "--port=0", "--profile=lsfr", "--access-log=json"],

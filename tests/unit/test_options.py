@@ -6,6 +6,7 @@ import io
 import sys
 from typing import Any
 
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -220,6 +221,17 @@ class OptionsTests(SynchronousTestCase):
 
     def test_other_variables_of_the_environment_do_not_matter(self) -> None:
         self.assertEqual(dict(parse(PORT="1", KVTWIST_NOTHING="x", HOME="/")), dict(parse()))
+
+    def test_a_variable_that_is_no_option_is_a_warning(self) -> None:
+        with capturedLogs() as events:
+            parse(KVTWIST_MAX_VALUES="1", KVTWIST_XYZ="2", KVTWIST_PROFILE="lsfr", KVTWIST_PORT="1", OTHER="3")
+        self.assertEqual(
+            [(event["log_level"].name, formatEvent(event)) for event in events],
+            [
+                ("warn", "KVTWIST_MAX_VALUES is in the environment, and is no option; is KVTWIST_MAX_VALUE meant?"),
+                ("warn", "KVTWIST_XYZ is in the environment, and is no option"),
+            ],
+        )
 
     def test_help_names_every_option_and_the_environment(self) -> None:
         text = str(Options({}))
