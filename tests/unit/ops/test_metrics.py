@@ -11,7 +11,7 @@ from kvtwist.model import DATA, LEFT, STAGED, Exchange, Get, StoreUnavailable
 from kvtwist.ops.metrics import Metrics
 from kvtwist.profiles import PROFILES, Settings
 from kvtwist.web.routing import Route
-from tests.support.engine import Engine, EngineCase, FaultyDisk, put
+from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, put
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -88,10 +88,31 @@ class MetricsTests(EngineCase):
         )
         self.assertAlmostEqual(self.value("kvtwist_http_request_seconds_sum", **labels), 9.0061)
 
-    def test_requests_in_flight(self) -> None:
-        self.assertEqual(self.value("kvtwist_http_requests_in_flight"), 0)
-        self.metrics.in_flight = lambda: 7
-        self.assertEqual(self.value("kvtwist_http_requests_in_flight"), 7)
+    def test_the_bounds_of_the_histogram_and_what_falls_on_them(self) -> None:
+        bounds = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
+        for seconds in bounds:
+            self.count(seconds=seconds)
+        found = {
+            float(dict(key)["le"]): value
+            for (name, key), value in self.samples().items()
+            if name == "kvtwist_http_request_seconds_bucket"
+        }
+        # Prometheus: how many took no longer than the bound.
+        self.assertEqual(
+            found,
+            {bound: number for number, bound in enumerate([*bounds, float("inf")], 1)} | {float("inf"): len(bounds)},
+        )
+
+    def test_what_others_know_is_asked_of_them(self) -> None:
+        for name, known in (
+            ("kvtwist_http_requests_in_flight", "in_flight"),
+            ("kvtwist_http_in_flight_bytes", "in_flight_bytes"),
+            ("kvtwist_log_dropped_lines_total", "dropped_lines"),
+        ):
+            self.assertEqual(self.value(name), 0)
+            setattr(self.metrics, known, lambda: 7)
+            self.assertEqual(self.value(name), 7)
+            setattr(self.metrics, known, int)
 
     def test_the_store_is_asked_when_somebody_scrapes(self) -> None:
         self.engine.put(b"ab", b"123")
@@ -104,9 +125,21 @@ class MetricsTests(EngineCase):
         self.assertEqual(self.value("kvtwist_journal_batches_total"), 2)
         self.assertGreater(self.value("kvtwist_journal_bytes"), 0)
         self.assertEqual(self.value("kvtwist_checkpoints_total"), 0)
+        self.assertEqual(self.value("kvtwist_checkpoint_seconds_total"), 0)
         self.engine.checkpoint()
         self.assertEqual(self.value("kvtwist_checkpoints_total"), 1)
         self.assertEqual(self.value("kvtwist_checkpoint_last_timestamp_seconds"), self.engine.wall)
+
+    def test_how_long_checkpoints_take(self) -> None:
+        worker = SteppedWorker()
+        self.engine.storage.page_worker = worker
+        for number in range(2):
+            self.engine.put(b"%d" % number, b"v")
+            checkpoint = self.engine.store.housekeeping.checkpoint()
+            self.engine.clock.advance(0.25)
+            worker.finish()
+            self.successResultOf(checkpoint)
+        self.assertEqual(self.value("kvtwist_checkpoint_seconds_total"), 0.5)
 
     def test_trouble_is_told(self) -> None:
         self.assertEqual(self.value("kvtwist_store_read_only"), 0)
