@@ -1,7 +1,8 @@
 """
 Write a key a few times, delete it, and look at what happened to it.
 
-    ./run.sh --profile history --port 3000 &
+    ./build.sh --test           # once: .venv gets treq, which the examples need
+    ./run.sh --profile history  # in another terminal
     .venv/bin/python examples/history.py http://localhost:3000
 """
 

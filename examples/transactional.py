@@ -1,7 +1,8 @@
 """
 Move money between two accounts: both change, or neither.
 
-    ./run.sh --profile transactional &
+    ./build.sh --test  # once: .venv gets treq, which the examples need
+    ./run.sh           # in another terminal
     .venv/bin/python examples/transactional.py http://localhost:4000
 """
 

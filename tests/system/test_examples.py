@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.server import PATIENCE, running
+from kvtwist.profiles import PROFILES
+from kvtwist.tap import Options
+from tests.support.server import PATIENCE, Server, running
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXPECTED = {
@@ -61,15 +67,48 @@ def test_there_is_one_for_each_profile() -> None:
     assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted(EXPECTED)
 
 
-@pytest.mark.parametrize("profile", EXPECTED)
-def test_prints_what_it_promises(profile: str, tmp_path: Path) -> None:
-    with running(tmp_path / "data", "--profile", profile) as server:
-        host, port = server.address
+def commands(text: str) -> list[list[str]]:
+    """The commands in a text, each as its arguments, without comments."""
+    lines = re.findall(r"^    (\S*(?:\.sh|/python)\b.*)$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@contextmanager
+def run_sh(place: Path, arguments: Sequence[str]) -> Iterator[Server]:
+    """What `./run.sh` with some arguments starts in a directory, but for the port."""
+    bare = [] if "--profile" in arguments else ["--profile", "lsfr", "--profile", "transactional"]
+    meant = Options({})
+    meant.parseOptions([*bare, *arguments])
+    with running(place / meant["working-dir"], *bare, *arguments, "--store", meant["store"]) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_it_prints_what_it_promises_when_it_is_run_as_it_says(name: str, tmp_path: Path) -> None:
+    source = EXAMPLES / f"{name}.py"
+    build, serve, (python, script, url) = commands(ast.get_docstring(ast.parse(source.read_text()), clean=False) or "")
+    assert build == ["./build.sh", "--test"]
+    assert serve[0] == "./run.sh"
+    assert (python, script) == (".venv/bin/python", f"examples/{name}.py")
+    assert url == f"http://localhost:{PROFILES[name].default_port}"
+    with run_sh(tmp_path, serve[1:]) as server:
         result = subprocess.run(
-            [sys.executable, str(EXAMPLES / f"{profile}.py"), f"http://{host}:{port}"],
+            [sys.executable, str(source), f"http://localhost:{server.address[1]}"],
             capture_output=True,
             timeout=PATIENCE,
             check=False,
         )
     lines = re.sub(r"\d\d:\d\d:\d\d\.\d{6}", "<time>", result.stdout.decode()).splitlines()
-    assert (result.returncode, lines) == (0, EXPECTED[profile]), result.stderr.decode()
+    assert (result.returncode, lines) == (0, EXPECTED[name]), result.stderr.decode()
+
+
+def test_what_the_examples_and_the_readme_start_runs_side_by_side(tmp_path: Path) -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text()
+    walk = readme[readme.index("## A walk with curl") : readme.index("## The `kvtwist` command")]
+    texts = [path.read_text() for path in EXAMPLES.glob("*.py")]
+    started = {tuple(command[1:]) for text in texts for command in commands(text) if command[0] == "./run.sh"}
+    started |= {tuple(shlex.split(found)) for found in re.findall(r"`\./run\.sh([^`]*)`", walk)}
+    assert len(started) == 4, "the bare one, history, clstr and keys"
+    with ExitStack() as stack:
+        for arguments in sorted(started):
+            stack.enter_context(run_sh(tmp_path, arguments))
