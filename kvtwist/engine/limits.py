@@ -14,7 +14,7 @@ class Limits:
     :ivar memtables: bytes for the active memtables, and as much again for the frozen ones.
     :ivar unsynced: bytes of keys and values that may wait for their batch.
     :ivar journal: how large the journal may grow before a checkpoint begins.
-    :ivar slice_bytes: how many bytes of keys and values one slice of a scan holds, more or less.
+    :ivar slice_bytes: how many bytes of keys and values one slice of a scan holds at most, unless it is one record.
     :ivar slice_steps: how many entries one slice looks at.
     """
 

@@ -248,14 +248,20 @@ class Store:
         last = start
         revision, rollbacks = self._commit.assigned, self._commit.rollbacks
         now_ms = self._timeline.now_ms()
+        slice_bytes, slice_steps = self.limits.slice_bytes, self.limits.slice_steps
         entries = self._keyspaces[keyspace].tables.merged(start, stop, reverse, lookup)
         for steps, (key, entry) in enumerate(entries):
-            if len(items) >= limit or size >= self.limits.slice_bytes or steps >= self.limits.slice_steps:
+            record = None
+            more = 0
+            if isinstance(entry, Record) and (entry.expires_ms is None or entry.expires_ms > now_ms):
+                record = entry
+                more = len(key) + len(entry.value)
+            if steps >= slice_steps or len(items) >= limit or (items and size + more > slice_bytes):
                 return Slice(items, last if reverse else last + b"\0", revision, rollbacks)
             last = key
-            if isinstance(entry, Record) and (entry.expires_ms is None or entry.expires_ms > now_ms):
-                items.append((key, entry))
-                size += len(key) + len(entry.value)
+            if record is not None:
+                items.append((key, record))
+                size += more
         return Slice(items, None, revision, rollbacks)
 
     def transact(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Deferred[Outcome]:

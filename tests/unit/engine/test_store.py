@@ -263,9 +263,21 @@ class SliceLimitTests(EngineCase):
         for _ in range(2):
             for reverse in (False, True):
                 piece = result_of(self.engine.store.scan(DATA, reverse=reverse))
-                self.assertEqual(len(piece.items), 3)
+                self.assertEqual(len(piece.items), 2, "a third would be too much")
                 self.assertEqual(len(self.engine.records(reverse=reverse)), 20)
             self.engine.checkpoint()
+
+    def test_a_slice_holds_what_just_fits(self) -> None:
+        for key, size in ((b"a", 499), (b"b", 499), (b"c", 1), (b"d", 998), (b"e", 999), (b"f", 1), (b"g", 1)):
+            self.engine.put(key, bytes(size))
+        for reverse, slices in (False, [b"ab", b"c", b"d", b"e", b"fg"]), (True, [b"gf", b"e", b"d", b"cb", b"a"]):
+            found, start, stop = [], b"", None
+            for _ in slices:
+                piece = result_of(self.engine.store.scan(DATA, start, stop, reverse=reverse))
+                found.append(b"".join(key for key, _ in piece.items))
+                start, stop = (start, piece.resume) if reverse else (piece.resume or b"", stop)
+            self.assertEqual(found, slices)
+            self.assertIsNone(piece.resume)
 
     def test_a_record_larger_than_that_comes_alone(self) -> None:
         for key in (b"a", b"b", b"c"):
