@@ -16,13 +16,13 @@ from kvtwist.engine import manifest as manifests
 from kvtwist.engine.inspection.contents import Contents
 from kvtwist.engine.inspection.directory import Listing
 from kvtwist.engine.inspection.folding import MAX_REVISION
-from kvtwist.engine.inspection.page_faults import NONSENSE, tombstones_of
+from kvtwist.engine.inspection.page_faults import tombstones_of
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.inspection.salvage import claim_of, readable_records
 from kvtwist.engine.journal import Change, Frame, Transaction, header_of, whole_frames
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.memtable import Tombstone
-from kvtwist.engine.page import Page, decode_record
+from kvtwist.engine.page import NONSENSE, Page, decode_record
 from kvtwist.model import StoreDamaged
 
 
@@ -93,6 +93,10 @@ class _Dumper:
                     entry: dict[str, object] = {"type": "entry", "page": ref.number, **place}
                     entry.update(size=ref.size, expires_ms=ref.expires_ms)
                     put_bytes(entry, "first", ref.first)
+                    if ref.stop is not None:
+                        put_bytes(entry, "stop", ref.stop)
+                    if isinstance(ref.seal, int):
+                        entry["checksum"] = ref.seal
                     expires = "" if ref.expires_ms is None else f", expires from {moment(ref.expires_ms)}"
                     self._output.put(
                         entry, f"    page {ref.number}: from {shown(ref.first)}, {size(ref.size)}{expires}"
@@ -138,7 +142,7 @@ class _Dumper:
     def _page_line(self, number: int, place: tuple[str, int] | None) -> None:
         file = os.path.relpath(self._listing.reader.file_of(number), self._listing.path)
         try:
-            page = self._listing.reader.read(number)
+            page = self._listing.reader.read_loose(number)
             fields: dict[str, object] = {
                 "type": "page",
                 "page": number,

@@ -60,5 +60,8 @@ def moment(ms: int | None) -> str:
 
 
 def key_range(first: bytes | None, stop: bytes | None) -> str:
-    """A range of keys."""
-    return f"keys from {shown(first or b'')} " + ("on" if stop is None else f"to before {shown(stop)}")
+    """A range of keys. One that ends right after a key is told with that key."""
+    start = f"keys from {shown(first or b'')}"
+    if stop is None:
+        return f"{start} on"
+    return f"{start} to {shown(stop[:-1])}" if stop.endswith(b"\0") else f"{start} to before {shown(stop)}"

@@ -221,6 +221,7 @@ def replay(disk: Disk, directory: str, after: int, recovery: Recovery) -> Iterat
     :raises OSError: where it cannot be read, or cut.
     """
     found = segments_behind(disk, directory, after)
+    _check_names(disk, [segment for segment in segments(disk, directory) if segment not in found])
     expected = found[0][0] if found else after + 1
     if expected > after + 1:
         raise StoreDamaged(f"{directory}: the journal begins with revision {expected}, {after + 1} is missing")
@@ -238,6 +239,15 @@ def replay(disk: Disk, directory: str, after: int, recovery: Recovery) -> Iterat
                 yield transaction
     if expected <= after:
         raise StoreDamaged(f"{directory}: the journal ends with revision {expected - 1}, the pages with {after}")
+
+
+def _check_names(disk: Disk, superfluous: list[tuple[int, str]]) -> None:
+    """:raises StoreDamaged: a segment that is about to be removed unread holds other revisions than its name says."""
+    for first, path in superfluous:
+        content = disk.read(path)
+        frame = next(whole_frames(content, header_of(content)[0]), None)
+        if frame is not None and frame.batch.transactions and frame.batch.transactions[0].revision != first:
+            raise StoreDamaged(f"{path}: begins with revision {frame.batch.transactions[0].revision}, not with {first}")
 
 
 def _read_segment(

@@ -10,16 +10,19 @@ import os
 import re
 import struct
 import zlib
+from contextlib import suppress
 
 import msgspec
 
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.run import Run
+from kvtwist.engine.run import PageRef, Run
 from kvtwist.model import StoreDamaged
 
-MANIFEST_HEADER = b"kvtmani1"
+MANIFEST_HEADER = b"kvtmani2"
+OLD_MANIFEST_HEADER = b"kvtmani1"
+"""Of the first format, which is read, and no longer written. It names pages of the first format only."""
 _CHECKSUM = struct.Struct("<I")
-_is_manifest = re.compile(r"manifest-(\d{20})").fullmatch
+_is_manifest = re.compile(r"manifest-([0-9]{20})").fullmatch
 
 
 class Manifest(msgspec.Struct, frozen=True, array_like=True):
@@ -55,10 +58,6 @@ def found(disk: Disk, directory: str) -> list[tuple[int, str]]:
     return [(int(name[1]), os.path.join(directory, name[0])) for name in names if name is not None]
 
 
-def _names(disk: Disk, directory: str) -> list[str]:
-    return [name for name in disk.names(directory) if name.startswith("manifest-")]
-
-
 def load(disk: Disk, directory: str) -> Manifest:
     """
     The newest manifest of a directory; an empty one where there is none yet.
@@ -69,26 +68,47 @@ def load(disk: Disk, directory: str) -> Manifest:
     return read(disk, manifests[-1][1]) if manifests else Manifest()
 
 
-def is_unfinished(path: str) -> bool:
-    """Whether a file is a manifest that has not got its name yet."""
-    return _is_manifest(os.path.basename(path).removesuffix(".new")) is not None and path.endswith(".new")
+def is_unfinished(name: str) -> bool:
+    """Whether a file of that name is a manifest that has not got its name yet."""
+    return name.endswith(".new") and _is_manifest(name.removesuffix(".new")) is not None
+
+
+def revision_of(path: str) -> int:
+    """The revision in the name of a manifest, finished or not."""
+    return int(os.path.basename(path).removeprefix("manifest-").removesuffix(".new"))
 
 
 def read(disk: Disk, path: str) -> Manifest:
     """
     The manifest in a file.
 
-    :raises StoreDamaged: when it is not what was written.
+    :raises StoreDamaged: when it is not what was written there.
     """
     content = disk.read(path)
     start = len(MANIFEST_HEADER) + _CHECKSUM.size
-    payload = content[start:]
-    if content[:start] != MANIFEST_HEADER + _CHECKSUM.pack(zlib.crc32(payload)):
+    header, checksum, payload = content[: len(MANIFEST_HEADER)], content[len(MANIFEST_HEADER) : start], content[start:]
+    if header not in (MANIFEST_HEADER, OLD_MANIFEST_HEADER) or checksum != _CHECKSUM.pack(zlib.crc32(payload)):
         raise StoreDamaged(f"{path}: the manifest is damaged")
     try:
-        return _decode(payload)
+        manifest = _decode(payload)
     except msgspec.MsgspecError as error:
         raise StoreDamaged(f"{path}: the manifest cannot be understood ({error})") from error
+    if manifest.revision != revision_of(path):
+        raise StoreDamaged(f"{path}: the manifest is of revision {manifest.revision}, and its name of another")
+    if header == OLD_MANIFEST_HEADER:
+        for keyspace, runs in manifest.keyspaces.items():
+            manifest.keyspaces[keyspace] = [_renewed(run, keyspace) for run in runs]
+    return manifest
+
+
+def _renewed(run: Run, keyspace: str) -> Run:
+    """A run as a manifest of the first format has it, with what is known of its pages from where they stand."""
+    stops = [ref.first for ref in run.pages[1:]] + [None]
+    pages = [
+        PageRef(ref.number, ref.first, ref.size, ref.expires_ms, stop, keyspace)
+        for ref, stop in zip(run.pages, stops, strict=True)
+    ]
+    return Run(pages, run.records, run.weight, run.tombstones)
 
 
 def encoded(manifest: Manifest) -> bytes:
@@ -116,7 +136,9 @@ def write(disk: Disk, directory: str, manifest: Manifest) -> None:
 
 def remove_others(disk: Disk, directory: str, manifest: Manifest) -> bool:
     """Remove all manifests but this one, and what is left of one that was not finished; returns if there were any."""
-    others = [name for name in _names(disk, directory) if name != name_of(manifest)]
+    ours = [name for name in disk.names(directory) if _is_manifest(name) or is_unfinished(name)]
+    others = [name for name in ours if name != name_of(manifest)]
     for name in others:
-        disk.remove(os.path.join(directory, name))
+        with suppress(IsADirectoryError):  # not ours: a manifest is a file
+            disk.remove(os.path.join(directory, name))
     return bool(others)

@@ -22,7 +22,15 @@ from operator import itemgetter
 from attrs import define
 
 from kvtwist.engine.memtable import Memtable
-from kvtwist.engine.page import TOMBSTONE, encode_page, encode_record, expires_of, tombstone_of, weight_of
+from kvtwist.engine.page import (
+    TOMBSTONE,
+    checksum_of,
+    encode_page,
+    encode_record,
+    expires_of,
+    tombstone_of,
+    weight_of,
+)
 from kvtwist.engine.pages import PageDirectory, PageReader
 from kvtwist.engine.run import PageRef, Run
 from kvtwist.model import StoreError
@@ -60,10 +68,12 @@ def merge_due(runs: Sequence[Run]) -> list[Run]:
 
 
 def is_compact(runs: Sequence[Run], now_ms: int) -> bool:
-    """Whether there is nothing in runs that a merge would leave out."""
+    """Whether there is nothing in runs that a merge would leave out, or write in another format."""
     if len(runs) != 1:
         return not runs
     [run] = runs
+    if any(isinstance(ref.seal, str) for ref in run.pages):
+        return False
     return not run.tombstones and (run.expires_ms is None or run.expires_ms > now_ms)
 
 
@@ -89,7 +99,7 @@ def frozen_records(table: Memtable) -> EncodedRecords:
 def run_records(directory: PageReader, pages: Iterable[PageRef]) -> EncodedRecords:
     """(key, encoded record) of the pages of a run, in key order."""
     for ref in pages:
-        yield from directory.read(ref.number).records()
+        yield from directory.read(ref).records()
 
 
 def merged_records(sources: Sequence[EncodedRecords]) -> EncodedRecords:
@@ -118,6 +128,61 @@ def without_dead(records: EncodedRecords, now_ms: int, base: bool) -> Kept:
             yield key, None if base else tombstone_of(record)
 
 
+class RunWriter:
+    """
+    Writes a run, a page at a time. Raises `OSError` or `StoreError`; call `undo` then.
+
+    :ivar pages: those that are written.
+    """
+
+    def __init__(self, directory: PageDirectory, keyspace: str, numbers: PageNumbers) -> None:
+        self.pages: list[PageRef] = []
+        self._directory = directory
+        self._keyspace = keyspace
+        self._numbers = numbers
+        self._records = self._weight = self._tombstones = 0
+        self._first = self._last = b""
+        self._pending: list[bytes] = []
+        self._size = 0
+
+    def add(self, key: bytes, record: bytes) -> bool:
+        """Add a record; returns whether that has written a page of those before it."""
+        full = bool(self._pending) and self._size + len(record) > PAGE_SIZE
+        if full:
+            self._write_page()
+        if not self._pending:
+            self._first = key
+        self._last = key
+        self._pending.append(record)
+        self._size += len(record)
+        if record[2] & TOMBSTONE:
+            self._tombstones += 1
+        else:
+            self._records += 1
+            self._weight += weight_of(record)
+        return full
+
+    def finish(self) -> Run:
+        """Write the last page; returns the run, whose counts are those of its live records."""
+        if self._pending:
+            self._write_page()
+        return Run(self.pages, self._records, self._weight, self._tombstones)
+
+    def undo(self) -> None:
+        """Remove what was written."""
+        self._directory.remove(ref.number for ref in self.pages)
+
+    def _write_page(self) -> None:
+        number = self._numbers.take()
+        content = encode_page(number, self._keyspace, self._pending)
+        self._directory.write(number, content)
+        expiries = [expires_of(record) for record in self._pending if not record[2] & TOMBSTONE]
+        expires_ms = min((e for e in expiries if e is not None), default=None)
+        stop, seal = self._last + b"\0", checksum_of(content)
+        self.pages.append(PageRef(number, self._first, len(content), expires_ms, stop, seal))
+        self._pending, self._size = [], 0
+
+
 def write_run(
     directory: PageDirectory, keyspace: str, numbers: PageNumbers, records: Kept
 ) -> Generator[None, None, Run]:
@@ -126,47 +191,18 @@ def write_run(
 
     Raises `OSError` or `StoreError`, and leaves nothing then.
     """
-    pages: list[PageRef] = []
-    count = weight = tombstones = size = 0
-    keys: list[bytes] = []
-    pending: list[bytes] = []
+    writer = RunWriter(directory, keyspace, numbers)
     try:
         looked_at = 0
         for key, record in records:
             looked_at += 1
-            if looked_at == STEP:
+            if (record is not None and writer.add(key, record)) or looked_at == STEP:
                 looked_at = 0
                 yield
-            if record is None:
-                continue
-            if pending and size + len(record) > PAGE_SIZE:
-                pages.append(_write_page(directory, keyspace, numbers, keys[0], pending))
-                keys, pending, size, looked_at = [], [], 0, 0
-                yield
-            keys.append(key)
-            pending.append(record)
-            size += len(record)
-            if record[2] & TOMBSTONE:
-                tombstones += 1
-            else:
-                count += 1
-                weight += weight_of(record)
-        if pending:
-            pages.append(_write_page(directory, keyspace, numbers, keys[0], pending))
+        return writer.finish()
     except (OSError, StoreError):
-        directory.remove(ref.number for ref in pages)
+        writer.undo()
         raise
-    return Run(pages, count, weight, tombstones)
-
-
-def _write_page(
-    directory: PageDirectory, keyspace: str, numbers: PageNumbers, first: bytes, records: list[bytes]
-) -> PageRef:
-    number = numbers.take()
-    content = encode_page(keyspace, records)
-    directory.write(number, content)
-    expiries = [expires_of(record) for record in records if not record[2] & TOMBSTONE]
-    return PageRef(number, first, len(content), min((e for e in expiries if e is not None), default=None))
 
 
 def write_frozen(

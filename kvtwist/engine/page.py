@@ -4,7 +4,8 @@ The page: records in key order, in one flat piece of bytes, read where it lies.
 Nothing is decoded before it is asked for: a page in memory costs what it costs on disk, opening one costs nothing, and
 a key is found by bisection over the bytes themselves. Records are copied from page to page as they are.
 
-    "kvtpage1"  u32 CRC-32 of all that follows
+    "kvtpage2"  u32 CRC-32 of all that follows
+    u64 number of the page
     u8 length and name of the keyspace
     u32 number of records  u32 offset of each record and of the end, from the end of this table
     records
@@ -15,7 +16,8 @@ a key is found by bisection over the bytes themselves. Records are copied from p
             u8 length and name of the media type, if it is not one that has a number
             key  value
 
-Numbers are little-endian. `kind` is the number of the media type, with flags.
+Numbers are little-endian. `kind` is the number of the media type, with flags. A page of the first format begins with
+"kvtpage1" and does not hold its number; it is read, and no longer written.
 """
 
 from __future__ import annotations
@@ -29,10 +31,18 @@ from collections.abc import Iterator, Sequence
 from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.model import JSON, OCTETS, TEXT, Record, StoreDamaged
 
-PAGE_HEADER = b"kvtpage1"
+PAGE_HEADER = b"kvtpage2"
+OLD_PAGE_HEADER = b"kvtpage1"
 _CHECKSUM = struct.Struct("<I")
+_NUMBER = struct.Struct("<Q")
 _COUNT = struct.Struct("<I")
 BODY = len(PAGE_HEADER) + _CHECKSUM.size
+"""Where that begins of which a page has the checksum."""
+HEAD = BODY + _NUMBER.size
+"""Where the keyspace's name is."""
+_NAMES = {PAGE_HEADER: HEAD, OLD_PAGE_HEADER: BODY}
+NONSENSE = (struct.error, ValueError, IndexError)
+"""What reading a page may raise that was never written as a page."""
 
 MAX_KEY = 0xFFFF
 TOMBSTONE = 0x80
@@ -146,7 +156,7 @@ def _key_start(data: bytes, at: int) -> int:
     return start + 1 + data[start] if kind & _NAMED == _NAMED else start
 
 
-def encode_page(keyspace: str, records: Sequence[bytes]) -> bytes:
+def encode_page(number: int, keyspace: str, records: Sequence[bytes]) -> bytes:
     """A page of encoded records, which are in key order."""
     name = keyspace.encode()
     offsets = array("I", [0])
@@ -154,8 +164,21 @@ def encode_page(keyspace: str, records: Sequence[bytes]) -> bytes:
     for record in records:
         end += len(record)
         offsets.append(end)
-    body = b"".join([bytes([len(name)]), name, _COUNT.pack(len(records)), offsets.tobytes(), *records])
+    head = _NUMBER.pack(number) + bytes([len(name)]) + name + _COUNT.pack(len(records))
+    body = b"".join([head, offsets.tobytes(), *records])
     return PAGE_HEADER + _CHECKSUM.pack(zlib.crc32(body)) + body
+
+
+def checksum_of(content: bytes) -> int:
+    """The checksum that an encoded page holds."""
+    return int(_CHECKSUM.unpack_from(content, len(PAGE_HEADER))[0])
+
+
+def number_of(content: bytes) -> int | None:
+    """The number that a page says it has, by its first bytes; None if they say none."""
+    if not content.startswith(PAGE_HEADER) or len(content) < HEAD:
+        return None
+    return int(_NUMBER.unpack_from(content, BODY)[0])
 
 
 LANDMARKS = 16
@@ -167,29 +190,40 @@ _PLAIN = struct.Struct("<HBIHIH")
 
 
 class Page:
-    """A sequence of keys, so that it can be bisected, with the entries that belong to them."""
+    """
+    A sequence of keys, so that it can be bisected, with the entries that belong to them.
 
-    __slots__ = ("_data", "_landmarks", "_offsets", "_records", "keyspace")
+    :ivar keyspace: the name of the keyspace that it is of.
+    :ivar number: its own, None if it is of the first format.
+    :ivar checksum: of all that follows on it.
+    :ivar size: bytes that it takes on disk.
+    """
+
+    __slots__ = ("_data", "_landmarks", "_offsets", "_records", "checksum", "keyspace", "number", "size")
 
     def __init__(self, content: bytes) -> None:
-        """:raises StoreDamaged: the content is not a whole page."""
-        body = memoryview(content)[BODY:]
-        if content[:BODY] != PAGE_HEADER + _CHECKSUM.pack(zlib.crc32(body)):
+        """
+        :raises StoreDamaged: the content is not a whole page.
+
+        Content that is not a page, but has the checksum of one, may raise any of `NONSENSE`, now or later.
+        """
+        header = content[: len(PAGE_HEADER)]
+        self.checksum = zlib.crc32(memoryview(content)[BODY:])
+        if header not in _NAMES or content[len(header) : BODY] != _CHECKSUM.pack(self.checksum):
             raise StoreDamaged("the page is damaged")
         self._data = content
-        at = BODY + 1 + content[BODY]
-        self.keyspace = content[BODY + 1 : at].decode()
+        self.size = len(content)
+        at = _NAMES[header]
+        self.number: int | None = _NUMBER.unpack_from(content, BODY)[0] if at == HEAD else None
+        name = at + 1
+        at = name + content[at]
+        self.keyspace = content[name:at].decode()
         (count,) = _COUNT.unpack_from(content, at)
         at += _COUNT.size
         self._records = at + 4 * (count + 1)
         self._offsets = array("I")
         self._offsets.frombytes(content[at : self._records])
         self._landmarks: list[bytes] | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes."""
-        return len(self._data)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

@@ -10,16 +10,19 @@ key. It is not thread-safe: one thread writes and removes; any may read, which t
 from __future__ import annotations
 
 import base64
+import errno
 import os
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import AnyStr, Protocol
 
 from twisted.persisted.dirdbm import DirDBM
 from twisted.python.filepath import FilePath
 
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.page import Page
+from kvtwist.engine.page import HEAD, NONSENSE, Page, number_of
+from kvtwist.engine.run import PageRef
 from kvtwist.model import StoreDamaged, StoreError
 
 
@@ -27,8 +30,19 @@ class _SyncedDirDBM(DirDBM):
     """A DirDBM on a `Disk`. An entry is synced when `__setitem__` returns; who writes many syncs the directory."""
 
     def __init__(self, name: str, disk: Disk) -> None:
+        """
+        Makes the directory where there is none, and removes what a crash has left of an entry.
+
+        The constructor above would remove every file whose name ends with `.new`, whoever has put it there.
+        """
         self._disk = disk
-        super().__init__(os.fsencode(name))
+        self.dname = os.path.abspath(os.fsencode(name))
+        self._dnamePath = FilePath(self.dname)
+        disk.make_directory(name)
+        for entry in disk.names(name):
+            if is_unfinished(entry):
+                with suppress(IsADirectoryError):
+                    disk.remove(os.path.join(name, entry))
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         path = self.path_of(key)
@@ -68,6 +82,25 @@ def page_number(name: str) -> int | None:
     return number if page_file(number) == name else None
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether a file of that name is a page that has not got its name yet."""
+    return name.endswith(".new") and page_number(name.removesuffix(".new")) is not None
+
+
+_DAMAGE = {errno.EIO, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EBADMSG}
+_DAMAGE.add(getattr(errno, "EUCLEAN", errno.EIO))  # Linux alone has it
+
+
+def passing_error(error: BaseException | None) -> OSError | None:
+    """
+    The error of the disk that caused another one, if it says nothing of the file that was to be read: this process may
+    not read it, or has no memory or no descriptor for it.
+    """
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return None if error is None or error.errno in _DAMAGE else error
+
+
 class PageReader:
     """
     All pages of a store, by number, for whoever only reads them.
@@ -90,12 +123,40 @@ class PageReader:
         except OSError as error:
             raise StoreDamaged(f"cannot be read ({error.strerror})") from error
 
-    def read(self, number: int) -> Page:
-        """:raises StoreDamaged: when it is not there, or not what was written."""
+    def read(self, ref: PageRef, file: int | None = None) -> Page:
+        """
+        A page that a manifest names.
+
+        :param file: the number of the page in whose file it is, if not in its own.
+        :raises StoreDamaged: when it is not there, or not the one that the manifest means.
+        """
+        return self._checked(ref.number if file is None else file, ref.faults)
+
+    def read_loose(self, number: int) -> Page:
+        """
+        The page in the file of a number, of which no manifest says anything.
+
+        :raises StoreDamaged: when it is not a whole page, or says itself that it is another one.
+        """
+        return self._checked(number, lambda page: _misnamed(page, number))
+
+    def _checked(self, number: int, faults: Callable[[Page], Iterator[str]]) -> Page:
         try:
-            return Page(self.content(number))
-        except StoreDamaged as error:
+            page = Page(self.content(number))
+            wrong = list(faults(page))
+        except (StoreDamaged, *NONSENSE) as error:
             raise StoreDamaged(f"{self.file_of(number)}: page {number}: {error}") from error
+        if wrong:
+            raise StoreDamaged(f"{self.file_of(number)}: page {number}: {'; '.join(wrong)}")
+        return page
+
+    def strays(self, numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """(its own number, that of the file) of each page that seems to be in the file of another."""
+        for file in numbers:
+            with suppress(OSError):
+                number = number_of(self._disk.read_part(self.file_of(file), 0, HEAD))
+                if number not in (None, file):
+                    yield number, file
 
     def numbers(self) -> set[int]:
         """The pages that are there. What else is there is somebody else's."""
@@ -105,6 +166,11 @@ class PageReader:
     def file_of(self, number: int) -> str:
         """The path of a page's file."""
         return os.path.join(self.path, page_file(number))
+
+
+def _misnamed(page: Page, number: int) -> Iterator[str]:
+    if page.number not in (None, number):
+        yield f"it is page {page.number}"
 
 
 class PageDirectory(PageReader):
@@ -126,7 +192,8 @@ class PageDirectory(PageReader):
         """:raises StoreError: when one cannot be removed."""
         for number in numbers:
             try:
-                del self._entries[b"%d" % number]
+                with suppress(IsADirectoryError):  # not ours: a page is a file
+                    del self._entries[b"%d" % number]
             except OSError as error:
                 raise StoreError(f"{self.file_of(number)}: cannot be removed ({error.strerror})") from error
 

@@ -158,10 +158,14 @@ class Repair:
         return {*self._keyspaces, *(self._loose.names() if self._loose else ())}
 
     def _bad_pages(self, name: str) -> list[BadPage]:
-        """The lost pages that matter: those of a keyspace that was cleared since do not."""
+        """The bad pages that matter: those of a keyspace that was cleared since do not."""
         if not self._keyspaces[name].tables.runs:
             return []
         return [page for page in self._diagnosis.bad_pages.values() if page.keyspace == name]
+
+    def _lost_pages(self, name: str) -> list[BadPage]:
+        """Those of them that are not whole in the file of another page."""
+        return [page for page in self._bad_pages(name) if page.file is None]
 
     def _is_affected(self, name: str) -> bool:
         """Whether the pages of a keyspace have to be written anew."""
@@ -185,7 +189,7 @@ class Repair:
         else:
             assert self._manifest is not None
             bad = self._diagnosis.bad_pages
-            holes = Holes(self._bad_pages(name))
+            holes = Holes(self._lost_pages(name))
             for depth, run in enumerate(tables.runs):
                 pages, revision = self._listing.reader, self._manifest.revision
                 sources.append(run_versions(pages, name, run.pages, depth + 1, bad, revision, self._advance))
@@ -201,8 +205,12 @@ class Repair:
             return
         assert self._manifest is not None
         for name in sorted(self._keyspaces):
-            for page in self._bad_pages(name):
-                self._tell_unreadable(name, page.ref.number, page.ref.first, page.stop, self._manifest.revision)
+            for page in self._lost_pages(name):
+                ref = page.ref
+                if page.is_other:
+                    self._tell_lost(name, ref.number, None, ref.first, ref.stop)
+                else:
+                    self._tell_unreadable(name, ref.number, ref.first, ref.stop, self._manifest.revision)
 
     def _tell_unreadable(
         self, keyspace: str | None, number: int, first: bytes, stop: bytes | None, revision: int
@@ -215,7 +223,10 @@ class Repair:
         readable = len(salvaged(reader, number, keyspace, first, stop, revision)) if keyspace is not None else 0
         lost = None if count is None else max(count - readable, 0)
         if lost != 0:
-            self._told(Report(kind="unreadable", keyspace=keyspace, page=number, records=lost, first=first, stop=stop))
+            self._tell_lost(keyspace, number, lost, first, stop)
+
+    def _tell_lost(self, keyspace: str | None, page: int, lost: int | None, first: bytes, stop: bytes | None) -> None:
+        self._told(Report(kind="unreadable", keyspace=keyspace, page=page, records=lost, first=first, stop=stop))
 
     def _tell_behind(self, transaction: Transaction) -> None:
         for change in transaction.changes:
@@ -295,7 +306,7 @@ class Repair:
 def _older(diagnosis: Diagnosis) -> Diagnosis | None:
     """A look at another manifest, if one is whole with all its pages, and the journal goes on from it."""
     whole = [path for _, path in diagnosis.listing.manifests]
-    begun = [path for path in diagnosis.listing.unfinished if manifests.is_unfinished(path)]
+    begun = [path for path in diagnosis.listing.unfinished if manifests.is_unfinished(os.path.basename(path))]
     newest = max((revision for revision, _ in diagnosis.listing.manifests), default=0)
     for path in sorted([*whole[:-1], *begun], reverse=True):
         older = Diagnosis(diagnosis.path, diagnosis.advance, manifest_path=path)

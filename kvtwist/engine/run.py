@@ -22,15 +22,46 @@ class PageRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     What a manifest says of a page.
 
     :ivar number: its name.
-    :ivar first: its first key. All keys of its run from there to the next page's first are in it.
+    :ivar first: its first key.
     :ivar size: bytes that it takes.
     :ivar expires_ms: when the first of its records expires, None for never.
+    :ivar stop: the key after its last one: that one and a zero byte. For a page of the first format, whose last key is
+        not written down, the first key of the page after it; None where there was none.
+    :ivar seal: its checksum, which no other page has. For a page of the first format, the name of its keyspace.
     """
 
     number: int
     first: bytes
     size: int
     expires_ms: int | None
+    stop: bytes | None = None
+    seal: int | str = ""
+
+    def faults(self, page: Page) -> Iterator[str]:
+        """
+        Why a page that is whole is not the one that is meant: nothing else in the world may be read in its place.
+
+        Raises any of `NONSENSE` for what was never written as a page.
+        """
+        if isinstance(self.seal, str) != (page.number is None):
+            yield "it is a page of another format"
+        if page.number not in (None, self.number):
+            yield f"it is page {page.number}"
+        if isinstance(self.seal, str) and page.keyspace != self.seal:
+            yield f"it is a page of keyspace {page.keyspace!r}"
+        if page.size != self.size:
+            yield f"it is {page.size} bytes long, and should be {self.size}"
+        if not len(page):
+            yield "it holds no record"
+            return
+        first, last = page[0], page[len(page) - 1]
+        if first != self.first:
+            yield f"it begins with key {first!r}, and should with {self.first!r}"
+        sealed = isinstance(self.seal, int)
+        if (self.stop != last + b"\0") if sealed else (self.stop is not None and self.stop <= last):
+            yield f"it ends with key {last!r}, and should before {self.stop!r}"
+        if sealed and page.checksum != self.seal:
+            yield f"its checksum is {page.checksum}, and should be {self.seal}"
 
 
 PageLookup = Callable[[PageRef], Page | None]
@@ -77,6 +108,9 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
         if at == 0:
             return None
         ref = self.pages[at - 1]
+        stop = ref.stop
+        if stop is not None and stop <= key:
+            return None
         page = lookup(ref)
         if page is None:
             raise PageNeeded(ref)
@@ -91,6 +125,9 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
         :raises PageNeeded: on the way, when `lookup` does not have a page.
         """
         low = max(bisect_right(self.pages, start, key=_first) - 1, 0)
+        before = self.pages[low].stop
+        if before is not None and before <= start:
+            low += 1
         refs = self.pages[low:] if stop is None else self.pages[low : bisect_right(self.pages, stop, key=_first)]
         for ref in reversed(refs) if reverse else refs:
             yield from _page(ref, lookup).range(start, stop, reverse)

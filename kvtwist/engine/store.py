@@ -514,7 +514,7 @@ class Store:
             return loaded
         self._loading[ref.number] = [loaded]
         assert self._storage is not None
-        read = self._storage.read_worker.run(self._storage.pages.read, ref.number)
+        read = self._storage.read_worker.run(self._storage.pages.read, ref)
         read.addBoth(self._loaded, ref)
         return loaded
 

@@ -66,8 +66,9 @@ class Visit:
         """A scan that finds a page missing in memory starts over, and here each would, for each page."""
         store, pages = self.engine.store, self.engine.storage.pages
         store._cache.limit = 10**9
-        for number in self.engine.storage.manifest.pages():
-            store._cache.put(number, pages.read(number))
+        for runs in self.engine.storage.manifest.keyspaces.values():
+            for ref in [ref for run in runs for ref in run.pages]:
+                store._cache.put(ref.number, pages.read(ref))
 
     def note(self) -> Note:
         """See `Note`."""

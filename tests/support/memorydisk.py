@@ -1,8 +1,8 @@
 """
 A disk in memory that the engine opens as if it were a real one, and that remembers every change in order.
 
-All that the engine does with files goes through `Disk`, but for two things, for which there is a real directory that
-stays empty: the lock, and the constructor of DirDBM, whose changes `MemoryPages` repeats on the disk in memory.
+All that the engine does with files goes through `Disk`, but for the lock, for which there is a real directory that is
+empty otherwise.
 """
 
 from __future__ import annotations
@@ -14,15 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from attrs import define
 
-from kvtwist.engine import Store, storage
-from kvtwist.engine.disk import Disk
+from kvtwist.engine import Store
 from kvtwist.engine.journal import Recovery
-from kvtwist.engine.manifest import Manifest
-from kvtwist.engine.pages import PageDirectory
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
 from tests.support.engine import Engine, FaultyDisk, new_directory
@@ -262,29 +258,6 @@ class MemoryDisk(FaultyDisk):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
 
 
-class MemoryPages(PageDirectory):
-    """A `PageDirectory` on a `MemoryDisk`."""
-
-    def __init__(self, disk: Disk, path: str) -> None:
-        """Does what the constructor of DirDBM does, which cannot see the disk in memory."""
-        assert isinstance(disk, MemoryDisk)
-        if not disk.has_directory(path):
-            disk.add_directory(path)
-        for name in disk.names(path):
-            if name.endswith(".new"):
-                disk.remove(os.path.join(path, name))
-        super().__init__(disk, path)
-
-
-class MemoryStorage(Storage):
-    """A `Storage` on a `MemoryDisk`."""
-
-    def open(self) -> Manifest:
-        """See `Storage.open`."""
-        with mock.patch.object(storage, "PageDirectory", MemoryPages):
-            return super().open()
-
-
 @define
 class MemoryEngine(Engine):
     """
@@ -296,7 +269,7 @@ class MemoryEngine(Engine):
     def open(self) -> Recovery:
         """See `Engine.open`."""
         timeline = Timeline(lambda: self.clock.seconds() + self.wall, self.clock.seconds)
-        self.storage = MemoryStorage(str(self.path), self.disk, self.journal, self.pages, self.sync)
+        self.storage = Storage(str(self.path), self.disk, self.journal, self.pages, self.sync)
         self.store = Store(self.clock, timeline, self.storage, self.limits)
         self.recovery = self.store.open()
         self.store.start()

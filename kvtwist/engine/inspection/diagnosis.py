@@ -7,29 +7,26 @@ is decided by replaying it, as a start does; `journal_reading` then says what is
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, evolve, frozen
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.inspection.directory import Listing, look
 from kvtwist.engine.inspection.findings import Finding
 from kvtwist.engine.inspection.journal_reading import Behind, Hole, JournalReading
-from kvtwist.engine.inspection.page_faults import NONSENSE, faults_of, tombstones_of
+from kvtwist.engine.inspection.page_faults import faults_of, tombstones_of
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.inspection.salvage import claim_of, readable_records
 from kvtwist.engine.journal import Recovery, replay
 from kvtwist.engine.manifest import Manifest
-from kvtwist.engine.page import BODY, PAGE_HEADER, Page
+from kvtwist.engine.page import BODY, NONSENSE, OLD_PAGE_HEADER, PAGE_HEADER, Page
+from kvtwist.engine.pages import passing_error
 from kvtwist.engine.run import PageRef, Run
 from kvtwist.model import StoreDamaged
 
-_DAMAGE = {errno.EIO, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EBADMSG}
-_DAMAGE.add(getattr(errno, "EUCLEAN", errno.EIO))  # Linux alone has it
-"""Errors on reading that belong to the file."""
 Advance = Callable[[int], object]
 """Called with the number of bytes that have been looked at since the last time."""
 
@@ -40,13 +37,15 @@ class BadPage:
     A page that cannot be used.
 
     :ivar depth: of its run, 0 for the newest.
-    :ivar stop: the first key that is not in its range any more, None for a range without end.
+    :ivar is_other: whether its file holds another page, of which nothing belongs here.
+    :ivar file: the number of another page, in whose file it is whole; None if there is none.
     """
 
     keyspace: str
     depth: int
     ref: PageRef
-    stop: bytes | None
+    is_other: bool = False
+    file: int | None = None
 
 
 @define
@@ -78,6 +77,7 @@ class Diagnosis:
     journal_error: str | None = None
     torn_bytes: int = 0
     problems: int = 0
+    _strays: list[tuple[int, int]] | None = None
 
     def size(self) -> int:
         """About how many bytes there are to look at."""
@@ -129,7 +129,7 @@ class Diagnosis:
             length = self._length(path)
             yield Finding(kind="problem", file=path, what=_reason(error, path), at=0, end=length)
             return
-        faults = list(manifest_faults(manifest, revision))
+        faults = list(manifest_faults(manifest))
         for fault in faults:
             yield Finding(kind="problem", file=path, what=fault)
         if not faults:
@@ -138,7 +138,7 @@ class Diagnosis:
     def _newest(self) -> tuple[int, str]:
         if self.manifest_path is None:
             return self.listing.manifests[-1]
-        return revision_of(self.manifest_path), self.manifest_path
+        return manifests.revision_of(self.manifest_path), self.manifest_path
 
     # --- pages ----------------------------------------------------------------------------------------------------
 
@@ -150,24 +150,27 @@ class Diagnosis:
     def _run(self, manifest: Manifest, keyspace: str, depth: int, run: Run) -> Iterator[Finding]:
         tombstones = 0
         whole = True
-        for ref, stop in with_stops(run.pages):
-            page, found = self._page(keyspace, ref, stop, manifest.revision)
+        for ref in run.pages:
+            page, found, is_other = self._page(keyspace, ref, manifest.revision)
             self.advance(ref.size)
-            yield from found
-            if found or page is None:
-                self.bad_pages[ref.number] = BadPage(keyspace, depth, ref, stop)
+            if page is None:
+                file, count = self._elsewhere(ref)
+                self.bad_pages[ref.number] = BadPage(keyspace, depth, ref, is_other, file)
                 whole = False
+                if file is not None:
+                    what = f"{found[0].what}; page {ref.number} is whole in the file of page {file}"
+                    found = [evolve(found[0], what=what, records=count, readable=count)]
             else:
                 tombstones += tombstones_of(page)
+            yield from found
         if whole and tombstones != run.tombstones:
             self.miscounted.add(keyspace)
             path = self._newest()[1]
             what = f"keyspace {keyspace!r}, run {depth}: {tombstones} removed records, and should be {run.tombstones}"
             yield Finding(kind="problem", file=path, what=what)
 
-    def _page(
-        self, keyspace: str, ref: PageRef, stop: bytes | None, revision: int
-    ) -> tuple[Page | None, list[Finding]]:
+    def _page(self, keyspace: str, ref: PageRef, revision: int) -> tuple[Page | None, list[Finding], bool]:
+        """The page, if it is right; what is wrong with it; whether that is that it is another one."""
         number = ref.number
 
         def problem(what: str, at: int | None, end: int | None, count: int | None, readable: int) -> Finding:
@@ -180,30 +183,46 @@ class Diagnosis:
                 page=number,
                 keyspace=keyspace,
                 first=ref.first,
-                stop=stop,
+                stop=ref.stop,
                 records=count,
                 readable=readable,
             )
 
         if number not in self.listing.pages:
-            return None, [problem("there is no such file", None, None, None, 0)]
+            return None, [problem("there is no such file", None, None, None, 0)], False
         try:
             content = self.listing.reader.content(number)
         except StoreDamaged as error:
-            _unless_damage(error.__cause__)
-            return None, [problem(str(error), None, None, None, 0)]
+            _unless_damage(error)
+            return None, [problem(str(error), None, None, None, 0)], False
         claim = claim_of(content, keyspace)
         try:
             page = Page(content)
-            faults = list(faults_of(page, keyspace, ref, stop, revision))
+            other = list(ref.faults(page))
+            faults = [] if other else list(faults_of(page, keyspace, ref, revision))
         except (StoreDamaged, *NONSENSE):
-            readable = readable_records(content, claim, ref.first, stop, revision)
+            readable = readable_records(content, claim, ref.first, ref.stop, revision)
             what, at, end = _checksum_fault(content, ref.size)
-            return None, [problem(what, at, end, claim.count, len(readable))]
+            return None, [problem(what, at, end, claim.count, len(readable))], False
+        if other:
+            return None, [problem("; ".join(other), None, None, None, 0)], True
         if not faults:
-            return page, []
-        readable = readable_records(content, claim, ref.first, stop, revision)
-        return None, [problem(what, at, None, len(page), len(readable)) for at, what in faults]
+            return page, [], False
+        readable = readable_records(content, claim, ref.first, ref.stop, revision)
+        return None, [problem(what, at, None, len(page), len(readable)) for at, what in faults], False
+
+    def _elsewhere(self, ref: PageRef) -> tuple[int | None, int]:
+        """
+        The number of another page in whose file this one is whole, and how many records it has: files may have been
+        swapped or renamed.
+        """
+        if self._strays is None:
+            self._strays = list(self.listing.reader.strays(sorted(self.listing.pages)))
+        for number, file in self._strays:
+            if number == ref.number:
+                with suppress(StoreDamaged):
+                    return file, len(self.listing.reader.read(ref, file))
+        return None, 0
 
     def _pages_alone(self) -> Iterator[Finding]:
         """Without a manifest a page can just be right in itself."""
@@ -211,9 +230,9 @@ class Diagnosis:
             file = self.listing.reader.file_of(number)
             self.advance(self._length(file))
             try:
-                self.listing.reader.read(number)
-            except (StoreDamaged, *NONSENSE) as error:
-                _unless_damage(error.__cause__ and error.__cause__.__cause__)
+                self.listing.reader.read_loose(number)
+            except StoreDamaged as error:
+                _unless_damage(error)
                 yield Finding(kind="problem", file=file, what=_reason(error, file), page=number)
 
     # --- the journal ----------------------------------------------------------------------------------------------
@@ -278,30 +297,21 @@ class Diagnosis:
             return 0
 
 
-def with_stops(refs: list[PageRef]) -> Iterator[tuple[PageRef, bytes | None]]:
-    """(page, first key of the next one) of each page of a run; None for the last one."""
-    for index, ref in enumerate(refs):
-        yield ref, refs[index + 1].first if index + 1 < len(refs) else None
-
-
-def revision_of(path: str) -> int:
-    """The revision in the name of a manifest, finished or not."""
-    return int(os.path.basename(path).removeprefix("manifest-").removesuffix(".new"))
-
-
-def manifest_faults(manifest: Manifest, revision: int) -> Iterator[str]:
-    """What is wrong with a manifest whose checksum is right; `revision` is that of its name."""
-    if manifest.revision != revision:
-        yield f"it is of revision {manifest.revision}, and its name of {revision}"
+def manifest_faults(manifest: Manifest) -> Iterator[str]:
+    """What is wrong with a manifest whose checksum is right."""
     seen: set[int] = set()
     for keyspace, runs in manifest.keyspaces.items():
         for depth, run in enumerate(runs):
             where = f"keyspace {keyspace!r}, run {depth}"
             if not run.pages:
                 yield f"{where}: it has no page"
-            for ref, stop in with_stops(run.pages):
-                if stop is not None and stop <= ref.first:
-                    yield f"{where}: key {stop!r} follows on {ref.first!r}"
+            before = b""
+            for at, ref in enumerate(run.pages):
+                if at and ref.first < before:
+                    yield f"{where}: key {ref.first!r} follows on {before!r}"
+                if ref.stop is not None and ref.stop <= ref.first:
+                    yield f"{where}: a page from {ref.first!r} to before {ref.stop!r}"
+                before = ref.first + b"\0" if ref.stop is None else ref.stop
                 if ref.number in seen or not 0 < ref.number < manifest.next_page:
                     yield f"{where}: page number {ref.number} is used twice, or is one that is still to come"
                 seen.add(ref.number)
@@ -310,15 +320,16 @@ def manifest_faults(manifest: Manifest, revision: int) -> Iterator[str]:
 def _checksum_fault(content: bytes, size: int) -> tuple[str, int, int]:
     """What is wrong with the bytes of a page, and from where to where it may be."""
     length = "" if len(content) == size else f", and it is {len(content)} bytes long instead of {size}"
-    if not content.startswith(PAGE_HEADER):
+    if not content.startswith((PAGE_HEADER, OLD_PAGE_HEADER)):
         return f"it does not begin as a page{length}", 0, min(len(PAGE_HEADER), len(content))
     return f"its checksum is wrong{length}", BODY, len(content)
 
 
 def _unless_damage(error: BaseException | None) -> None:
     """:raises OSError: it says nothing about the file itself: this process may not read it, or has no memory for it."""
-    if isinstance(error, OSError) and error.errno not in _DAMAGE:
-        raise error
+    passing = passing_error(error)
+    if passing is not None:
+        raise passing
 
 
 def _reason(error: Exception, path: str = "") -> str:

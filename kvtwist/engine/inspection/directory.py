@@ -12,7 +12,7 @@ from kvtwist.engine.backup import END
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.journal import SPARE, segments
 from kvtwist.engine.manifest import Manifest
-from kvtwist.engine.pages import PageReader, page_number
+from kvtwist.engine.pages import PageReader, is_unfinished, page_number
 from kvtwist.engine.storage import ADMIN_SOCKET
 from kvtwist.model import StoreError
 
@@ -32,7 +32,7 @@ class Listing:
     :ivar manifests: (revision, path) of each, oldest first.
     :ivar segments: (first revision, path) of each, oldest first.
     :ivar pages: the numbers of all pages.
-    :ivar unfinished: paths of files that something began to write, or has put aside.
+    :ivar unfinished: paths of manifests and pages that something began to write.
     :ivar spare: path of the segment that waits to be used again, if there is one.
     :ivar kept: paths of directories in which a repair keeps what it has replaced.
     :ivar foreign: paths of what is not the store's.
@@ -70,7 +70,7 @@ class Listing:
             if segment not in needed:
                 yield segment[1], "a segment of which everything is in pages"
         for path in self.unfinished:
-            yield path, "not finished, or put aside"
+            yield path, "not finished"
 
 
 def look(disk: Disk, path: str) -> Listing:
@@ -98,7 +98,7 @@ def look(disk: Disk, path: str) -> Listing:
         elif name.startswith(DAMAGED):
             listing.kept.append(os.path.join(path, name))
         elif name not in known:
-            ours = name.startswith(("manifest-", "journal-"))
+            ours = manifests.is_unfinished(name)
             (listing.unfinished if ours else listing.foreign).append(os.path.join(path, name))
     if "pages" in names:
         _look_at_pages(disk, listing)
@@ -119,5 +119,4 @@ def _look_at_pages(disk: Disk, listing: Listing) -> None:
         if number is not None:
             listing.pages.add(number)
         else:
-            ours = name.endswith((".new", ".rpl"))
-            (listing.unfinished if ours else listing.foreign).append(os.path.join(directory, name))
+            (listing.unfinished if is_unfinished(name) else listing.foreign).append(os.path.join(directory, name))

@@ -18,11 +18,10 @@ from typing import Literal
 
 from attrs import frozen
 
-from kvtwist.engine.inspection.diagnosis import Advance, BadPage, with_stops
-from kvtwist.engine.inspection.page_faults import NONSENSE
+from kvtwist.engine.inspection.diagnosis import Advance, BadPage
 from kvtwist.engine.inspection.salvage import claim_of, readable_records
 from kvtwist.engine.merging import EncodedRecords
-from kvtwist.engine.page import TOMBSTONE, Page, expires_of, revision_of, weight_of
+from kvtwist.engine.page import NONSENSE, TOMBSTONE, Page, expires_of, revision_of, weight_of
 from kvtwist.engine.pages import PageReader
 from kvtwist.engine.run import PageRef
 from kvtwist.model import DATA, HISTORY, STAGED, StoreDamaged
@@ -95,10 +94,10 @@ class Holes:
     """Ranges of keys, by level, of which nobody knows what was there."""
 
     def __init__(self, bad: Sequence[BadPage]) -> None:
-        """:param bad: the pages of one keyspace that cannot be used; the journal is level 0, the newest run level 1."""
+        """:param bad: the pages of one keyspace that are lost; the journal is level 0, the newest run level 1."""
         self._levels: dict[int, list[tuple[bytes, bytes | None, int]]] = defaultdict(list)
         for page in sorted(bad, key=lambda page: page.ref.first):
-            self._levels[page.depth + 1].append((page.ref.first, page.stop, page.ref.number))
+            self._levels[page.depth + 1].append((page.ref.first, page.ref.stop, page.ref.number))
 
     def above(self, key: bytes, level: int) -> int | None:
         """The lost page that may have had a newer version of a key than that level has; None if there is none."""
@@ -126,13 +125,14 @@ def run_versions(
     advance: Advance,
 ) -> Iterator[Version]:
     """What a run says, with what can be read of its damaged pages."""
-    for ref, stop in with_stops(refs):
+    for ref in refs:
         advance(ref.size)
-        if ref.number not in bad:
-            yield from certain(reader.read(ref.number).records(), level)
-            continue
-        for key, record in salvaged(reader, ref.number, keyspace, ref.first, stop, revision):
-            yield Version(key, record, level, ref.number)
+        page = bad.get(ref.number)
+        if page is None or page.file is not None:
+            yield from certain(reader.read(ref, None if page is None else page.file).records(), level)
+        elif not page.is_other:
+            for key, record in salvaged(reader, ref.number, keyspace, ref.first, ref.stop, revision):
+                yield Version(key, record, level, ref.number)
 
 
 def salvaged(
@@ -287,7 +287,7 @@ class LoosePages:
 
     def _chain(self, chain: list[int], not_before: int, advance: Advance) -> Iterator[Version]:
         for number in chain:
-            page = self._reader.read(number)
+            page = Page(self._reader.content(number))
             advance(page.size)
             for key, record in page.records():
                 if revision_of(record) >= not_before:

@@ -1,34 +1,25 @@
-"""What can be wrong with a page whose checksum is right: it is not the page that the manifest means."""
+"""What can be wrong with a page that is whole, and the one that the manifest means: it was written wrong."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 from kvtwist.engine.page import TOMBSTONE, Page, expires_of, is_record, key_of, revision_of
 from kvtwist.engine.run import PageRef
 
-NONSENSE = (struct.error, ValueError, IndexError)
-"""What reading a page may raise that was never written as a page."""
 
-
-def faults_of(
-    page: Page, keyspace: str, ref: PageRef, stop: bytes | None, revision: int
-) -> Iterator[tuple[int | None, str]]:
+def faults_of(page: Page, keyspace: str, ref: PageRef, revision: int) -> Iterator[tuple[int | None, str]]:
     """
     (byte, what is wrong there) for everything that is; no byte: it is about the page as a whole.
 
+    :param page: the one that the manifest means, see `PageRef.faults`.
     :param ref: what the manifest says of it.
-    :param stop: the first key of the next page of its run, None for the last one.
     :param revision: that of the manifest.
+
+    Raises any of `NONSENSE` for what was never written as a page.
     """
     if page.keyspace != keyspace:
         yield None, f"it is a page of keyspace {page.keyspace!r}"
-    if page.size != ref.size:
-        yield None, f"it is {page.size} bytes long, and should be {ref.size}"
-    if not len(page):
-        yield None, "it holds no record"
-        return
     previous: bytes | None = None
     expires_ms: int | None = None
     for index in range(len(page)):
@@ -38,12 +29,10 @@ def faults_of(
             yield at, "there is no record where one should begin"
             return
         key = key_of(record)
-        if previous is None and key != ref.first:
-            yield at, f"it begins with key {key!r}, and should with {ref.first!r}"
         if previous is not None and key <= previous:
             yield at, f"key {key!r} follows on {previous!r}"
-        if stop is not None and key >= stop:
-            yield at, f"key {key!r} is behind the page's range, which ends before {stop!r}"
+        if ref.stop is not None and key >= ref.stop:
+            yield at, f"key {key!r} is not in the page's range, which ends before {ref.stop!r}"
         if not 0 < revision_of(record) <= revision:
             yield at, f"the record of key {key!r} is of revision {revision_of(record)}, the manifest of {revision}"
         expiry = None if record[2] & TOMBSTONE else expires_of(record)

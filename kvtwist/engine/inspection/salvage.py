@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from attrs import frozen
 
-from kvtwist.engine.page import BODY, is_record, key_of, revision_of
+from kvtwist.engine.page import BODY, HEAD, OLD_PAGE_HEADER, is_record, key_of, revision_of
 
 _OFFSET = struct.Struct("<I")
 
@@ -37,15 +37,23 @@ def claim_of(content: bytes, keyspace: str | None = None) -> Claim:
     """
     :param keyspace: whose page it is, if that is known.
     """
-    if len(content) <= BODY:
+    # The header tells the format, but it may be what is damaged.
+    starts = (BODY, HEAD) if content.startswith(OLD_PAGE_HEADER) else (HEAD, BODY)
+    claims = [_claim_at(content, start, keyspace) for start in starts]
+    return next((claim for claim in claims if _is_table(content, claim.table, claim.count)), claims[0])
+
+
+def _claim_at(content: bytes, at: int, keyspace: str | None) -> Claim:
+    """The claim of a page in which the keyspace's name is there."""
+    if len(content) <= at:
         return Claim(keyspace, None, len(content))
-    name = content[BODY + 1 : BODY + 1 + content[BODY]]
+    name = content[at + 1 : at + 1 + content[at]]
     if keyspace is None:
         try:
             keyspace = name.decode()
         except UnicodeDecodeError:
             return Claim(None, None, len(content))
-    table = BODY + 1 + len(keyspace.encode()) + _OFFSET.size
+    table = at + 1 + len(keyspace.encode()) + _OFFSET.size
     if table > len(content):
         return Claim(keyspace, None, len(content))
     (count,) = _OFFSET.unpack_from(content, table - _OFFSET.size)
@@ -59,7 +67,9 @@ def claim_of(content: bytes, keyspace: str | None = None) -> Claim:
     return Claim(keyspace, count if count in counts else None, table)
 
 
-def _is_table(content: bytes, table: int, count: int) -> bool:
+def _is_table(content: bytes, table: int, count: int | None) -> bool:
+    if count is None:
+        return False
     return table + _OFFSET.size * (count + 1) <= len(content) and _end_of(content, table, count) == len(content)
 
 

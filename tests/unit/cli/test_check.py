@@ -53,10 +53,10 @@ class CheckTests(RepairCase):
         [problem] = self.problems()
         self.assertEqual(problem["file"], f"pages/{path.name}")
         self.assertEqual((problem["at"], problem["end"]), (12, path.stat().st_size))
-        self.assertEqual((problem["keyspace"], problem["first"], problem["stop"]), (DATA, "k06", "k08"))
+        self.assertEqual((problem["keyspace"], problem["first"], problem["stop"]), (DATA, "k06", "k07\0"))
         self.assertEqual((problem["records"], problem["readable"]), (2, 2))
         text = kvtwist("check", self.store).stdout
-        self.assertIn('keyspace \'data\', keys from "k06" to before "k08": 2 records, 2 can be read', text)
+        self.assertIn('keyspace \'data\', keys from "k06" to "k07": 2 records, 2 can be read', text)
         self.assertIn("kvtwist repair", text)
 
     def test_a_bad_frame_is_told_with_the_transactions_that_are_missing(self) -> None:

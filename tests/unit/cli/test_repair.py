@@ -340,7 +340,7 @@ class SafetyTests(RepairCase):
 
     def test_two_repairs_in_a_second_keep_both_originals(self) -> None:
         self.carry_out(Disk())
-        self.damage("pages/", b"kvtpage1", b"KVTPAGE1")
+        self.damage("pages/", b"kvtpage2", b"KVTPAGE2")
         self.carry_out(Disk())
         self.assertEqual(len(list(self.store.glob("damaged-*"))), 2)
 

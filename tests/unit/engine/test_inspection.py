@@ -29,7 +29,7 @@ ENTRIES: dict[bytes, Entry] = {
 ENTRIES[b"05"] = Tombstone(3)
 ENTRIES[b"07"] = Record(b"", "image/png", 4, 7, None)
 RECORDS = {key: encode_record(key, entry) for key, entry in ENTRIES.items()}
-PAGE = encode_page("data", list(RECORDS.values()))
+PAGE = encode_page(1, "data", list(RECORDS.values()))
 
 
 def readable(content: bytes) -> dict[bytes, bytes]:
@@ -65,13 +65,13 @@ class SalvageTests(TestCase):
 
     def test_a_byte_takes_one_record_at_the_most(self) -> None:
         table = PAGE.index(RECORDS[b"00"])
-        for at in [*range(12), *range(17, 21), *range(table, len(PAGE))]:
+        for at in [*range(20), *range(25, 29), *range(table, len(PAGE))]:
             found = readable(PAGE[:at] + bytes([PAGE[at] ^ 0x55]) + PAGE[at + 1 :])
             missing = RECORDS.items() - found.items()
             self.assertLessEqual(len(missing), 1, at)
 
     def test_an_offset_takes_two_records_at_the_most(self) -> None:
-        for at in range(21, PAGE.index(RECORDS[b"00"]) - 4):
+        for at in range(29, PAGE.index(RECORDS[b"00"]) - 4):
             found = readable(PAGE[:at] + bytes([PAGE[at] ^ 0x55]) + PAGE[at + 1 :])
             self.assertLessEqual(len(RECORDS.items() - found.items()), 2, at)
 
@@ -91,38 +91,34 @@ class SalvageTests(TestCase):
             for key, record in readable(content).items():
                 self.assertTrue(is_record(record))
                 self.assertEqual(key_of(record), key)
+                self.assertIn(record, content)
+        claim = claim_of(data)
+        self.assertLessEqual(claim.table, len(data))
+        self.assertTrue(claim.count is None or 0 <= claim.count <= len(data) // 4)
 
 
 class FaultsTests(TestCase):
-    """Pages whose checksums are right, and that are not what the manifest says."""
+    """Pages that are whole, and the ones that the manifest means, and that should not have been written so."""
 
-    REF = PageRef(1, b"00", len(PAGE), 1)
-
-    def faults(self, content: bytes = PAGE, ref: PageRef = REF, stop: bytes | None = None, revision: int = 20) -> str:
-        return "; ".join(f"{at}: {what}" for at, what in faults_of(Page(content), "data", ref, stop, revision))
+    def faults(self, content: bytes = PAGE, expires_ms: int | None = 1, stop: bytes = b"20", revision: int = 20) -> str:
+        ref = PageRef(1, b"00", len(content), expires_ms, stop, Page(content).checksum)
+        return "; ".join(f"{at}: {what}" for at, what in faults_of(Page(content), "data", ref, revision))
 
     def test_what_is_right_has_none(self) -> None:
         self.assertEqual(self.faults(), "")
-        self.assertEqual(self.faults(stop=b"20"), "")
 
     def test_each_is_told(self) -> None:
         first, second, *others = RECORDS.values()
-        swapped = encode_page("data", [first, *others, second])
-        twice = encode_page("data", [first, second, second, *others])
+        swapped = encode_page(1, "data", [first, *others, second])
+        twice = encode_page(1, "data", [first, second, second, *others])
         for part, found in (
-            ("keyspace 'other'", self.faults(encode_page("other", list(RECORDS.values())))),
-            (f"{len(PAGE)} bytes long, and should be 7", self.faults(ref=PageRef(1, b"00", 7, 1))),
-            ("begins with key b'00', and should with b'0'", self.faults(ref=PageRef(1, b"0", len(PAGE), 1))),
-            (
-                "first record to expire does so at 1, and should at None",
-                self.faults(ref=PageRef(1, b"00", len(PAGE), None)),
-            ),
-            ("key b'19' is behind the page's range", self.faults(stop=b"19")),
+            ("keyspace 'other'", self.faults(encode_page(1, "other", list(RECORDS.values())))),
+            ("first record to expire does so at 1, and should at None", self.faults(expires_ms=None)),
+            ("key b'19' is not in the page's range", self.faults(stop=b"19")),
             ("is of revision 20, the manifest of 19", self.faults(revision=19)),
             ("key b'01' follows on b'19'", self.faults(swapped)),
             ("key b'01' follows on b'01'", self.faults(twice)),
-            ("holds no record", self.faults(encode_page("data", []))),
-            ("no record where one should begin", self.faults(encode_page("data", [first, b"nonsense", second]))),
+            ("no record where one should begin", self.faults(encode_page(1, "data", [first, b"nonsense", second]))),
         ):
             self.assertIn(part, found)
 
@@ -131,16 +127,17 @@ class FaultsTests(TestCase):
 
     def test_a_manifest_that_cannot_be(self) -> None:
         def of(*runs: Run, next_page: int = 10) -> str:
-            return "; ".join(manifest_faults(Manifest(7, 0, next_page, {"data": list(runs)}), 7))
+            return "; ".join(manifest_faults(Manifest(7, 0, next_page, {"data": list(runs)})))
 
-        one, two = PageRef(1, b"a", 9, None), PageRef(2, b"b", 9, None)
+        one, two = PageRef(1, b"a", 9, None, b"aa\0", 3), PageRef(2, b"b", 9, None)
         self.assertEqual(of(Run([one, two], 1, 1)), "")
         for part, found in (
             ("used twice", of(Run([one], 1, 1), Run([one], 1, 1))),
             ("still to come", of(Run([one, two], 1, 1), next_page=2)),
-            ("key b'a' follows on b'b'", of(Run([two, one], 1, 1))),
+            ("key b'a' follows on b'b\\x00'", of(Run([two, one], 1, 1))),
+            ("key b'aa' follows on b'aa\\x00'", of(Run([one, PageRef(2, b"aa", 9, None)], 1, 1))),
+            ("a page from b'a' to before b'a'", of(Run([PageRef(1, b"a", 9, None, b"a")], 1, 1))),
             ("no page", of(Run([], 1, 1))),
-            ("its name of 8", "".join(manifest_faults(Manifest(7), 8))),
         ):
             self.assertIn(part, found)
 

@@ -82,7 +82,7 @@ class WritingTests(TestCase):
         return self.finish(write_frozen(self.directory, "data", self.numbers, table, 1000, base))
 
     def held(self, found: Run) -> dict[bytes, Entry]:
-        pages = [self.directory.read(ref.number) for ref in found.pages]
+        pages = [self.directory.read(ref) for ref in found.pages]
         for ref, page in zip(found.pages, pages, strict=True):
             expiries = [e.expires_ms for _, e in page.range(b"", None) if isinstance(e, Record) and e.expires_ms]
             self.assertEqual((ref.first, ref.size, ref.expires_ms), (page[0], page.size, min(expiries, default=None)))

@@ -47,7 +47,7 @@ class PageProperty(TestCase):
     def test_a_page_is_a_dictionary(
         self, held: dict[bytes, Entry], others: list[bytes], pieces: list[tuple[int, int]]
     ) -> None:
-        content = encode_page(DATA, [encode_record(key, entry) for key, entry in held.items()])
+        content = encode_page(1, DATA, [encode_record(key, entry) for key, entry in held.items()])
         page = Page(content)
         asked = {*held, *others, b""}
         for key in held:

@@ -12,6 +12,7 @@ import errno
 from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.engine.page import Page, encode_page, encode_record, expires_of, key_of, tombstone_of, weight_of
 from kvtwist.engine.pages import PageCache, PageDirectory
+from kvtwist.engine.run import PageRef
 from kvtwist.model import Record, StoreDamaged, StoreError
 from tests.support.engine import FaultyDisk, TestCase
 
@@ -30,17 +31,25 @@ ENTRIES: dict[bytes, Entry] = {
 }
 
 
-def encoded(entries: dict[bytes, Entry], keyspace: str = "data") -> bytes:
-    return encode_page(keyspace, [encode_record(key, entry) for key, entry in entries.items()])
+def encoded(entries: dict[bytes, Entry], keyspace: str = "data", number: int = 1) -> bytes:
+    return encode_page(number, keyspace, [encode_record(key, entry) for key, entry in entries.items()])
+
+
+def ref_of(content: bytes) -> PageRef:
+    """What a manifest says of a page."""
+    page = Page(content)
+    assert page.number is not None
+    return PageRef(page.number, page[0], page.size, None, page[len(page) - 1] + b"\0", page.checksum)
 
 
 CONTENT = encoded(ENTRIES)
 PAGE = Page(CONTENT)
+REF = ref_of(CONTENT)
 
 
 class PageTests(TestCase):
     def test_a_page_comes_back_as_it_was_encoded(self) -> None:
-        self.assertEqual((PAGE.keyspace, len(PAGE), PAGE.size), ("data", len(ENTRIES), len(CONTENT)))
+        self.assertEqual((PAGE.number, PAGE.keyspace, len(PAGE), PAGE.size), (1, "data", len(ENTRIES), len(CONTENT)))
         self.assertEqual(list(PAGE.range(b"", None)), list(ENTRIES.items()))
 
     def test_a_key_is_found_or_not(self) -> None:
@@ -62,13 +71,13 @@ class PageTests(TestCase):
     def test_records_are_copied_as_they_are(self) -> None:
         records = list(PAGE.records())
         self.assertEqual([key for key, _ in records], list(ENTRIES))
-        self.assertEqual(encode_page("data", [record for _, record in records]), CONTENT)
+        self.assertEqual(encode_page(1, "data", [record for _, record in records]), CONTENT)
 
     def test_what_a_merge_asks_of_an_encoded_record(self) -> None:
         for key, entry in ENTRIES.items():
             found = encode_record(key, entry)
             self.assertEqual(key_of(found), key)
-            self.assertEqual(Page(encode_page("data", [tombstone_of(found)])).get(key), Tombstone(entry.revision))
+            self.assertEqual(Page(encode_page(1, "data", [tombstone_of(found)])).get(key), Tombstone(entry.revision))
             if isinstance(entry, Record):
                 self.assertEqual(expires_of(found), entry.expires_ms)
                 self.assertEqual(weight_of(found), len(key) + len(entry.value))
@@ -82,18 +91,20 @@ class PageDirectoryTests(TestCase):
 
     def test_a_page_comes_back_as_it_was_written(self) -> None:
         self.directory.write(1, CONTENT)
-        self.directory.write(20, encoded({b"k": record(b"v")}, "other"))
-        self.assertEqual(list(self.directory.read(1).records()), list(PAGE.records()))
-        self.assertEqual(self.directory.read(20).keyspace, "other")
+        other = encoded({b"k": record(b"v")}, "other", 20)
+        self.directory.write(20, other)
+        self.assertEqual(list(self.directory.read(REF).records()), list(PAGE.records()))
+        self.assertEqual(self.directory.read(ref_of(other)).keyspace, "other")
         self.assertEqual(self.directory.numbers(), {1, 20})
-        self.assertEqual(PageDirectory(self.disk, self.directory.path).read(1).size, PAGE.size)
+        self.assertEqual(PageDirectory(self.disk, self.directory.path).read(REF).size, PAGE.size)
 
     def test_names_stay_short_and_plain_however_large_the_number(self) -> None:
         for number in (1, 2**31, 2**63):
-            self.directory.write(number, CONTENT)
-            self.assertEqual(self.directory.read(number).size, PAGE.size)
+            content = encoded(ENTRIES, number=number)
+            self.directory.write(number, content)
+            self.assertEqual(self.directory.read(ref_of(content)).size, PAGE.size)
             with open(self.directory.file_of(number), "rb") as file:
-                self.assertTrue(file.read().startswith(b"kvtpage1"))
+                self.assertTrue(file.read().startswith(b"kvtpage2"))
         self.assertEqual(self.directory.numbers(), {1, 2**31, 2**63})
 
     def test_a_page_is_synced_before_it_gets_its_name(self) -> None:
@@ -120,7 +131,7 @@ class PageDirectoryTests(TestCase):
             self.directory.write(number, CONTENT)
         self.directory.remove([1, 3])
         self.assertEqual(self.directory.numbers(), {2})
-        self.assertRaises(StoreDamaged, self.directory.read, 1)
+        self.assertRaises(StoreDamaged, self.directory.read, REF)
 
     def test_a_page_that_cannot_be_removed_is_told(self) -> None:
         with self.assertRaises(StoreError) as caught:
@@ -142,7 +153,7 @@ class PageDirectoryTests(TestCase):
             with open(name, "wb") as file:
                 file.write(text)
             with self.assertRaises(StoreDamaged) as caught:
-                self.directory.read(1)
+                self.directory.read(REF)
             self.assertIn(name, str(caught.exception))
 
     def test_no_error_of_the_disk_is_taken_for_a_missing_key(self) -> None:
@@ -150,7 +161,7 @@ class PageDirectoryTests(TestCase):
         for number in (errno.EIO, errno.EACCES, errno.EMFILE, errno.ENOMEM):
             self.disk.fail("read", number)
             with self.assertRaises(StoreError) as caught:
-                self.directory.read(1)
+                self.directory.read(REF)
             self.assertIn(self.directory.file_of(1), str(caught.exception))
             self.assertNotIsInstance(caught.exception, KeyError)
 

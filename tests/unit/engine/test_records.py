@@ -51,10 +51,10 @@ class RecordCacheTests(SynchronousTestCase):
     def test_pages_take_back_what_they_need(self) -> None:
         self.fill(10)
         for number, size, left in ((1, 9, 10), (2, 5, 5), (3, 4, 1)):
-            self.pages.put(number, Page(encode_page(DATA, [encode_record(b"a", record(size * COST))])))
+            self.pages.put(number, Page(encode_page(1, DATA, [encode_record(b"a", record(size * COST))])))
             self.assertLessEqual(self.pages.size + self.pages.lent, self.pages.limit)
             self.assertEqual(len(self.keys()), left)
-        self.pages.put(4, Page(encode_page(DATA, [encode_record(b"b", record(20 * COST))])))
+        self.pages.put(4, Page(encode_page(1, DATA, [encode_record(b"b", record(20 * COST))])))
         self.assertEqual((self.keys(), self.pages.lent), ([], 0))
 
     def test_they_go_at_once_when_there_is_less_room(self) -> None:
