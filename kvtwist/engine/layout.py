@@ -68,27 +68,27 @@ class Layout:
             cleared, self._cleared = self._cleared, set()
             return cleared.union(*(_pages_of(t.runs) for t in gone))
 
-    async def replace(self, name: str, tables: Tables, old: Sequence[Run], new: Run) -> set[int]:
+    async def replace(self, name: str, tables: Tables, old: Sequence[Run], new: Sequence[Run]) -> set[int]:
         """
-        Put a run in the place of neighbouring ones that hold the same.
+        Put runs in the place of neighbouring ones that hold the same.
 
         Returns the numbers of pages that are of no use any more.
         """
         async with self._lock:
             if self.tables.get(name) is not tables:  # it was cleared while the merge ran, and its pages are gone
-                return _pages_of([new]) - _pages_of(old)
+                return _pages_of(new) - _pages_of(old)
             at = next(index for index, run in enumerate(tables.runs) if run is old[0])
-            runs = [*tables.runs[:at], *([new] if new.pages else []), *tables.runs[at + len(old) :]]
+            runs = [*tables.runs[:at], *(run for run in new if run.pages), *tables.runs[at + len(old) :]]
             manifest = self.storage.manifest
             try:
                 unsure = await self._save(manifest.revision, manifest.time_ms, {**manifest.keyspaces, name: runs})
             except (OSError, StoreError):
-                await self.remove(_pages_of([new]) - _pages_of(old))
+                await self.remove(_pages_of(new) - _pages_of(old))
                 raise
             if unsure is not None:
                 raise unsure  # after a crash it may be the one manifest or the other: all their pages have to stay
             tables.install(runs)
-            return _pages_of(old) - _pages_of([new])
+            return _pages_of(old) - _pages_of(new)
 
     async def _save(self, revision: int, time_ms: int, runs: dict[str, list[Run]]) -> OSError | None:
         """Returns an error when the manifest is there, and it is not known whether it would be after a power cut."""

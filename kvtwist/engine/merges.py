@@ -12,15 +12,29 @@ from twisted.logger import Logger
 
 from kvtwist.engine.keyspace import Tables
 from kvtwist.engine.layout import Layout
-from kvtwist.engine.merging import PageNumbers, is_compact, merge_due, write_merged, write_scrubbed
-from kvtwist.engine.run import Run
+from kvtwist.engine.merging import (
+    PageNumbers,
+    damaged_pages,
+    is_compact,
+    merge_due,
+    scrub_due,
+    write_merged,
+    write_scrubbed,
+)
+from kvtwist.engine.run import PageRef, Run
 from kvtwist.engine.timeline import Timeline
-from kvtwist.model import StoreError
+from kvtwist.model import StoreDamaged, StoreError
 
 log = Logger(namespace="kvtwist.store")
 
 SCRUB_SECONDS = 60.0
-"""How long something expired may stay on disk; and the pause after a merge that failed."""
+"""
+How long something expired may stay on disk; the pause after a merge that failed, and until damaged pages are looked at
+again.
+"""
+
+Write = Callable[..., Generator[None, None, list[Run]]]
+"""`write_merged` or `write_scrubbed`."""
 
 
 class Merges:
@@ -38,6 +52,10 @@ class Merges:
         self._stopped = False
         self._scrubbed_ms = timeline.now_ms()
         self._not_before = 0.0
+        self._damaged: dict[int, PageRef] = {}
+        """Pages that could not be read, and that are merged around."""
+        self._left: dict[str, list[Run]] = {}
+        """Runs that such a merge has left: to merge them with nothing but each other would lead nowhere."""
 
     def begin(self) -> None:
         """Do all that is due, unless that goes on already or something has just failed."""
@@ -86,13 +104,16 @@ class Merges:
         failed: set[str] = set()
         while (due := self._next(failed)) is not None:
             name, tables, runs = due
-            if not await self._do(name, tables, runs, write_merged, runs):
+            if not await self._do(name, tables, runs, write_merged):
                 failed.add(name)
 
     def _next(self, failed: set[str]) -> tuple[str, Tables, list[Run]] | None:
         for name, tables in self._layout.tables.items():
-            runs = merge_due(tables.runs) if name not in failed else []
-            if runs:
+            if name in failed:
+                continue
+            runs = merge_due(tables.runs)
+            left = set(map(id, self._left.get(name, [])))
+            if any(id(run) not in left for run in runs):
                 return name, tables, runs
         return None
 
@@ -101,22 +122,43 @@ class Merges:
         if now_ms - self._scrubbed_ms < SCRUB_SECONDS * 1000:
             return
         self._scrubbed_ms = now_ms
+        await self._look_again()
         for name, tables in list(self._layout.tables.items()):
             for run in tables.runs:
-                if run.expires_ms is not None and run.expires_ms <= now_ms:
-                    await self._do(name, tables, [run], write_scrubbed, run)
+                if scrub_due(run, now_ms, self._damaged):
+                    await self._do(name, tables, [run], write_scrubbed)
 
-    async def _do(
-        self, name: str, tables: Tables, old: list[Run], write: Callable[..., Generator[None, None, Run]], what: object
-    ) -> bool:
-        """Write a run in the place of some; returns whether that succeeded. What fails leaves nothing behind."""
+    async def _look_again(self) -> None:
+        """Somebody may have put a damaged page right."""
+        if not self._damaged:
+            return
         layout = self._layout
-        base = old[-1] is tables.runs[-1]
+        named = layout.storage.manifest.pages()
+        refs = [ref for ref in self._damaged.values() if ref.number in named]
         try:
-            steps = write(layout.storage.pages, name, layout.numbers, what, self._timeline.now_ms(), base)
-            new = await layout.write(steps)
+            found = await layout.write(damaged_pages(layout.storage.pages, [Run(refs, 0, 0)]))
+        except StoreDamaged:
+            return  # nothing can be read now
+        self._damaged = {ref.number: ref for ref, _ in found}
+        if len(found) < len(refs):
+            self._left.clear()
+            log.info("{count} pages that were damaged can be read again", count=len(refs) - len(found))
+
+    async def _do(self, name: str, tables: Tables, old: list[Run], write: Write) -> bool:
+        """Write runs in the place of some; returns whether that succeeded. What fails leaves nothing behind."""
+        layout = self._layout
+        try:
+            try:
+                new = await self._written(name, tables, old, write)
+            except StoreDamaged:
+                if not await self._find_damage(name, tables, old):
+                    raise
+                new = await self._written(name, tables, old, write)
             superfluous = await layout.replace(name, tables, old, new)
             self._finished(superfluous)
+            if any(ref.number in self._damaged for run in new for ref in run.pages):
+                there = set(map(id, tables.runs))
+                self._left[name] = [run for run in (*self._left.get(name, []), *new) if id(run) in there]
             await layout.remove(superfluous)
         except (OSError, StoreError) as error:
             if layout.tables.get(name) is not tables:
@@ -126,22 +168,40 @@ class Merges:
             return False
         return True
 
+    async def _written(self, name: str, tables: Tables, old: list[Run], write: Write) -> list[Run]:
+        layout = self._layout
+        base = old[-1] is tables.runs[-1]
+        now_ms = self._timeline.now_ms()
+        steps = write(layout.storage.pages, name, layout.numbers, old, now_ms, base, frozenset(self._damaged))
+        return await layout.write(steps)
+
+    async def _find_damage(self, name: str, tables: Tables, runs: list[Run]) -> bool:
+        """Look at all pages of some runs; returns whether damage was found that was not known."""
+        found = await self._layout.write(damaged_pages(self._layout.storage.pages, runs))
+        if self._layout.tables.get(name) is not tables:
+            return False  # it was cleared meanwhile, and its pages are gone
+        new = [(ref, error) for ref, error in found if ref.number not in self._damaged]
+        for ref, error in new:
+            self._damaged[ref.number] = ref
+            log.error("{error}; merges leave this page where it is", error=error)
+        return bool(new)
+
     def _failed(self) -> None:
         self.failed += 1
         self._not_before = self._clock.seconds() + SCRUB_SECONDS
 
 
 def _told(
-    steps: Generator[None, None, Run], numbers: PageNumbers, advance: Callable[[int], object]
-) -> Generator[None, None, Run]:
+    steps: Generator[None, None, list[Run]], numbers: PageNumbers, advance: Callable[[int], object]
+) -> Generator[None, None, list[Run]]:
     """The same steps, with a call for each; what it raises, the steps hear."""
     while True:
         before = numbers.next
         try:
             next(steps)
         except StopIteration as end:
-            run: Run = end.value
-            return run
+            runs: list[Run] = end.value
+            return runs
         try:
             advance(numbers.next - before)
         except StoreError as error:

@@ -9,15 +9,20 @@ every checkpoint would write a hundred bytes for each that changed. So runs are 
   never takes more than that, or when much was removed;
 - else, when there are more than `MAX_RUNS` runs above the base, the newest ones of about the same size.
 
+A damaged page is merged around: it stays what it is, where it is, so that nobody reads in its range what it may have
+replaced or removed, and nothing is lost if it can be read again.
+
 All of this runs in the page thread. The functions that write are generators which stop after every page, and after
 `STEP` records that fill none, so that other jobs of that thread get their turn in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from heapq import merge
-from operator import itemgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 
 from attrs import define
 
@@ -31,9 +36,9 @@ from kvtwist.engine.page import (
     tombstone_of,
     weight_of,
 )
-from kvtwist.engine.pages import PageDirectory, PageReader
+from kvtwist.engine.pages import PageDirectory, PageReader, passing_error
 from kvtwist.engine.run import PageRef, Run
-from kvtwist.model import StoreError
+from kvtwist.model import StoreDamaged, StoreError
 
 PAGE_SIZE = 64 * 1024
 SMALL = 4 * 2**20
@@ -118,14 +123,16 @@ def without_dead(records: EncodedRecords, now_ms: int, base: bool) -> Kept:
     :param base: whether there is nothing older below them that a tombstone would have to hide.
     """
     for key, record in records:
-        if record[2] & TOMBSTONE:
-            yield key, None if base else record
-            continue
-        expires_ms = expires_of(record)
-        if expires_ms is None or expires_ms > now_ms:
-            yield key, record
-        else:
-            yield key, None if base else tombstone_of(record)
+        yield key, _kept(record, now_ms, base)
+
+
+def _kept(record: bytes, now_ms: int, base: bool) -> bytes | None:
+    if record[2] & TOMBSTONE:
+        return None if base else record
+    expires_ms = expires_of(record)
+    if expires_ms is None or expires_ms > now_ms:
+        return record
+    return None if base else tombstone_of(record)
 
 
 class RunWriter:
@@ -215,27 +222,158 @@ def write_frozen(
 
 
 def write_merged(
-    directory: PageDirectory, keyspace: str, numbers: PageNumbers, runs: Sequence[Run], now_ms: int, base: bool
-) -> Generator[None, None, Run]:
-    """Write neighbouring runs, the newest first, as one."""
+    directory: PageDirectory,
+    keyspace: str,
+    numbers: PageNumbers,
+    runs: Sequence[Run],
+    now_ms: int,
+    base: bool,
+    damaged: Container[int] = (),
+) -> Generator[None, None, list[Run]]:
+    """
+    Write neighbouring runs, the newest first, as one; as a few, where some of their pages are damaged.
+
+    Nobody knows what a damaged page says of the keys in its range. So it stays, in a run that holds nothing else,
+    between what is newer than it and what is older; all keys outside of such ranges go into the last run.
+
+    :param damaged: numbers of pages that are known not to be readable.
+    :raises StoreDamaged: another one is not.
+    """
+    holes = [[ref for ref in run.pages if ref.number in damaged] for run in runs]
+    if any(holes):
+        return (yield from _write_around(directory, keyspace, numbers, runs, holes, now_ms, base))
     sources = [run_records(directory, run.pages) for run in runs]
     live = without_dead(merged_records(sources), now_ms, base)
     run = yield from write_run(directory, keyspace, numbers, live)
     if base:
-        return run
-    return Run(run.pages, sum(r.records for r in runs), sum(r.weight for r in runs), run.tombstones)
+        return [run]
+    return [Run(run.pages, *_growth(runs), run.tombstones)]
+
+
+def _growth(runs: Sequence[Run]) -> tuple[int, int]:
+    """By how many records and bytes runs make a keyspace larger."""
+    return sum(run.records for run in runs), sum(run.weight for run in runs)
+
+
+def _write_around(
+    directory: PageDirectory,
+    keyspace: str,
+    numbers: PageNumbers,
+    runs: Sequence[Run],
+    holes: Sequence[Sequence[PageRef]],
+    now_ms: int,
+    base: bool,
+) -> Generator[None, None, list[Run]]:
+    """:param holes: the damaged pages of each run."""
+    levels = [level for level, refs in enumerate(holes) if refs]
+    above = {level: RunWriter(directory, keyspace, numbers) for level in levels}
+    rest = RunWriter(directory, keyspace, numbers)
+    tombstones = {level: runs[level].tombstones for level in levels}
+    try:
+        looked_at = 0
+        sources = [_whole_records(directory, level, run, holes[level]) for level, run in enumerate(runs)]
+        for key, versions in groupby(merge(*sources, key=_by_key), key=_by_key):
+            covering = [level for level in levels if _covers(holes[level], key)]
+            seen: set[int | None] = set()
+            for _, level, record in versions:
+                if level in levels and record[2] & TOMBSTONE:
+                    tombstones[level] -= 1
+                hole = next((below for below in covering if below > level), None)
+                looked_at += 1
+                if hole not in seen:  # else there is a newer version on the same side of each hole
+                    seen.add(hole)
+                    kept = _kept(record, now_ms, base and hole is None)
+                    if kept is not None and (rest if hole is None else above[hole]).add(key, kept):
+                        looked_at = STEP
+                if looked_at >= STEP:
+                    looked_at = 0
+                    yield
+        new: list[Run] = []
+        for level in levels:
+            newer = above[level].finish()
+            new.append(Run(newer.pages, 0, 0, newer.tombstones))
+            new.append(Run(list(holes[level]), 0, 0, max(tombstones[level], 0)))
+        older = rest.finish()
+    except (OSError, StoreError):
+        for writer in (*above.values(), rest):
+            writer.undo()
+        raise
+    new.append(Run(older.pages, 0, 0, older.tombstones))
+    *others, last = [run for run in new if run.pages]
+    return [*others, Run(last.pages, *_growth(runs), last.tombstones)]
+
+
+def _whole_records(
+    directory: PageReader, level: int, run: Run, damaged: Sequence[PageRef]
+) -> Iterator[tuple[bytes, int, bytes]]:
+    """(key, level, encoded record) of the pages of a run that are not damaged."""
+    without = {ref.number for ref in damaged}
+    for key, record in run_records(directory, [ref for ref in run.pages if ref.number not in without]):
+        yield key, level, record
+
+
+def _covers(refs: Sequence[PageRef], key: bytes) -> bool:
+    """Whether a key is in the range of one of some pages of a run."""
+    at = bisect_right(refs, key, key=attrgetter("first"))
+    if at == 0:
+        return False
+    stop = refs[at - 1].stop
+    return stop is None or key < stop
+
+
+def damaged_pages(
+    directory: PageReader, runs: Sequence[Run]
+) -> Generator[None, None, list[tuple[PageRef, StoreDamaged]]]:
+    """
+    The pages of runs that cannot be read, and why.
+
+    :raises StoreDamaged: one cannot be read now, for a reason that says nothing of the page.
+    """
+    found: list[tuple[PageRef, StoreDamaged]] = []
+    for run in runs:
+        for ref in run.pages:
+            try:
+                directory.read(ref)
+            except StoreDamaged as error:
+                if passing_error(error):
+                    raise
+                found.append((ref, error))
+            yield
+    return found
+
+
+def scrub_due(run: Run, now_ms: int, damaged: Container[int] = ()) -> list[PageRef]:
+    """The pages of a run in which something has expired, and that can be written anew."""
+    return [
+        ref
+        for ref in run.pages
+        if ref.expires_ms is not None and ref.expires_ms <= now_ms and ref.number not in damaged
+    ]
 
 
 def write_scrubbed(
-    directory: PageDirectory, keyspace: str, numbers: PageNumbers, old: Run, now_ms: int, base: bool
-) -> Generator[None, None, Run]:
-    """Write anew just those pages of a run in which something has expired."""
+    directory: PageDirectory,
+    keyspace: str,
+    numbers: PageNumbers,
+    runs: Sequence[Run],
+    now_ms: int,
+    base: bool,
+    damaged: Container[int] = (),
+) -> Generator[None, None, list[Run]]:
+    """
+    Write anew just those pages of a run in which something has expired.
+
+    :param runs: that one.
+    :param damaged: numbers of pages that stay as they are.
+    """
+    [old] = runs
+    due = {ref.number for ref in scrub_due(old, now_ms, damaged)}
     pages: list[PageRef] = []
     written: list[int] = []
     records, weight, tombstones = old.records, old.weight, old.tombstones
     try:
         for ref in old.pages:
-            if ref.expires_ms is None or ref.expires_ms > now_ms:
+            if ref.number not in due:
                 pages.append(ref)
                 continue
             before = list(run_records(directory, [ref]))
@@ -250,4 +388,4 @@ def write_scrubbed(
     except (OSError, StoreError):
         directory.remove(written)
         raise
-    return Run(pages, records, weight, tombstones)
+    return [Run(pages, records, weight, tombstones)]

@@ -669,7 +669,7 @@ class MissingPartsTests(FaultCase):
         page.write_bytes(content[:-1] + b"?")
         self.engine.put(b"00", b"new")
         self.engine.checkpoint()
-        self.assertEqual(len(self.engine.store._keyspaces[DATA].tables.runs), 2, "the merge failed")
+        self.assertEqual(len(self.engine.store._keyspaces[DATA].tables.runs), 2, "it is merged around")
         self.assertTrue(page.exists())
         page.write_bytes(content)
         self.engine.clock.pump([1.0] * 70)

@@ -5,16 +5,28 @@ Merging while others read, write, clear, stop and crash: what it must not change
 from __future__ import annotations
 
 import errno
+from pathlib import Path
+from typing import Any
 
-from twisted.logger import LogLevel, capturedLogs
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from kvtwist.engine import Limits, merging
 from kvtwist.engine.housekeeping import SWEEP_SECONDS
 from kvtwist.engine.merges import SCRUB_SECONDS
 from kvtwist.engine.merging import merge_due
 from kvtwist.engine.run import PageRef, Run
-from kvtwist.model import DATA, HISTORY, Clear, Delete, Usage
-from tests.support.engine import Engine, EngineCase, FaultyDisk, Model, SteppedWorker, TestCase, finish, put
+from kvtwist.model import DATA, HISTORY, Clear, Delete, Exists, StoreDamaged, Usage
+from tests.support.engine import (
+    Engine,
+    EngineCase,
+    FaultyDisk,
+    Model,
+    SteppedWorker,
+    TestCase,
+    failure_of,
+    finish,
+    put,
+)
 
 
 class MergeDueTests(TestCase):
@@ -225,6 +237,192 @@ class MergeFailureTests(MergeCase):
             self.engine.open()
 
 
+class DamagedPageTests(MergeCase):
+    """A page of the store is damaged: merges go on, and in its range nobody hears what may not be so."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(merging, "FULL_SHARE", 1)
+        self.rounds = 0
+        self.fill()
+
+    def fill(self) -> None:
+        """A base of all keys, and two runs above it."""
+        self.do(*(put(b"%02d" % key, b"base" * 8) for key in range(60)))
+        self.checkpoint()
+        self.grow(2)
+
+    def grow(self, runs: int) -> None:
+        for _ in range(runs):
+            self.page_jobs.finish()
+            self.rounds += 1
+            changed = range(self.rounds % 7, 60, 7)
+            self.do(*(put(b"%02d" % key, b"%03d" % self.rounds * 10) for key in changed))
+            self.do(Delete(DATA, b"%02d" % (self.rounds % 60)), Delete(DATA, b"never there"))
+            self.checkpoint()
+
+    def damage(self, run: int, page: int) -> tuple[PageRef, bytes]:
+        """Damage a page; returns what it was."""
+        self.page_jobs.finish()
+        ref = self.runs()[run].pages[page]
+        path = Path(self.engine.storage.pages.file_of(ref.number))
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        return ref, content
+
+    def heal(self, ref: PageRef, content: bytes) -> None:
+        Path(self.engine.storage.pages.file_of(ref.number)).write_bytes(content)
+
+    def told(self, events: list[dict[str, Any]]) -> list[str]:
+        return [str(formatEvent(event)) for event in events if event["log_level"] >= LogLevel.warn]
+
+    def answers(self, damaged: bool = True) -> dict[bytes, str]:
+        """Every key is answered right, or refused; returns which are refused."""
+        records = self.model.records(DATA, self.engine.now_ms())
+        refused = {}
+        for key in [*(b"%02d" % number for number in range(60)), b"never there"]:
+            got = self.engine.store.get(DATA, key)
+            exists = self.engine.store.transact([Exists(DATA, key)], [])
+            self.page_jobs.finish()
+            error = failure_of(got)
+            if error is None:
+                self.assertEqual(self.successResultOf(got), records.get(key))
+                self.assertEqual(self.successResultOf(exists).committed, key in records)
+            else:
+                self.assertIsInstance(error, StoreDamaged)
+                self.failureResultOf(exists, StoreDamaged)
+                refused[key] = str(error)
+        scan = self.engine.store.scan(DATA)
+        self.page_jobs.finish()
+        if damaged:  # there may have been other keys in the page
+            self.failureResultOf(scan, StoreDamaged)
+        else:
+            self.assertEqual(dict(self.successResultOf(scan).items), records)
+        return refused
+
+    def minutes(self, count: int) -> None:
+        for _ in range(count * int(SCRUB_SECONDS)):
+            self.engine.clock.advance(1)
+            self.page_jobs.finish()
+
+    def test_the_number_of_runs_does_not_grow_and_the_log_says_it_once(self) -> None:
+        for run, page in ((2, 5), (1, 0), (0, -1)):
+            ref, content = self.damage(run, page)
+            with capturedLogs() as events:
+                for _ in range(12):
+                    self.grow(1)
+                    self.page_jobs.finish()
+                    self.assertLessEqual(len(self.runs()), 6)
+                self.minutes(3)
+            [line] = self.told(events)
+            self.assertIn(f"{self.engine.storage.pages.file_of(ref.number)}: page {ref.number}: ", line)
+            self.assertIn("merges leave this page", line)
+            self.assertEqual(self.files(), self.named())
+            self.heal(ref, content)
+            self.minutes(2)
+            self.assertEqual(self.answers(damaged=False), {})
+            self.patch(merging, "FULL_SHARE", 0)
+            self.grow(1)
+            self.minutes(2)
+            self.assertEqual(len(self.runs()), 1)
+            self.patch(merging, "FULL_SHARE", 100)
+            self.grow(2)
+            self.page_jobs.finish()
+
+    def test_in_its_range_is_refused_what_is_not_newer_and_nothing_else(self) -> None:
+        for run, page in ((2, 5), (1, 0), (0, -1), (0, 4)):
+            ref, content = self.damage(run, page)
+            before = self.answers()
+            self.assertTrue(all(ref.first <= key < (ref.stop or b"") for key in before))
+            self.patch(merging, "FULL_SHARE", 0)
+            with capturedLogs():
+                self.do(put(b"a", b""))
+                self.checkpoint()
+                self.page_jobs.finish()
+            self.patch(merging, "FULL_SHARE", 100)
+            self.assertEqual(self.answers(), before)
+            self.assertGreater(len(before), 0, (run, page))
+            for key in [*before][:1]:
+                self.do(put(key, b"newer"))
+                self.assertEqual(self.answers().keys(), before.keys() - {key})
+                self.checkpoint()
+                self.assertEqual(self.answers().keys(), before.keys() - {key})
+            self.engine.reopen()
+            self.engine.pages = self.engine.storage.page_worker = self.engine.storage.read_worker = self.page_jobs
+            self.assertEqual(self.answers().keys(), before.keys() - {next(iter(before))})
+            self.assertEqual(self.files(), self.named())
+            self.heal(ref, content)
+            self.assertEqual(self.answers(damaged=False), {})
+            self.do(Clear(DATA))
+            self.fill()
+
+    def test_a_small_keyspace_is_not_merged_for_ever(self) -> None:
+        self.patch(merging, "SMALL", 2**20)
+        was = self.damage(2, 5)
+        with capturedLogs():
+            self.grow(1)
+            self.page_jobs.finish()
+        self.assertEqual(len(self.runs()), 3, "newer, damaged, all else")
+        before = self.runs()
+        self.minutes(2)
+        self.assertEqual([id(run) for run in self.runs()], [id(run) for run in before])
+        self.grow(1)
+        self.page_jobs.finish()
+        self.assertEqual(len(self.runs()), 3)
+        self.heal(*was)
+        self.minutes(2)
+        self.assertEqual(len(self.runs()), 1)
+
+    def test_each_damaged_page_is_told_once(self) -> None:
+        self.patch(merging, "SMALL", 2**20)
+        seen = set()
+        for page in (5, 9):
+            ref, _ = self.damage(-1, page)
+            with capturedLogs() as events:
+                self.grow(2)
+                self.page_jobs.finish()
+                self.minutes(2)
+                self.disk.fail("read", errno.EMFILE, path="pages", times=99)
+                self.minutes(2)
+                self.disk.heal()
+            [line] = self.told(events)
+            seen.add(line)
+            self.assertIn(f"page {ref.number}: ", line)
+        self.assertEqual(len(seen), 2)
+        self.assertGreater(len(self.answers()), 0)
+
+    def test_a_keyspace_that_is_cleared_takes_its_damaged_page_with_it(self) -> None:
+        self.patch(merging, "SMALL", 2**20)
+        self.damage(2, 5)
+        with capturedLogs():
+            self.grow(1)
+            self.page_jobs.finish()
+        self.assertEqual(len(self.engine.store.housekeeping._merges._damaged), 1)
+        self.do(Clear(DATA))
+        self.checkpoint()
+        self.minutes(2)
+        self.assertEqual((self.runs(), self.files()), ([], 0))
+        self.assertEqual(self.engine.store.housekeeping._merges._damaged, {})
+        self.grow(5)
+        self.page_jobs.finish()
+        self.assertEqual(self.answers(damaged=False), {})
+
+    def test_no_descriptors_and_no_memory_say_nothing_of_a_page(self) -> None:
+        for number in (errno.EMFILE, errno.ENOMEM, errno.EACCES):
+            while not self.page_jobs:
+                self.grow(1)
+            self.disk.fail("read", number, path="pages", skip=3, times=99)
+            with capturedLogs() as events:
+                self.page_jobs.finish()
+            self.disk.heal()
+            [line] = self.told(events)
+            self.assertIn("a merge failed, and will be tried again", line)
+            self.minutes(2)
+            self.assertLessEqual(len(self.runs()), 4)
+            self.assertEqual(self.engine.store.housekeeping._merges._damaged, {})
+            self.assertEqual(self.answers(damaged=False), {})
+
+
 class ScrubTests(MergeCase):
     """Pages in which something has expired are written anew, once a minute."""
 
@@ -285,6 +483,26 @@ class ScrubTests(MergeCase):
             self.assertEqual([e["log_format"] for e in events if e["log_level"] >= LogLevel.error], [], steps)
             self.assertEqual(self.files(), self.named(), steps)
             self.fill()
+
+    def test_a_damaged_page_is_left_and_the_others_are_scrubbed(self) -> None:
+        ref = self.runs()[0].pages[1]
+        path = Path(self.engine.storage.pages.file_of(ref.number))
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + b"?")
+        with capturedLogs() as events:
+            for _ in range(4):
+                self.engine.clock.pump([1.0] * int(SCRUB_SECONDS))
+                self.page_jobs.finish()
+        self.assertEqual(len([event for event in events if event["log_level"] >= LogLevel.warn]), 1)
+        [run] = self.runs()
+        self.assertEqual([page for page in run.pages if page.expires_ms is not None], [ref])
+        path.write_bytes(content)
+        self.engine.clock.pump([1.0] * int(2 * SCRUB_SECONDS))
+        self.page_jobs.finish()
+        self.engine.clock.pump([1.0] * int(2 * SCRUB_SECONDS))
+        self.page_jobs.finish()
+        self.assertEqual(self.engine.store.usage(DATA), Usage(8, 8 * 22))
+        self.assert_right()
 
     def test_a_keyspace_that_cannot_be_read_does_not_keep_others_from_being_scrubbed(self) -> None:
         self.do(put(b"event", bytes(20), ttl_ms=5000, keyspace=HISTORY))

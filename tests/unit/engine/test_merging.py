@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import random
+from collections.abc import Generator
+from typing import TypeVar
 
 from kvtwist.engine import merging
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.memtable import Entry, Memtable, Tombstone
-from kvtwist.engine.merging import PageNumbers, merge_due, write_frozen, write_merged, write_scrubbed
+from kvtwist.engine.merging import (
+    PageNumbers,
+    damaged_pages,
+    merge_due,
+    write_frozen,
+    write_merged,
+    write_scrubbed,
+)
+from kvtwist.engine.page import Page
 from kvtwist.engine.pages import PageDirectory
-from kvtwist.engine.run import PageRef, Run
-from kvtwist.model import Record
-from tests.support.engine import TestCase
+from kvtwist.engine.run import PageNeeded, PageRef, Run, find_in
+from kvtwist.model import Record, StoreDamaged
+from tests.support.engine import FaultyDisk, TestCase
+
+T = TypeVar("T")
 
 MIB = 2**20
 
@@ -67,13 +80,13 @@ class WritingTests(TestCase):
         self.directory = PageDirectory(Disk(), str(self.path / "pages"))
         self.numbers = PageNumbers(1)
 
-    def finish(self, steps: object) -> Run:
+    def finish(self, steps: Generator[None, None, T]) -> T:
         while True:
             try:
-                next(steps)  # type: ignore[call-overload]
+                next(steps)
             except StopIteration as end:
-                assert isinstance(end.value, Run)
-                return end.value
+                found: T = end.value
+                return found
 
     def frozen(self, entries: dict[bytes, Entry], base: bool) -> Run:
         table = Memtable()
@@ -107,12 +120,12 @@ class WritingTests(TestCase):
                 expected.update(entries)
             live = {k: e for k, e in expected.items() if isinstance(e, Record) and (e.expires_ms or 1001) > 1000}
 
-            base = self.finish(write_merged(self.directory, "data", self.numbers, runs, 1000, base=True))
+            [base] = self.finish(write_merged(self.directory, "data", self.numbers, runs, 1000, base=True))
             self.assertEqual(self.held(base), live)
             self.assertEqual((base.records, base.tombstones), (len(live), 0))
             self.assertEqual(base.weight, sum(len(key) + len(entry.value) for key, entry in live.items()))
 
-            above = self.finish(write_merged(self.directory, "data", self.numbers, runs, 1000, base=False))
+            [above] = self.finish(write_merged(self.directory, "data", self.numbers, runs, 1000, base=False))
             hidden = {key: live.get(key, Tombstone(7)) for key in expected}
             self.assertEqual(self.held(above), hidden)
             self.assertEqual(above.tombstones, len(hidden) - len(live))
@@ -122,14 +135,98 @@ class WritingTests(TestCase):
         old[b"10"] = Record(bytes(50), "text/plain", 7, 8, 1500)
         before = self.frozen(old, base=True)
         for base, left in ((True, None), (False, Tombstone(7))):
-            after = self.finish(write_scrubbed(self.directory, "data", self.numbers, before, 1500, base))
+            [after] = self.finish(write_scrubbed(self.directory, "data", self.numbers, [before], 1500, base))
             self.assertEqual(len(set(after.pages) - set(before.pages)), 1)
             self.assertEqual(self.held(after).get(b"10"), left)
             self.assertEqual(self.held(after).keys() | {b"10"}, old.keys())
             self.assertEqual((after.records, after.weight), (19, 19 * 52))
             self.assertEqual(after.tombstones, 0 if base else 1)
-        again = self.finish(write_scrubbed(self.directory, "data", self.numbers, before, 1499, True))
-        self.assertEqual(again, before)
+        again = self.finish(write_scrubbed(self.directory, "data", self.numbers, [before], 1499, True))
+        self.assertEqual(again, [before])
+
+    def found(self, runs: list[Run], damaged: set[int], key: bytes) -> Entry | str | None:
+        """What runs say of a key; "refused" where a damaged page may say something else."""
+
+        def lookup(ref: PageRef) -> Page | None:
+            return None if ref.number in damaged else self.directory.read(ref)
+
+        try:
+            return find_in(runs, key, lookup)
+        except PageNeeded:
+            return "refused"
+
+    def test_merging_around_damaged_pages_changes_no_answer(self) -> None:
+        chance = random.Random(7)
+        kinds = set()
+        for _ in range(150):
+            layers = [self.entries(chance) for _ in range(chance.randrange(2, 7))]
+            runs = [run for run in (self.frozen(entries, base=False) for entries in layers) if run.pages]
+            pages = [ref for run in runs for ref in run.pages]
+            bad = chance.sample(pages, min(chance.randrange(1, 4), len(pages)))
+            damaged = {ref.number for ref in bad}
+            for ref in bad:
+                self.directory.remove([ref.number])
+            for base in (False, True):
+                after = self.finish(write_merged(self.directory, "data", self.numbers, runs, 1000, base, damaged))
+                self.assertLessEqual(len(after), 2 * len(bad) + 1)
+                self.assertEqual([r for r in after if not r.pages], [])
+                self.assertEqual(sum(r.records for r in after), sum(r.records for r in runs))
+                self.assertEqual(sum(r.weight for r in after), sum(r.weight for r in runs))
+                self.assertEqual({r for run in after for r in run.pages if r.number in damaged}, {*bad})
+                for key in (b"%03d" % number for number in range(100)):
+                    before, now = self.found(runs, damaged, key), self.found(after, damaged, key)
+                    if isinstance(before, Record) and before.expires_ms is not None and before.expires_ms <= 1000:
+                        before = Tombstone(before.revision)
+                    if base and now is None:
+                        self.assertTrue(before is None or isinstance(before, Tombstone), key)
+                    else:
+                        self.assertEqual(now, before, key)
+                    kinds.add((base, type(now)))
+        self.assertEqual(len(kinds), 8)
+
+    def test_what_is_below_a_damaged_page_is_there_when_it_is_gone(self) -> None:
+        self.patch(merging, "PAGE_SIZE", 25)
+        layers = [
+            {b"b": Record(b"new", "", 3, 3), b"c": Tombstone(3)},
+            {b"a": Tombstone(2), b"c": Tombstone(2), b"d": Tombstone(2), b"e": Tombstone(2)},
+            {b"b": Record(b"", "", 1, 1)},
+        ]
+        runs = [self.frozen(entries, base=False) for entries in layers]  # type: ignore[arg-type]
+        bad, _ = runs[1].pages
+        content = self.directory.content(bad.number)
+        self.directory.remove([bad.number])
+        after = self.finish(write_merged(self.directory, "data", self.numbers, runs, 0, True, {bad.number}))
+        self.assertEqual([[ref.first for ref in run.pages] for run in after], [[b"b", b"c"], [b"a"], [b"b"]])
+        self.assertEqual([run.tombstones for run in after], [1, 2, 0])
+        self.directory.write(bad.number, content)
+        self.assertEqual(self.held(after[1]), {b"a": Tombstone(2), b"c": Tombstone(2)})
+        self.assertEqual(self.held(after[2]), layers[2])
+
+    def test_one_that_fails_around_a_damaged_page_leaves_nothing(self) -> None:
+        disk = FaultyDisk()
+        self.directory = PageDirectory(disk, str(self.path / "pages"))
+        runs = [self.frozen({b"%02d" % n: Record(bytes(60), "", 1, 1) for n in range(20)}, False) for _ in range(3)]
+        bad = runs[1].pages[2].number
+        before = self.directory.numbers()
+        failed = 0
+        while True:
+            disk.fail("write", errno.ENOSPC, skip=failed)
+            try:
+                after = self.finish(write_merged(self.directory, "data", self.numbers, runs, 0, True, {bad}))
+            except OSError:
+                self.assertEqual(self.directory.numbers(), before)
+                failed += 1
+            else:
+                break
+        self.assertEqual(failed, sum(len(run.pages) for run in after) - 1)
+
+    def test_a_page_that_is_not_known_to_be_damaged_ends_a_merge(self) -> None:
+        runs = [self.frozen({b"k": Tombstone(number)}, base=False) for number in (2, 1)]
+        self.directory.remove([runs[1].pages[0].number])
+        steps = write_merged(self.directory, "data", self.numbers, runs, 0, True)
+        self.assertRaises(StoreDamaged, self.finish, steps)
+        [(ref, _)] = self.finish(damaged_pages(self.directory, runs))
+        self.assertEqual(ref, runs[1].pages[0])
 
     def test_page_numbers_are_used_once(self) -> None:
         runs = [self.frozen({b"%02d" % n: Tombstone(1) for n in range(40)}, base=False) for _ in range(3)]
