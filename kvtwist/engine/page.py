@@ -26,7 +26,7 @@ import struct
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.model import JSON, OCTETS, TEXT, Record, StoreDamaged
@@ -185,6 +185,10 @@ LANDMARKS = 16
 """Every so many keys one is kept at hand."""
 _SEARCHED = 8 * 1024
 """The most bytes that a key is searched for in, as bytes in bytes, which is faster than to bisect them."""
+_LARGE = _SEARCHED
+"""A record of more bytes is decoded once for all who ask. Where a key is searched for there is none."""
+_SHARED_COST = 400
+"""Memory that such a record takes beside its bytes: objects and dictionary; rounded up."""
 _PLAIN = struct.Struct("<HBIHIH")
 """What is before the key of a record that does not expire and whose media type has a number; 48 bits in two parts."""
 
@@ -197,9 +201,23 @@ class Page:
     :ivar number: its own, None if it is of the first format.
     :ivar checksum: of all that follows on it.
     :ivar size: bytes that it takes on disk.
+    :ivar shared: bytes of memory that it takes beside these, for large records that were asked for.
+    :ivar on_share: called with the number of bytes by which `shared` grows.
     """
 
-    __slots__ = ("_data", "_landmarks", "_offsets", "_records", "checksum", "keyspace", "number", "size")
+    __slots__ = (
+        "_data",
+        "_landmarks",
+        "_large",
+        "_offsets",
+        "_records",
+        "checksum",
+        "keyspace",
+        "number",
+        "on_share",
+        "shared",
+        "size",
+    )
 
     def __init__(self, content: bytes) -> None:
         """
@@ -224,6 +242,9 @@ class Page:
         self._offsets = array("I")
         self._offsets.frombytes(content[at : self._records])
         self._landmarks: list[bytes] | None = None
+        self._large: dict[int, Entry] = {}
+        self.shared = 0
+        self.on_share: Callable[[int], object] | None = None
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -238,6 +259,8 @@ class Page:
 
     def record(self, index: int) -> bytes:
         """A record, encoded."""
+        if index in self._large:
+            return encode_record(self[index], self._large[index])
         return self._data[self._records + self._offsets[index] : self._records + self._offsets[index + 1]]
 
     def place(self, index: int) -> tuple[int, int]:
@@ -245,8 +268,25 @@ class Page:
         return self._records + self._offsets[index], self._records + self._offsets[index + 1]
 
     def entry(self, index: int) -> Entry:
-        """What stands under a key."""
-        return _decode(self._data, *self.place(index))
+        """What stands under a key. For all who ask, a large value is the same object."""
+        at, end = self.place(index)
+        if end - at <= _LARGE:
+            return _decode(self._data, at, end)
+        entry = self._large.get(index)
+        return self._share(index) if entry is None else entry
+
+    def _share(self, index: int) -> Entry:
+        at, end = self.place(index)
+        entry = self._large[index] = _decode(self._data, at, end)
+        grown = _SHARED_COST + end - at
+        if len(self) == 1 and isinstance(entry, Record):
+            # Nobody needs the value a second time, among the bytes of the page: it may be most of the memory there is.
+            self._data = self._data[: self.size - len(entry.value)]
+            grown = _SHARED_COST
+        self.shared += grown
+        if self.on_share is not None:
+            self.on_share(grown)
+        return entry
 
     def get(self, key: bytes) -> Entry | None:
         """What stands under a key, None if nothing does."""

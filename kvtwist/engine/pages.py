@@ -213,7 +213,8 @@ class PageCache:
     """
     Pages in memory, the least recently used given up first.
 
-    :param limit: bytes of pages that it may hold; one page is held even if it is larger.
+    :param limit: bytes that pages may take; one page is held even if it is larger.
+    :ivar size: bytes that they take, with the large records that were asked for.
     :ivar guests: who uses what it does not, until it does.
     :ivar lent: how many bytes they use.
     """
@@ -244,23 +245,28 @@ class PageCache:
         """Hold a page."""
         self.discard(number)
         self._pages[number] = page
-        self.size += page.size
-        self._shrink()
+        page.on_share = self._grow
+        self._grow(page.size + page.shared)
 
     def resize(self, limit: int) -> None:
         """Hold so much at most from now on."""
         self.limit = limit
-        self._shrink()
-
-    def _shrink(self) -> None:
-        while self.size > self.limit and len(self._pages) > 1:
-            _, given_up = self._pages.popitem(last=False)
-            self.size -= given_up.size
-        for guest in self.guests:
-            guest.yield_room()
+        self._grow(0)
 
     def discard(self, number: int) -> None:
         """Hold it no longer."""
         page = self._pages.pop(number, None)
         if page is not None:
-            self.size -= page.size
+            self._let_go(page)
+
+    def _grow(self, count: int) -> None:
+        self.size += count
+        while self.size > self.limit and len(self._pages) > 1:
+            _, given_up = self._pages.popitem(last=False)
+            self._let_go(given_up)
+        for guest in self.guests:
+            guest.yield_room()
+
+    def _let_go(self, page: Page) -> None:
+        page.on_share = None  # who still reads it may make it grow, and that is no matter of ours any more
+        self.size -= page.size + page.shared

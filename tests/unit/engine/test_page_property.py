@@ -60,3 +60,4 @@ class PageProperty(TestCase):
         for key in asked:
             self.assertEqual(page.get(key), held.get(key), key)
         self.assertEqual(list(page.range(b"", None)), list(held.items()))
+        self.assertEqual(list(page.records()), list(Page(content).records()), "large ones were asked for before")

@@ -8,6 +8,7 @@ a key that is not there.
 from __future__ import annotations
 
 import errno
+import sys
 
 from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.engine.page import Page, encode_page, encode_record, expires_of, key_of, tombstone_of, weight_of
@@ -81,6 +82,81 @@ class PageTests(TestCase):
             if isinstance(entry, Record):
                 self.assertEqual(expires_of(found), entry.expires_ms)
                 self.assertEqual(weight_of(found), len(key) + len(entry.value))
+
+
+class LargeRecordTests(TestCase):
+    """A large value is one object for all who ask for it, and somebody knows what it takes."""
+
+    SIZES = (10, 20_000, 8192 - 16, 8193 - 16, 30_000)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.values = {b"%d" % n: Record(bytes([n]) * size, "text/plain", 3, 4) for n, size in enumerate(self.SIZES)}
+        self.page = Page(encoded(self.values))  # type: ignore[arg-type]
+
+    def taken(self, page: Page) -> int:
+        """Bytes that it holds, beside what every page does."""
+        values = [entry.value for entry in page._large.values() if isinstance(entry, Record)]
+        held = [page._data, page._large, *values, *page._large.values()]
+        return sum(map(sys.getsizeof, held)) - sys.getsizeof(b"") - sys.getsizeof({})
+
+    def test_a_large_value_is_one_object(self) -> None:
+        for key, expected in self.values.items():
+            found = [self.page.get(key), self.page.get(key), *dict(self.page.range(key, key + b"\0")).values()]
+            self.assertEqual(found, [expected] * 3)
+            large = len(expected.value) > 8192 - 16
+            self.assertEqual(
+                len({id(record.value) for record in found if isinstance(record, Record)}), 1 if large else 3
+            )
+
+    def test_what_it_takes_is_told_once(self) -> None:
+        told: list[int] = []
+        self.page.on_share = told.append
+        for _ in range(2):
+            for key in self.values:
+                self.page.get(key)
+                self.assertLessEqual(self.taken(self.page), self.page.size + self.page.shared)
+        self.assertEqual((len(told), sum(told)), (3, self.page.shared))
+        self.assertLess(self.page.shared, 20_000 + 8193 + 30_000 + 3 * 500)
+
+    def test_one_that_is_alone_in_its_page_takes_its_size_once(self) -> None:
+        for entry in (Record(bytes(100_000), "text/plain", 3, 4), Record(bytes(9_000), "image/x", 5, 6, 7)):
+            content = encoded({b"key": entry})
+            page = Page(content)
+            record = page.record(0)
+            for _ in range(2):
+                self.assertEqual(page.get(b"key"), entry)
+                self.assertEqual((page.size, page[0], page.record(0)), (len(content), b"key", record))
+                self.assertLessEqual(self.taken(page), page.size + page.shared)
+            self.assertLess(page.shared, 500)
+            self.assertIsNone(page.get(b"kex"))
+
+    def test_a_cache_knows_what_its_pages_have_grown_to(self) -> None:
+        cache = PageCache(200_000)
+        lone = Page(encoded({b"k": record(bytes(50_000))}))
+        self.page.get(b"1")
+        for number, page in ((1, self.page), (2, lone)):
+            cache.put(number, page)
+        for key in self.values:
+            self.page.get(key)
+        lone.get(b"k")
+        self.assertEqual(cache.size, self.page.size + self.page.shared + lone.size + lone.shared)
+        self.assertLess(cache.size, 200_000)
+        cache.resize(150_000)
+        self.assertEqual((cache.get(1), cache.size), (None, lone.size + lone.shared))
+        cache.put(3, other := Page(encoded(self.values)))  # type: ignore[arg-type]
+        for key in self.values:
+            other.get(key)
+        self.assertIsNone(cache.get(2), "it made room")
+        cache.discard(3)
+        self.assertEqual(cache.size, 0)
+
+    def test_a_page_that_was_given_up_is_nothing_to_the_cache(self) -> None:
+        cache = PageCache(10**6)
+        cache.put(1, self.page)
+        cache.discard(1)
+        self.page.get(b"1")
+        self.assertEqual(cache.size, 0)
 
 
 class PageDirectoryTests(TestCase):

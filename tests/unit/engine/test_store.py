@@ -299,6 +299,30 @@ class SliceLimitTests(EngineCase):
             self.assertEqual([key for key, _ in self.engine.records(reverse=reverse)], [b"34"])
 
 
+class LargeValueTests(EngineCase):
+    """However many ask for a large value that is in a page, there is one of it in memory."""
+
+    def make_engine(self) -> Engine:
+        return Engine(self.path / "store", limits=Limits(slice_bytes=2**20))
+
+    def test_all_get_the_same_object(self) -> None:
+        self.engine.put(b"a", b"small")
+        self.engine.put(b"b", bytes(2**20))
+        self.engine.checkpoint()
+        self.engine.reopen()
+        store = self.engine.store
+        found = [result_of(store.get(DATA, b"b")) for _ in range(3)]
+        found += result_of(store.transact([], [Get(DATA, b"b")])).results
+        found += [
+            record for reverse in (False, True) for key, record in self.engine.records(reverse=reverse) if key == b"b"
+        ]
+        self.assertEqual(len(found), 6)
+        self.assertEqual(len({id(record.value) for record in found if record}), 1)
+        held = sum(len(page._data) for page in store._cache._pages.values()) + 2**20
+        self.assertLessEqual(held, store._cache.size)
+        self.assertLess(store._cache.size, 2**20 + 2000)
+
+
 class PageMissTests(EngineCase):
     """Everything is in pages, none of them in memory, and the test decides when one is read."""
 
