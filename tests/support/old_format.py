@@ -16,7 +16,7 @@ from kvtwist.engine.page import BODY, HEAD
 def age(store: Path) -> None:
     """Rewrite a directory in the first format of pages and manifests."""
     for path in (store / "pages").iterdir():
-        path.write_bytes(_sealed(b"kvtpage1", path.read_bytes()[HEAD:]))
+        path.write_bytes(old_page(path.read_bytes()))
     [path] = store.glob("manifest-*")
     manifest = manifests.read(Disk(), str(path))
     keyspaces = {
@@ -33,6 +33,11 @@ def age(store: Path) -> None:
     }
     content = [manifest.revision, manifest.time_ms, manifest.next_page, keyspaces]
     path.write_bytes(_sealed(b"kvtmani1", msgspec.msgpack.encode(content)))
+
+
+def old_page(content: bytes) -> bytes:
+    """A page in the first format."""
+    return _sealed(b"kvtpage1", content[HEAD:])
 
 
 def _sealed(header: bytes, content: bytes) -> bytes:
