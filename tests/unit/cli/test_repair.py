@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from kvtwist.engine import journal, merges, merging
+from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.inspection.folding import Wishes
@@ -164,6 +165,21 @@ class DamagedJournalTests(RepairCase):
         told = self.repair()
         self.assertGreater(told[-1]["revision"], 8)
 
+    def test_the_time_goes_on_behind_all_that_there_has_been(self) -> None:
+        engine = Chronicle.begin(self.store).engine
+        engine.wall += 10**6
+        engine.put(b"expired", b"", ttl_ms=1000)
+        engine.wall += 2
+        engine.put(b"stays", b"", ttl_ms=1000)
+        now_ms = engine.now_ms()
+        engine.die()
+        self.damage("journal", b"kvtwist journal1", b"KVTWIST JOURNAL1")
+        self.repair()
+        manifest = manifests.load(Disk(), str(self.store))
+        self.assertGreaterEqual(manifest.time_ms, now_ms)
+        data = b"".join(path.read_bytes() for path in self.store.glob("pages/*"))
+        self.assertEqual((b"expired" in data, b"stays" in data), (False, True))
+
     def test_a_missing_segment_is_a_gap(self) -> None:
         engine = Chronicle.begin(self.store).engine
         assert isinstance(engine.disk, FaultyDisk)
@@ -209,6 +225,21 @@ class DamagedManifestTests(RepairCase):
         self.manifest().write_bytes(b"nothing")
         self.assertEqual(self.repair()[-1]["basis"], "older manifest")
         self.assertEqual(contents_of(self.store), before)
+
+    def test_an_older_manifest_is_not_used_where_something_is_missing_since(self) -> None:
+        told = Chronicle.begin(self.store)
+        told.engine.put(b"since", b"the older manifest")
+        assert isinstance(told.engine.disk, FaultyDisk)
+        told.engine.disk.fail("remove", errno.EIO, times=100)
+        told.engine.checkpoint()
+        told.engine.disk.heal()
+        told.end()
+        self.assertEqual(len(list(self.store.glob("manifest-*"))), 2)
+        for path in self.store.glob("journal-0*"):
+            path.unlink()
+        self.manifest().write_bytes(b"nothing")
+        self.assertEqual(self.repair()[-1]["basis"], "pages")
+        self.assertEqual(self.values()[b"since"], b"the older manifest")
 
     def test_pages_without_anything_that_names_them_are_not_thrown_away(self) -> None:
         for path in [self.manifest(), *self.store.glob("journal-*")]:

@@ -228,3 +228,25 @@ class SweepTests(EngineCase):
             self.assertIsNone(self.successResultOf(got))
         self.engine.reopen()
         self.assertEqual(self.engine.items(), [(b"other", b"1")])
+
+    def test_what_it_replaced_does_not_come_back_when_the_first_checkpoint_is_running(self) -> None:
+        for steps in range(6):
+            keyspace = f"first-{steps}"  # which has nothing on disk yet
+            self.engine.store.transact([], [put(b"k", b"old", keyspace=keyspace)])
+            self.journal_jobs.finish()
+            done = self.engine.store.housekeeping.checkpoint()
+            self.journal_jobs.finish()
+            self.engine.store.transact([], [put(b"k", b"new", ttl_ms=500, keyspace=keyspace)])
+            self.journal_jobs.finish()
+            for _ in range(steps):
+                if self.page_jobs:
+                    self.page_jobs.step()
+            self.engine.clock.advance(SWEEP_SECONDS)
+            for _ in range(2):
+                got = self.engine.store.get(keyspace, b"k")
+                finish(self.journal_jobs, self.page_jobs)
+                self.assertIsNone(self.successResultOf(got), steps)
+            self.successResultOf(done)
+        self.engine.reopen()
+        for steps in range(6):
+            self.assertIsNone(result_of(self.engine.store.get(f"first-{steps}", b"k")))

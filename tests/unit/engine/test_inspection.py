@@ -20,7 +20,7 @@ from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.engine.page import Page, decode_record, encode_page, encode_record, is_record, key_of, revision_of
 from kvtwist.engine.pages import page_file, page_number
 from kvtwist.engine.run import PageRef, Run
-from kvtwist.model import Record, StoreInUse
+from kvtwist.model import JSON, OCTETS, TEXT, Record, StoreInUse
 from tests.support.engine import TestCase
 
 ENTRIES: dict[bytes, Entry] = {
@@ -49,6 +49,15 @@ class RecordTests(TestCase):
             for size in range(start):
                 self.assertFalse(is_record(record[:size]), (key, size))
         self.assertFalse(is_record(RECORDS[b"05"] + b"x"))
+
+    def test_one_of_a_media_type_that_nobody_knows_is_none(self) -> None:
+        known = {JSON: 0, TEXT: 1, OCTETS: 2}
+        for media_type, number in known.items():
+            record = encode_record(b"k", Record(b"v" * 99, media_type, 1, 1))
+            self.assertEqual(record[2], number)
+            numbers = [n for n in range(64) if is_record(record[:2] + bytes([n]) + record[3:])]
+            self.assertLessEqual(set(numbers), {0, 1, 2, 63})
+            self.assertLessEqual({0, 1, 2}, set(numbers))
 
     @given(st.binary(max_size=60))
     def test_whatever_passes_can_be_decoded(self, data: bytes) -> None:

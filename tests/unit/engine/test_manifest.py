@@ -65,6 +65,28 @@ class ManifestTests(TestCase):
         manifests.remove_others(self.disk, self.directory, NEW)
         self.assertEqual(self.files(), ["journal-00000000000000000001.log", "manifest-00000000000000000019"])
 
+    def test_what_is_not_a_manifest_stays(self) -> None:
+        names = [
+            "manifest-00000000000000000007.bak",
+            "manifest-00000000000000000007.new.bak",
+            "manifest-0000000000000000007",
+            "manifest-000000000000000000007",
+            "manifest-0000000000000000000x",
+            "manifest-\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661\u0661",
+            "manifest-.new",
+            "manifest-notes.new",
+            "old-manifest-00000000000000000007",
+        ]
+        for name in names:
+            (self.path / name).write_text("not ours")
+        for name in ("manifest-00000000000000000003", "manifest-00000000000000000099.new", "manifest-dir"):
+            (self.path / name).mkdir()
+            names.append(name)
+        self.save(NEW)
+        self.assertEqual(self.load(), NEW)
+        manifests.remove_others(self.disk, self.directory, NEW)
+        self.assertEqual(self.files(), sorted([*names, manifests.name_of(NEW)]))
+
     def test_an_unfinished_one_is_not_loaded(self) -> None:
         self.save(OLD)
         (self.path / "manifest-00000000000000000099.new").write_bytes(b"half")
@@ -91,6 +113,7 @@ class ManifestTests(TestCase):
                 self.save(NEW)
             self.assertEqual(caught.exception.errno, errno.ENOSPC)
             self.assertEqual(self.load(), OLD)
+            self.assertEqual(self.files(), ["manifest-00000000000000000007"], "what is half done takes no room")
         self.save(NEW)
         self.assertEqual(self.load(), NEW)
 
