@@ -221,7 +221,6 @@ def replay(disk: Disk, directory: str, after: int, recovery: Recovery) -> Iterat
     :raises OSError: where it cannot be read, or cut.
     """
     found = segments_behind(disk, directory, after)
-    _check_names(disk, [segment for segment in segments(disk, directory) if segment not in found])
     expected = found[0][0] if found else after + 1
     if expected > after + 1:
         raise StoreDamaged(f"{directory}: the journal begins with revision {expected}, {after + 1} is missing")
@@ -239,15 +238,29 @@ def replay(disk: Disk, directory: str, after: int, recovery: Recovery) -> Iterat
                 yield transaction
     if expected <= after:
         raise StoreDamaged(f"{directory}: the journal ends with revision {expected - 1}, the pages with {after}")
+    _check_others(disk, directory, found, max(after, expected - 1))
 
 
-def _check_names(disk: Disk, superfluous: list[tuple[int, str]]) -> None:
-    """:raises StoreDamaged: a segment that is about to be removed unread holds other revisions than its name says."""
-    for first, path in superfluous:
-        content = disk.read(path)
-        frame = next(whole_frames(content, header_of(content)[0]), None)
-        if frame is not None and frame.batch.transactions and frame.batch.transactions[0].revision != first:
-            raise StoreDamaged(f"{path}: begins with revision {frame.batch.transactions[0].revision}, not with {first}")
+def _check_others(disk: Disk, directory: str, found: list[tuple[int, str]], revision: int) -> None:
+    """
+    Look into the segments that are about to be removed, since their names say that nothing in them is needed.
+
+    :param found: the segments that were read.
+    :param revision: the last one that they hold.
+    :raises StoreDamaged: another one holds what comes after that: it has the name of another segment.
+    """
+    for _, path in segments(disk, directory):
+        # After a crash a file may have its old name as well as its new one.
+        if any(disk.is_same(path, read) for _, read in found):
+            continue
+        try:
+            content = disk.read(path)
+        except IsADirectoryError:
+            continue
+        for frame in whole_frames(content, header_of(content)[0]):
+            last = frame.batch.transactions[-1].revision if frame.batch.transactions else 0
+            if last > revision:
+                raise StoreDamaged(f"{path}: holds revision {last}, which does not belong in a file of that name")
 
 
 def _read_segment(

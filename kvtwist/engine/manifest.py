@@ -84,7 +84,10 @@ def read(disk: Disk, path: str) -> Manifest:
 
     :raises StoreDamaged: when it is not what was written there.
     """
-    content = disk.read(path)
+    try:
+        content = disk.read(path)
+    except IsADirectoryError:
+        raise StoreDamaged(f"{path}: is a directory, and should be a manifest") from None
     start = len(MANIFEST_HEADER) + _CHECKSUM.size
     header, checksum, payload = content[: len(MANIFEST_HEADER)], content[len(MANIFEST_HEADER) : start], content[start:]
     if header not in (MANIFEST_HEADER, OLD_MANIFEST_HEADER) or checksum != _CHECKSUM.pack(zlib.crc32(payload)):

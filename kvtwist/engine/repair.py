@@ -274,7 +274,7 @@ class Repair:
         kept = self._new_place(disk)
         disk.make_directory(os.path.join(kept, "pages"))
         for path in self._retired(staying):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, IsADirectoryError):  # a directory is not ours
                 _keep(disk, path, self._kept_path(path, kept))
         disk.sync_directory(os.path.join(kept, "pages"))
         disk.sync_directory(kept)
@@ -296,7 +296,7 @@ class Repair:
             disk.sync_directory(kept)
             disk.sync_directory(self._listing.path)
         for path in self._listing.unfinished:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, IsADirectoryError):
                 disk.remove(path)
         manifests.remove_others(disk, self._listing.path, manifest)
         directory.remove(sorted(directory.numbers() - manifest.pages()))

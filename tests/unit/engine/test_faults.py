@@ -46,6 +46,7 @@ from tests.support.engine import (
     put,
     result_of,
 )
+from tests.support.tools import kvtwist
 
 
 class FaultCase(EngineCase):
@@ -588,18 +589,88 @@ class StartTests(FaultCase):
             self.disk.fail("names", errno.EIO, skip=skip)
             self.assert_refused("Input/output error")
 
-    def test_a_file_of_somebody_else_among_the_pages_does_no_harm(self) -> None:
-        self.engine.put(b"k", b"1")
-        self.engine.checkpoint()
+
+class ForeignFilesTests(FaultCase):
+    """Whatever else is in the directory: the store and its tools leave it where it is, and go on."""
+
+    NAMES = (
+        "manifest-00000000000000000001.bak",
+        "manifest-00000000000000000001.new~",
+        "manifest-1",
+        "manifest-",
+        "journal-00000000000000000001.log.bak",
+        "journal-00000000000000000001.log.new",
+        "journal-1.log",
+        "journal-spare.bak",
+        "damaged-notes",
+        "notes.new",
+        "pages.bak",
+        "pages/README",
+        "pages/notes.new",
+        "pages/notes.rpl",
+        "pages/MQ==_.bak",
+        "pages/MQ==_.rpl",
+        "pages/MQ==_.new.bak",
+        "pages/MQ==",
+        "pages/MDE=_.new",
+    )
+    DIRECTORIES = (
+        "manifest-x.bak",
+        "manifest-00000000000000000001",
+        "manifest-00000000000000000001.new",
+        "journal-x",
+        "pages/OTk5_",
+        "pages/MQ==_.new",
+        "pages/x.new",
+        "pages/x.rpl",
+    )
+
+    def put_there(self) -> set[str]:
+        for name in (*self.NAMES, *(f"{name}/inside" for name in self.DIRECTORIES)):
+            path = self.engine.path / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("not ours")
+        return {*self.NAMES, *(f"{name}/inside" for name in self.DIRECTORIES)}
+
+    def left(self) -> set[str]:
+        paths = [path for path in self.engine.path.rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.engine.path)) for path in paths if path.read_bytes() == b"not ours"}
+
+    def test_they_stay(self) -> None:
+        for number in range(3):
+            self.engine.put(b"k%d" % number, bytes(60))
+            self.engine.checkpoint()
         self.engine.die()
-        for name in ("README", "x", "notes.txt", "lost+found", "MQ==_.bak"):
-            (self.engine.path / "pages" / name).write_text("not ours")
-        try:
+        foreign = self.put_there()
+        for number in range(3):
             self.engine.open()
-        except StoreError as error:
-            self.assertNotIn("\n", str(error))
-        else:
-            self.assertEqual(self.engine.get(b"k"), b"1")
+            self.engine.put(b"l%d" % number, bytes(60))
+            self.engine.checkpoint()
+            self.engine.clock.pump([1.0] * 65)
+            result_of(self.engine.close())
+            self.engine.die()
+            self.engine.journal, self.engine.pages = InlineWorker(), InlineWorker()
+            self.assertEqual(self.left(), foreign)
+        page = next(path for path in (self.engine.path / "pages").iterdir() if b"k1" in self.content(path))
+        page.write_bytes(page.read_bytes()[:-1])
+        self.assertEqual(kvtwist("check", self.engine.path).exit_code, 1)
+        self.assertEqual(kvtwist("repair", "--yes", self.engine.path).exit_code, 0)
+        self.assertEqual(kvtwist("compact", self.engine.path).exit_code, 0)
+        self.assertEqual(self.left(), foreign)
+        self.assertEqual(kvtwist("check", self.engine.path).exit_code, 0)
+        self.engine.open()
+        self.assertIn(b"l2", dict(self.engine.items()))
+
+    @staticmethod
+    def content(path: Path) -> bytes:
+        return path.read_bytes() if path.is_file() else b""
+
+    def test_a_directory_in_the_place_of_the_newest_manifest_is_told(self) -> None:
+        self.engine.die()
+        path = self.engine.path / f"manifest-{7:020d}"
+        path.mkdir()
+        error = self.assertRaises(StoreDamaged, self.engine.open)
+        self.assertIn(f"{path}: is a directory", str(error))
 
 
 class MissingPartsTests(FaultCase):
