@@ -56,7 +56,7 @@ class PipelineProperty(SynchronousTestCase):
     @given(st.data(), st.booleans())
     def test_all_are_answered_and_the_connection_goes_on(self, data: st.DataObject, polled: bool) -> None:
         probe = Probe()
-        fronted = (Polled if polled else Fronted)("own", [probe])
+        fronted = (Polled if polled else Fronted)([probe])
         peer = fronted.connect()
         plan = planned(data)
         sent = b"".join(request for request, _ in plan)
