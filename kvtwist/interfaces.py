@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -61,7 +61,7 @@ class IBackup(Interface):
     revision: int = Attribute("The last revision that it holds.")
     size: int = Attribute("How long the archive is, in bytes.")
 
-    def archive() -> AsyncIterator[bytes]:
+    def archive() -> AsyncGenerator[bytes, None]:
         """A tar archive, piece by piece. Raises `OSError` or `StoreError` when it cannot be read to its end."""
 
     async def close() -> None:

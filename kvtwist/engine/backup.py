@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 from attrs import frozen
@@ -80,7 +80,7 @@ class Backup:
         parts.append(Part(END, len(end), end))
         return cls(layout, revision, parts)
 
-    async def archive(self) -> AsyncIterator[bytes]:
+    async def archive(self) -> AsyncGenerator[bytes, None]:
         """See `IBackup.archive`. Each piece is read from the disk when it is asked for."""
         for part in self.parts:
             yield _header(part)

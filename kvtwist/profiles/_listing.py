@@ -7,7 +7,7 @@ object that the store holds, which is in memory once however many clients list i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from typing import Any
 
 from klein import Response
@@ -41,6 +41,7 @@ class Listing:
         self._first: bytes | None = None
         self._complete = False
         """Whether the last piece has been written."""
+        self._hold: Callable[[int], object] = int
 
     def __aiter__(self) -> Listing:
         return self
@@ -49,23 +50,31 @@ class Listing:
         first, self._first = self._first, None
         return await anext(self._pieces) if first is None else first
 
+    async def aclose(self) -> None:
+        """Let go of all that the rest would have been made from."""
+        await self._pieces.aclose()
+
     async def answer(self, request: Any, headers: Headers = JSON_HEADERS) -> Response | None:
         """Answer with its length if it is one piece, else piece by piece. HEAD has one piece written at most."""
+        self._hold = request.hold
         self._first = await anext(self._pieces)
         if self._complete:
             return Response(200, headers, self._first)
         for name, value in headers.items():
             request.setHeader(name, value)
-        if request.method != b"HEAD":
+        if request.method == b"HEAD":
+            await self.aclose()
+        else:
             await send(request, self)
         return None
 
     async def _write(
         self, brackets: bytes, slices: AsyncIterator[Items], elements: Callable[[Items], Iterable[Element]]
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         text = bytearray(brackets[:1])
         comma = b""
         async for items in slices:
+            self._hold(sum(len(key) + len(record.value) for key, record in items))
             for before, value, after in elements(items):
                 text += comma
                 text += before

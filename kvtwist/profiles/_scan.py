@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -74,7 +74,16 @@ class _Valve:
             await self._closed
 
 
-async def send(request: Any, chunks: AsyncIterator[bytes]) -> None:
+class Chunks(Protocol):
+    """The pieces of a body. As an asynchronous generator has, it has an end that can come early."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None:
+        """Let go of all that the rest would have been made from."""
+
+
+async def send(request: Any, chunks: Chunks) -> None:
     """Write a body piece by piece, as fast as the client takes it; status and headers must be set before."""
     valve = _Valve()
     request.registerProducer(valve, True)
@@ -83,5 +92,8 @@ async def send(request: Any, chunks: AsyncIterator[bytes]) -> None:
             request.write(chunk)
             del chunk  # or it would be kept until the next one is there
             await valve.opened()
+    except Exception:
+        await chunks.aclose()  # a client that has left must not cost memory until Python looks for garbage
+        raise
     finally:
         request.unregisterProducer()

@@ -76,6 +76,9 @@ class _Request(Request):
         self.content = _UnreadBody()
         self.requestHeaders.removeHeader(b"Expect")
 
+    def hold(self, size: int) -> None:
+        """Handlers say what they hold; here nobody counts it."""
+
     def _handleStar(self) -> None:
         """Called for the target `*`, which is an unknown path here."""
         assert self.site is not None

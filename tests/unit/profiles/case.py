@@ -24,6 +24,9 @@ class Request:
         self.uri = uri
         self.content = BytesIO(body)
 
+    def hold(self, size: int) -> None:
+        """Handlers say what they hold; here nobody counts it."""
+
 
 class ProfileCase(EngineCase):
     """:ivar profile: the dialect's name."""

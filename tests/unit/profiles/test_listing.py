@@ -49,6 +49,8 @@ class Request:
         self.headers: dict[str | bytes, str | bytes] = {}
         self.pieces: list[bytes] = []
         self.written = 0
+        self.held: list[int] = []
+        self.hold = self.held.append
         self._eager = eager
         self._producer: IPushProducer | None = None
 
@@ -349,3 +351,13 @@ class TakingTests(TestCase):
         self.assertEqual(request.headers["Content-Type"], JSON)
         self.assertEqual(request.pieces, [])
         self.assertLess(len(taken), 70)
+
+    def test_what_a_slice_takes_is_said(self) -> None:
+        request = Request(eager=False)
+        items = [(b"a", Record(b"1" * 70_000, JSON, 1, 1)), (b"bc", Record(b"22", JSON, 1, 1))]
+        self.begin(Slices(items, items[1:]), request)
+        self.assertEqual(request.held, [70_005])
+        while request.streaming:
+            request.take()
+            reactor.iterate(0)
+        self.assertEqual(request.held, [70_005, 4])

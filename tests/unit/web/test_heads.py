@@ -96,7 +96,6 @@ class HeadTests(SynchronousTestCase):
         ):
             self.assertRaises(BadHead, read, *lines)
 
-
     def test_a_length_is_digits_with_spaces_around_them_whatever_byte_comes_with_one(self) -> None:
         for byte in range(256):
             for value in (chr(byte), f"{chr(byte)}5", f"5{chr(byte)}", f"5{chr(byte)}6"):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from kvtwist.model import DATA, JSON, Put
 from kvtwist.profiles._scan import send
 from kvtwist.web.inflight import REQUEST_COST, SHARE_LEFT, URGENT_BYTES, InFlight
 from kvtwist.web.outbox import JOINED
-from tests.support.fronts import responses, statuses
+from tests.support.fronts import Fronted, responses, statuses
 from tests.support.net import Peer
 from tests.support.wire import chunked, head, sized
 from tests.unit.web.probe import MAX_BODY, probed
@@ -238,6 +241,40 @@ class AnswerTests(SynchronousTestCase):
             if not begins:
                 self.assertEqual(statuses(peer), [503])
         self.flushLoggedErrors()
+
+
+class GarbageTests(SynchronousTestCase):
+    """What a client that is gone was to be sent goes with it, and does not wait until Python looks for garbage."""
+
+    def setUp(self) -> None:
+        gc.disable()
+        self.addCleanup(gc.enable)
+        self.fronted = Fronted(["keys"], in_flight=4 * MAX_BODY)
+        self.value = b'"%b"' % (b"v" * MAX_BODY)
+        self.fronted.store.transact([], [Put(DATA, b"large", self.value, JSON), Put(DATA, b"more", self.value, JSON)])
+        self.uses = sys.getrefcount(self.value)
+
+    def test_clients_that_leave(self) -> None:
+        for target in ("/keys", "/keys/large"):
+            for room in (0, 1000, MAX_BODY // 2):
+                peer = self.fronted.connect()
+                peer.take(room)
+                peer.send(head("GET", target))
+                self.assertGreater(sys.getrefcount(self.value), self.uses)
+                peer.leave()
+                del peer
+                self.assertEqual(sys.getrefcount(self.value), self.uses, (target, room))
+
+    def test_clients_that_are_hung_up_on(self) -> None:
+        for _ in range(10):
+            peer = self.fronted.connect()
+            peer.take(1000)
+            peer.send(head("GET", "/keys"))
+        self.assertLess(sys.getrefcount(self.value), self.uses + 30)
+        self.fronted.site.hang_up()
+        self.fronted.net.settle()
+        self.assertEqual(sys.getrefcount(self.value), self.uses)
+        self.assertEqual(self.fronted.in_flight.held, 0)
 
 
 class InFlightTests(SynchronousTestCase):
