@@ -25,71 +25,61 @@ Element = tuple[bytes, bytes, bytes]
 """JSON text before a value, the value, and the text after it; without the comma between two elements."""
 
 
-class Listing:
+async def answer(
+    request: Any,
+    brackets: bytes,
+    slices: AsyncIterator[Items],
+    elements: Callable[[Items], Iterable[Element]],
+    headers: Headers = JSON_HEADERS,
+) -> Response | None:
     """
-    A JSON array or object, as an asynchronous iterator of the pieces of its text.
+    Answer with a JSON array or object: with its length if it is one piece, else piece by piece.
 
     :param brackets: `[]` or `{}`.
     :param slices: what it is made from. None is asked for before all pieces of the one before have been taken.
     :param elements: makes the elements of a slice, taking out of it what they are made from.
     """
+    pieces = _pieces(brackets, slices, elements, request.hold)
+    whole = await anext(pieces)
+    if whole:
+        return Response(200, headers, whole)
+    for name, value in headers.items():
+        request.setHeader(name, value)
+    if request.method != b"HEAD":
+        await send(request, pieces)
+    return None
 
-    def __init__(
-        self, brackets: bytes, slices: AsyncIterator[Items], elements: Callable[[Items], Iterable[Element]]
-    ) -> None:
-        self._pieces = self._write(brackets, slices, elements)
-        self._first: bytes | None = None
-        self._complete = False
-        """Whether the last piece has been written."""
-        self._hold: Callable[[int], object] = int
 
-    def __aiter__(self) -> Listing:
-        return self
-
-    async def __anext__(self) -> bytes:
-        first, self._first = self._first, None
-        return await anext(self._pieces) if first is None else first
-
-    async def aclose(self) -> None:
-        """Let go of all that the rest would have been made from."""
-        await self._pieces.aclose()
-
-    async def answer(self, request: Any, headers: Headers = JSON_HEADERS) -> Response | None:
-        """Answer with its length if it is one piece, else piece by piece. HEAD has one piece written at most."""
-        self._hold = request.hold
-        self._first = await anext(self._pieces)
-        if self._complete:
-            return Response(200, headers, self._first)
-        for name, value in headers.items():
-            request.setHeader(name, value)
-        if request.method == b"HEAD":
-            await self.aclose()
-        else:
-            await send(request, self)
-        return None
-
-    async def _write(
-        self, brackets: bytes, slices: AsyncIterator[Items], elements: Callable[[Items], Iterable[Element]]
-    ) -> AsyncGenerator[bytes, None]:
-        text = bytearray(brackets[:1])
-        comma = b""
-        async for items in slices:
-            self._hold(sum(len(key) + len(record.value) for key, record in items))
-            for before, value, after in elements(items):
-                text += comma
-                text += before
-                comma = b","
-                if len(value) < LARGE:
-                    text += value
-                else:
-                    yield bytes(text)
-                    text.clear()
-                    yield value
-                    value = b""  # or it would be kept until the next element is there
+async def _pieces(
+    brackets: bytes,
+    slices: AsyncIterator[Items],
+    elements: Callable[[Items], Iterable[Element]],
+    hold: Callable[[int], object],
+) -> AsyncGenerator[bytes, None]:
+    """The text. If it is more than one piece, an empty one comes first, to say so before the others are made."""
+    text = bytearray(brackets[:1])
+    comma = b""
+    is_whole = True
+    async for items in slices:
+        hold(sum(len(key) + len(record.value) for key, record in items))
+        for before, value, after in elements(items):
+            text += comma
+            text += before
+            comma = b","
+            is_large = len(value) >= LARGE
+            if not is_large:
+                text += value
                 text += after
-                if len(text) >= PIECE:
-                    yield bytes(text)
-                    text.clear()
-        text += brackets[1:]
-        self._complete = True
-        yield bytes(text)
+                if len(text) < PIECE:
+                    continue
+            if is_whole:
+                is_whole = False
+                yield b""
+            yield bytes(text)
+            text.clear()
+            if is_large:
+                yield value
+                value = b""  # or it would be kept until the next element is there
+                text += after
+    text += brackets[1:]
+    yield bytes(text)

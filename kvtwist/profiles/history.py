@@ -27,7 +27,7 @@ from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, HISTORY, JSON, OCTETS, Append, Delete, Exists, Put
 from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded
 from kvtwist.profiles._json import quote
-from kvtwist.profiles._listing import Element, Listing
+from kvtwist.profiles._listing import Element, answer
 from kvtwist.profiles._reply import NO_CONTENT, json_error
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
@@ -87,7 +87,7 @@ class History:
         """All writes of the last two minutes, newest first."""
         prefix = _checked(key) + b"\0"
         events = scan(self._store, HISTORY, prefix, prefix[:-1] + b"\1", reverse=True)
-        return await Listing(b"[]", events, partial(_elements, prefix)).answer(request)
+        return await answer(request, b"[]", events, partial(_elements, prefix))
 
     @app.route("/", methods=["PUT", "GET", "DELETE"])
     def no_key(self, request: Any) -> Response:
@@ -96,10 +96,11 @@ class History:
 
 
 def _checked(key: str) -> bytes:
-    name = decoded(key)
-    if not _is_key(name):
-        raise BadRequest("a key is 1 to 255 of a-z, A-Z and 0-9")
-    return name.encode()
+    if not _is_key(key):  # or it may be once it is decoded
+        key = decoded(key)
+        if not _is_key(key):
+            raise BadRequest("a key is 1 to 255 of a-z, A-Z and 0-9")
+    return key.encode()
 
 
 def _elements(prefix: bytes, items: Items) -> Iterator[Element]:

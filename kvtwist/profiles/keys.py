@@ -34,7 +34,7 @@ from kvtwist.profiles import _json
 from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded, query
 from kvtwist.profiles._glob import Glob
 from kvtwist.profiles._json import NotJSON, parsed
-from kvtwist.profiles._listing import Element, Listing
+from kvtwist.profiles._listing import Element, answer
 from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, as_json, json_error, json_reply
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
@@ -83,7 +83,7 @@ class Keys:
             if more:
                 headers = {**JSON_HEADERS, "Link": _next_link(pattern, limit, stop[:-1].decode())}
         records = scan(self._store, DATA, start, stop)
-        return await Listing(b"{}", records, partial(self._elements, glob)).answer(request, headers)
+        return await answer(request, b"{}", records, partial(self._elements, glob), headers)
 
     @app.route("/keys", methods=["PUT"], query=["expire_in"])
     async def put(self, request: Any) -> Response:

@@ -166,12 +166,6 @@ async def test_only_deletion_clears(http: Client, method: str) -> None:
 
 
 @ensureDeferred
-async def test_query_parameters_are_ignored(http: Client) -> None:
-    assert (await http("PUT", "/kv/a?x=%zz", b"1")).status == 200
-    is_text(await http("GET", "/kv/a?x=1&x=2"), 200, "1")
-
-
-@ensureDeferred
 async def test_writes_to_different_keys_at_once_all_succeed(http: Client) -> None:
     keys = [f"key-{number}" for number in range(200)]
     written = await at_once(http("PUT", f"/kv/{key}", key.encode()) for key in keys)

@@ -271,13 +271,6 @@ async def test_content_type_is_not_demanded(http: Client, media_type: str) -> No
     assert (await http("DELETE", "/set", b'\t"a"\r\n', {"Content-Type": media_type})).status == 200
 
 
-@ensureDeferred
-async def test_query_parameters_are_ignored(http: Client) -> None:
-    assert (await http("POST", "/set?x=%zz", b'{"a":1}')).status == 201
-    assert (await http("POST", "/commit?now")).status == 204
-    assert (await http("GET", "/a?x=1&x=2&expire_in=no")).body == b'{"a":1}'
-
-
 @pytest.mark.parametrize("arguments", [["--profile", "transactional", "--max-staged", "4KiB"]])
 @ensureDeferred
 async def test_507_when_the_queue_is_full_until_the_commit_makes_room(http: Client) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from hypothesis import given, settings
@@ -17,7 +16,7 @@ from twisted.internet.interfaces import IPushProducer
 
 from kvtwist.model import JSON, OCTETS, TEXT, Record, Slice
 from kvtwist.profiles import Settings, _listing
-from kvtwist.profiles._listing import LARGE, PIECE, Element, Listing
+from kvtwist.profiles._listing import LARGE, PIECE, Element
 from kvtwist.profiles._scan import Items
 from kvtwist.profiles.history import DELETION, History
 from kvtwist.profiles.keys import Keys
@@ -346,8 +345,8 @@ class TakingTests(TestCase):
                 yield deque((b"%03d" % (start + at), Record(b"1" * 1000, JSON, 1, 1)) for at in range(100))
 
         request = Request(method=b"HEAD")
-        listing = Listing(b"{}", slices(), partial(elements))
-        self.assertIsNone(finished(Deferred.fromCoroutine(listing.answer(request))))
+        done = Deferred.fromCoroutine(_listing.answer(request, b"{}", slices(), elements))
+        self.assertIsNone(finished(done))
         self.assertEqual(request.headers["Content-Type"], JSON)
         self.assertEqual(request.pieces, [])
         self.assertLess(len(taken), 70)
