@@ -94,12 +94,28 @@ class JournalReading:
             for event in self._read_segment(path, content):
                 if not isinstance(event, Transaction) or event.revision > after:
                     yield event
+        yield from self._read_others(disk, listing, needed)
         if needed and not self._gap and self.revision + 1 < needed[-1][0]:
             # The last segment is empty, and what should be before it is not.
             yield self._hole(needed[-1][0])
         if self._places:
             yield self._hole(None)
         self.revision = max(self.revision, after)
+
+    def _read_others(self, disk: Disk, listing: Listing, needed: list[tuple[int, str]]) -> Iterator[Event]:
+        """What follows in segments that are not needed by their names: somebody has renamed them."""
+        for found in listing.segments:
+            _, path = found
+            if found in needed or any(disk.is_same(path, read) for _, read in needed):
+                continue
+            try:
+                content = disk.read(path)
+            except OSError:
+                continue
+            for frame in whole_frames(content, header_of(content)[0]):
+                for transaction in frame.batch.transactions:
+                    if transaction.revision > self.revision:
+                        yield from self._take(transaction, Place(path, frame.start, frame.end))
 
     def _read_segment(self, path: str, content: bytes) -> Iterator[Event]:
         salt, whole, at = header_of(content)

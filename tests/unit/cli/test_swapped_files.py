@@ -214,6 +214,14 @@ class OtherFilesTests(SwappedCase):
                     self.assertNotEqual(self.start(), "", (path.name, revision))
                     target.rename(path)
 
+    def test_a_segment_that_seems_to_be_of_no_use_is_told_and_repaired(self) -> None:
+        *_, last = sorted(self.copy.glob("journal-0*"))
+        last.rename(self.copy / journal.segment_name(1))
+        [problem] = [line for line in objects(kvtwist("check", "--json", self.copy)) if line["type"] == "problem"]
+        self.assertIn("holds revision 26, which does not belong in a file of that name", str(problem["what"]))
+        self.assertEqual(kvtwist("repair", "--yes", self.copy).exit_code, 0)
+        self.assertEqual(contents_of(self.copy), self.told.last)
+
     def test_a_manifest_of_another_name(self) -> None:
         [path] = self.copy.glob("manifest-*")
         for revision in (18, 20, 30):
