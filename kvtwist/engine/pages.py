@@ -130,7 +130,7 @@ class PageReader:
         :param file: the number of the page in whose file it is, if not in its own.
         :raises StoreDamaged: when it is not there, or not the one that the manifest means.
         """
-        return self._checked(ref.number if file is None else file, ref.faults)
+        return self._checked(ref.number if file is None else file, ref.fault)
 
     def read_loose(self, number: int) -> Page:
         """
@@ -140,14 +140,14 @@ class PageReader:
         """
         return self._checked(number, lambda page: _misnamed(page, number))
 
-    def _checked(self, number: int, faults: Callable[[Page], Iterator[str]]) -> Page:
+    def _checked(self, number: int, fault: Callable[[Page], str | None]) -> Page:
         try:
             page = Page(self.content(number))
-            wrong = list(faults(page))
+            wrong = fault(page)
         except (StoreDamaged, *NONSENSE) as error:
             raise StoreDamaged(f"{self.file_of(number)}: page {number}: {error}") from error
-        if wrong:
-            raise StoreDamaged(f"{self.file_of(number)}: page {number}: {'; '.join(wrong)}")
+        if wrong is not None:
+            raise StoreDamaged(f"{self.file_of(number)}: page {number}: {wrong}")
         return page
 
     def strays(self, numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -168,9 +168,8 @@ class PageReader:
         return os.path.join(self.path, page_file(number))
 
 
-def _misnamed(page: Page, number: int) -> Iterator[str]:
-    if page.number not in (None, number):
-        yield f"it is page {page.number}"
+def _misnamed(page: Page, number: int) -> str | None:
+    return None if page.number in (None, number) else f"it is page {page.number}"
 
 
 class PageDirectory(PageReader):

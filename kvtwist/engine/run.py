@@ -37,31 +37,31 @@ class PageRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stop: bytes | None = None
     seal: int | str = ""
 
-    def faults(self, page: Page) -> Iterator[str]:
+    def fault(self, page: Page) -> str | None:
         """
-        Why a page that is whole is not the one that is meant: nothing else in the world may be read in its place.
+        Why a page that is whole is not the one that is meant, None if it is: no other may be read in its place.
 
         Raises any of `NONSENSE` for what was never written as a page.
         """
-        if isinstance(self.seal, str) != (page.number is None):
-            yield "it is a page of another format"
+        sealed = isinstance(self.seal, int)
+        if sealed != (page.number is not None):
+            return "it is a page of another format"
         if page.number not in (None, self.number):
-            yield f"it is page {page.number}"
-        if isinstance(self.seal, str) and page.keyspace != self.seal:
-            yield f"it is a page of keyspace {page.keyspace!r}"
+            return f"it is page {page.number}"
+        if not sealed and page.keyspace != self.seal:
+            return f"it is a page of keyspace {page.keyspace!r}"
         if page.size != self.size:
-            yield f"it is {page.size} bytes long, and should be {self.size}"
+            return f"it is {page.size} bytes long, and should be {self.size}"
         if not len(page):
-            yield "it holds no record"
-            return
+            return "it holds no record"
         first, last = page[0], page[len(page) - 1]
         if first != self.first:
-            yield f"it begins with key {first!r}, and should with {self.first!r}"
-        sealed = isinstance(self.seal, int)
+            return f"it begins with key {first!r}, and should with {self.first!r}"
         if (self.stop != last + b"\0") if sealed else (self.stop is not None and self.stop <= last):
-            yield f"it ends with key {last!r}, and should before {self.stop!r}"
+            return f"it ends with key {last!r}, and should before {self.stop!r}"
         if sealed and page.checksum != self.seal:
-            yield f"its checksum is {page.checksum}, and should be {self.seal}"
+            return f"its checksum is {page.checksum}, and should be {self.seal}"
+        return None
 
 
 PageLookup = Callable[[PageRef], Page | None]

@@ -198,14 +198,14 @@ class Diagnosis:
         claim = claim_of(content, keyspace)
         try:
             page = Page(content)
-            other = list(ref.faults(page))
-            faults = [] if other else list(faults_of(page, keyspace, ref, revision))
+            other = ref.fault(page)
+            faults = [] if other is not None else list(faults_of(page, keyspace, ref, revision))
         except (StoreDamaged, *NONSENSE):
             readable = readable_records(content, claim, ref.first, ref.stop, revision)
             what, at, end = _checksum_fault(content, ref.size)
             return None, [problem(what, at, end, claim.count, len(readable))], False
-        if other:
-            return None, [problem("; ".join(other), None, None, None, 0)], True
+        if other is not None:
+            return None, [problem(other, None, None, None, 0)], True
         if not faults:
             return page, [], False
         readable = readable_records(content, claim, ref.first, ref.stop, revision)

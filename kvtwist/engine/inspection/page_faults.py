@@ -12,7 +12,7 @@ def faults_of(page: Page, keyspace: str, ref: PageRef, revision: int) -> Iterato
     """
     (byte, what is wrong there) for everything that is; no byte: it is about the page as a whole.
 
-    :param page: the one that the manifest means, see `PageRef.faults`.
+    :param page: the one that the manifest means, see `PageRef.fault`.
     :param ref: what the manifest says of it.
     :param revision: that of the manifest.
 

@@ -23,40 +23,36 @@ OLD_REF = PageRef(7, b"b", OLD.size, None, b"e", "data")
 
 class MeantTests(TestCase):
     def test_the_page_that_is_meant_has_no_fault(self) -> None:
-        self.assertEqual(list(REF.faults(RIGHT)), [])
-        self.assertEqual(list(OLD_REF.faults(OLD)), [])
+        self.assertIsNone(REF.fault(RIGHT))
+        self.assertIsNone(OLD_REF.fault(OLD))
         last = PageRef(7, b"b", OLD.size, None, None, "data")
-        self.assertEqual(list(last.faults(OLD)), [])
+        self.assertIsNone(last.fault(OLD))
 
     def test_each_difference_is_told(self) -> None:
-        for other, *told in (
-            (content(number=8), "it is page 8", "its checksum is"),
+        for other, told in (
+            (content(number=8), "it is page 8"),
             (content(keyspace="atad"), "its checksum is"),
-            (content(keys=(b"a", b"d")), "it begins with key b'a'", "its checksum is"),
-            (content(keys=(b"b", b"c")), "it ends with key b'c'", "its checksum is"),
-            (content(keys=(b"b", b"e")), "it ends with key b'e'", "its checksum is"),
-            (content(keys=(b"b", b"c", b"d")), "bytes long", "its checksum is"),
+            (content(keys=(b"a", b"d")), "it begins with key b'a'"),
+            (content(keys=(b"b", b"c")), "it ends with key b'c'"),
+            (content(keys=(b"b", b"e")), "it ends with key b'e'"),
+            (content(keys=(b"b", b"c", b"d")), "bytes long"),
             (content(value=b"w"), "its checksum is"),
-            (content(keys=()), "bytes long", "it holds no record"),
-            (old_page(content()), "another format", "bytes long", "its checksum is"),
+            (content(keys=()), "bytes long"),
+            (old_page(content()), "another format"),
         ):
-            self.assert_told(REF, other, told)
+            self.assertIn(told, str(REF.fault(Page(other))))
+        empty = Page(content(keys=()))
+        self.assertIn("no record", str(PageRef(7, b"b", empty.size, None, b"d\0", empty.checksum).fault(empty)))
 
     def test_each_difference_to_a_page_of_the_first_format_is_told(self) -> None:
-        for other, *told in (
-            (old_page(content(keyspace="atad")), "it is a page of keyspace 'atad'"),
-            (old_page(content(keys=(b"a", b"d"))), "it begins with key b'a'"),
-            (old_page(content(keys=(b"b", b"e"))), "it ends with key b'e', and should before b'e'"),
-            (old_page(content(keys=(b"b", b"c", b"d"))), "bytes long"),
-            (content(), "another format", "bytes long"),
+        for other, told in (
+            (content(keyspace="atad"), "it is a page of keyspace 'atad'"),
+            (content(keys=(b"a", b"d")), "it begins with key b'a'"),
+            (content(keys=(b"b", b"e")), "it ends with key b'e', and should before b'e'"),
+            (content(keys=(b"b", b"c", b"d")), "bytes long"),
         ):
-            self.assert_told(OLD_REF, other, told)
-
-    def assert_told(self, ref: PageRef, other: bytes, told: list[str]) -> None:
-        found = list(ref.faults(Page(other)))
-        self.assertEqual(len(found), len(told), found)
-        for what, part in zip(found, told, strict=True):
-            self.assertIn(part, what)
+            self.assertIn(told, str(OLD_REF.fault(Page(old_page(other)))))
+        self.assertIn("another format", str(OLD_REF.fault(RIGHT)))
 
 
 class RangeTests(TestCase):
