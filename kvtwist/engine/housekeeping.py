@@ -28,8 +28,8 @@ SWEEP_RECORDS = 1000
 """Records taken out of memory in one go."""
 STOP_SECONDS = 2.5
 """How long a clean stop waits for its checkpoint. Without one the next start replays the journal."""
-INDEX_COST = 250
-"""Memory that a page takes in the index of all pages, beside its first key; measured, rounded up."""
+INDEX_COST = 330
+"""Memory that a page takes in the index of all pages, beside its first and last key; measured, rounded up."""
 
 
 class Sweeper:
@@ -239,5 +239,6 @@ class Housekeeping:
     def _size_cache(self) -> None:
         """The index of all pages and the cache share what there is for pages."""
         tables = self._layout.tables.values()
-        index = sum(INDEX_COST + len(ref.first) for t in tables for run in t.runs for ref in run.pages)
+        refs = (ref for t in tables for run in t.runs for ref in run.pages)
+        index = sum(INDEX_COST + len(ref.first) + len(ref.stop or b"") for ref in refs)
         self._cache.resize(max(self._limits.pages - index, self._limits.pages // 4))
