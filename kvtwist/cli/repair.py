@@ -35,9 +35,12 @@ _NEWS = {
 @click.option(
     "--keep-older", is_flag=True, help="Keep older versions of what a lost page may have replaced or removed."
 )
+@click.option("--stop-at-gap", is_flag=True, help="Leave out the transactions after a gap in the journal.")
 @json_option
 @click.pass_context
-def repair(ctx: click.Context, directory: str, yes: bool, salvage: bool, keep_older: bool, as_json: bool) -> None:
+def repair(
+    ctx: click.Context, directory: str, yes: bool, salvage: bool, keep_older: bool, stop_at_gap: bool, as_json: bool
+) -> None:
     """
     Make a damaged store one that opens; without --yes, say what that would cost.
 
@@ -61,7 +64,7 @@ def repair(ctx: click.Context, directory: str, yes: bool, salvage: bool, keep_ol
                 interrupts.check()
                 advance(done)
 
-            plan = Repair(diagnosis, Wishes(salvage, keep_older), tell, step)
+            plan = Repair(diagnosis, Wishes(salvage, keep_older, stop_at_gap), tell, step)
             if not as_json:
                 click.echo(_NEWS[plan.basis])
             if not yes:
@@ -89,7 +92,8 @@ def _counts(kinds: Counter[tuple[str, bool]]) -> dict[str, object]:
         "unsure_not_saved": kinds["unsure", False],
         "older_saved": kinds["older", True],
         "older_not_saved": kinds["older", False],
-        "changes_behind_a_gap": kinds["behind", False],
+        "changes_behind_a_gap": kinds["behind", True] + kinds["behind", False],
+        "changes_behind_a_gap_saved": kinds["behind", True],
     }
 
 
@@ -99,6 +103,8 @@ def _plan(kinds: Counter[tuple[str, bool]], directory: str) -> str:
         lines.append(f"{kinds['unsure', False]} unsure records would be saved with --salvage")
     if kinds["older", False]:
         lines.append(f"{kinds['older', False]} older records would be kept with --keep-older")
+    if kinds["behind", True]:
+        lines.append(f"{kinds['behind', True]} changes after a gap in the journal would be left out with --stop-at-gap")
     return "\n".join(lines)
 
 
@@ -120,7 +126,8 @@ def _fields(report: Report) -> dict[str, object]:
 def _line(report: Report, done: bool) -> str:
     saved = ("saved" if done else "would be saved") if report.saved else ("not saved" if done else "would not be saved")
     if report.revisions is not None:
-        return f"lost: revisions {report.revisions[0]} to {report.revisions[1]}, of which nothing is left"
+        first, last = report.revisions
+        return f"lost: revisions {first} to {last}, of which nothing is left; what they changed is as it was before them"
     if report.kind == "unreadable":
         count = "nobody can tell how many" if report.records is None else str(report.records)
         where = "of a keyspace that cannot be read" if report.keyspace is None else f"of keyspace {report.keyspace!r}"
@@ -131,6 +138,6 @@ def _line(report: Report, done: bool) -> str:
     why = {
         "unsure": f"read from damaged page {report.page}, may be wrong",
         "older": f"lost page {report.page} may have had a newer version, or its removal",
-        "behind": "behind a gap in the journal",
+        "behind": "after a gap in the journal",
     }
     return f"{saved}: {record}: {why[report.kind]}"

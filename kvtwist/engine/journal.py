@@ -16,9 +16,13 @@ ahead of what is written, and one that a checkpoint has made superfluous is kept
 what follows the last frame may be zeros, or frames of another salt, which are none.
 
 A crash can leave just one thing unfinished: what was written and not yet synced, at the end of the last segment. That
-tail is cut off. Every frame says up to which revision the journal was known to be on disk when it was written, so a
-bad frame with a later one behind it that builds on it is damage, not a torn tail. Damage stops the start; it is never
-skipped.
+tail is cut off, if no whole frame is in it. A bad frame with a whole one after it stops the start, and nothing is cut:
+
+- With `--durability sync` a frame is written once the one before it is synced. So it is damage.
+- With `os` it may also be what a loss of power has left, since the kernel writes in any order. The bytes look the same
+  as damage, and what follows may have been acknowledged: an operator decides (`kvtwist repair`).
+
+The death of a process alone never leaves it: the kernel has all that was written.
 """
 
 from __future__ import annotations
@@ -311,14 +315,13 @@ def _torn_size(data: memoryview, offset: int, salt: bytes) -> int:
 
 
 def _check_torn(content: bytes, path: str, offset: int, salt: bytes, revision: int) -> None:
-    """Return if there is no frame at an offset as a crash explains it; raise if it is damage."""
-    data = memoryview(content)
-    behind = content.find(MAGIC, offset + 1)
-    while behind >= 0:
-        frame = _frame_at(data, behind, salt)
-        if frame is not None and frame[0].synced > revision:
-            raise StoreDamaged(f"{_damaged(path, offset, revision)}; byte {behind} builds on it")
-        behind = content.find(MAGIC, behind + 1)
+    """Return if there is no whole frame from an offset on, so that a crash explains it; raise if there is one."""
+    later = next(whole_frames(content, salt, offset + 1), None)
+    if later is not None:
+        found = later.batch.transactions[0].revision
+        raise StoreDamaged(
+            f"{_damaged(path, offset, revision)}; the whole frame at byte {later.start} goes on with revision {found}"
+        )
 
 
 # --- reading what is damaged, see kvtwist.engine.inspection -----------------------------------------------------------
@@ -338,10 +341,10 @@ def header_of(content: bytes) -> tuple[bytes, bool, int]:
     return salt, content.startswith(_header(salt)), min(_HEADER_SIZE, len(content))
 
 
-def whole_frames(content: bytes, salt: bytes) -> Iterator[Frame]:
-    """Every frame of a segment that is what was written, in the order of the bytes, whatever lies between."""
+def whole_frames(content: bytes, salt: bytes, start: int = 0) -> Iterator[Frame]:
+    """Every frame of a segment from a byte on that is what was written, in their order, whatever lies between."""
     data = memoryview(content)
-    offset = content.find(MAGIC)
+    offset = content.find(MAGIC, start)
     while offset >= 0:
         end = offset + 1
         frame = _frame_at(data, offset, salt)

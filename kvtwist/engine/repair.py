@@ -144,14 +144,23 @@ class Repair:
         if self._manifest is None and needed:
             after = min(after, needed[0][0] - 1)  # what the pages should have is in their stead, if it is still there
         reading = JournalReading(after, after)
+        last = after
         for event in reading.read(self._diagnosis.disk, self._listing):
-            if isinstance(event, Transaction):
-                apply(self._keyspaces, event)
-                self._now_ms = max(self._now_ms, event.time_ms)
-            elif isinstance(event, Behind):
-                self._tell_behind(event.transaction)
-            elif event.found is not None and event.is_gap:
-                self._tell_missing(event, event.found)
+            if isinstance(event, Hole):
+                if event.found is not None:
+                    last = self._pass_gap(last, event.found)
+                continue
+            transaction = event.transaction if isinstance(event, Behind) else event
+            last = self._pass_gap(last, transaction.revision)
+            is_newer = transaction.revision > last
+            last = max(last, transaction.revision)
+            if isinstance(event, Behind):
+                saved = is_newer and not self._wishes.stop_at_gap
+                self._tell_behind(transaction, saved)
+                if not saved:
+                    continue
+            apply(self._keyspaces, transaction)
+            self._now_ms = max(self._now_ms, transaction.time_ms)
         self._highest = max(self._highest, reading.highest)
 
     def _names(self) -> set[str]:
@@ -228,12 +237,13 @@ class Repair:
     def _tell_lost(self, keyspace: str | None, page: int, lost: int | None, first: bytes, stop: bytes | None) -> None:
         self._told(Report(kind="unreadable", keyspace=keyspace, page=page, records=lost, first=first, stop=stop))
 
-    def _tell_behind(self, transaction: Transaction) -> None:
+    def _tell_behind(self, transaction: Transaction, saved: bool) -> None:
         for change in transaction.changes:
             size = None if change.value is None else len(change.key or b"") + len(change.value)
             self._told(
                 Report(
                     kind="behind",
+                    saved=saved,
                     keyspace=change.keyspace,
                     key=change.key,
                     revision=transaction.revision,
@@ -242,8 +252,12 @@ class Repair:
                 )
             )
 
-    def _tell_missing(self, hole: Hole, found: int) -> None:
-        self._told(Report(kind="missing", revisions=(hole.expected, found - 1), records=None))
+    def _pass_gap(self, last: int, found: int) -> int:
+        """Tell of what is missing between two revisions; returns the one after which `found` follows."""
+        if found <= last + 1:
+            return last
+        self._told(Report(kind="missing", revisions=(last + 1, found - 1), records=None))
+        return found - 1
 
     # --- what is done -----------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ class Report:
     Something that a repair does not save, or that it saves and that may be wrong.
 
     :ivar kind: `unsure`: a record of a damaged page; `older`: a version that a lost page may have replaced or removed;
-        `unreadable`: what else was in a damaged page; `behind`: a change behind a gap in the journal; `missing`:
+        `unreadable`: what else was in a damaged page; `behind`: a change after a gap in the journal; `missing`:
         transactions of which nothing is left.
     :ivar saved: whether it is in the repaired store.
     :ivar key: the key of the record; None where it is not known.
@@ -84,10 +84,12 @@ class Wishes:
     """
     :ivar salvage: whether unsure records are saved.
     :ivar keep_older: whether older ones are.
+    :ivar stop_at_gap: whether the transactions after a gap in the journal are left out.
     """
 
     salvage: bool = False
     keep_older: bool = False
+    stop_at_gap: bool = False
 
 
 class Holes:

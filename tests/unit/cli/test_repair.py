@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 from pathlib import Path
+from typing import Any
 
 from kvtwist.engine import journal, merges, merging
 from kvtwist.engine import manifest as manifests
@@ -146,14 +147,39 @@ class DamagedJournalTests(RepairCase):
             self.told.do(put(b"key", b"value %d" % number), put(b"%d" % number, b""))
         self.told.end()
 
-    def test_nothing_behind_a_gap_is_applied(self) -> None:
+    def test_with_stop_at_gap_nothing_after_a_gap_is_applied(self) -> None:
         self.damage("journal", b"value 3", b"VALUE 3")
-        told = self.repair()
+        told = self.repair("--stop-at-gap")
         self.assertEqual(contents_of(self.store), self.told.states[3])
-        [missing] = [line for line in told if line["type"] == "missing"]
-        self.assertEqual((missing["first_revision"], missing["last_revision"]), (4, 4))
+        self.assert_told(told, [(4, 4)], saved=False)
+
+    def test_what_is_whole_after_a_gap_is_saved(self) -> None:
+        for gaps in ([4], [2, 6], [1, 4], [3, 4, 5]):
+            with self.subTest(gaps=gaps):
+                copy = self.path / "copy"
+                shutil.copytree(self.store, copy)
+                for gap in gaps:
+                    self.damage("journal", b"value %d" % (gap - 1), b"VALUE %d" % (gap - 1))
+                told = self.repair()
+                lost = {b"%d" % (gap - 1) for gap in gaps}
+                kept = {b"%d" % number: b"" for number in range(8)}
+                self.assertEqual(self.values(), {k: kept[k] for k in kept if k not in lost} | {b"key": b"value 7"})
+                missing = [(3, 5)] if gaps == [3, 4, 5] else [(gap, gap) for gap in gaps]
+                self.assert_told(told, missing, saved=True)
+                shutil.rmtree(self.store)
+                copy.rename(self.store)
+
+    def assert_told(self, told: list[dict[str, Any]], missing: list[tuple[int, int]], saved: bool) -> None:
+        """Everything that is missing, and every change after that is told once."""
+        found = [(line["first_revision"], line["last_revision"]) for line in told if line["type"] == "missing"]
+        self.assertEqual(found, missing)
+        gone = {revision for first, last in missing for revision in range(first, last + 1)}
+        later = [revision for revision in range(missing[0][0], 9) if revision not in gone]
         behind = [(line["revision"], bytes_of(line, "key")) for line in told if line["type"] == "behind"]
-        self.assertEqual(behind, [(r, key) for r in range(5, 9) for key in (b"key", b"%d" % (r - 1))])
+        self.assertEqual(behind, [(r, key) for r in later for key in (b"key", b"%d" % (r - 1))])
+        self.assertEqual({line["saved"] for line in told if line["type"] == "behind"}, {saved})
+        self.assertEqual(told[-1]["changes_behind_a_gap"], len(behind))
+        self.assertEqual(told[-1]["changes_behind_a_gap_saved"], len(behind) if saved else 0)
 
     def test_damage_that_is_no_gap_costs_nothing(self) -> None:
         self.damage("journal", b"kvtwist journal1", b"KVTWIST JOURNAL1")
@@ -188,8 +214,9 @@ class DamagedJournalTests(RepairCase):
         engine.put(b"more", b"")
         engine.die()
         sorted(self.store.glob("journal-0*"))[0].unlink()
-        self.repair()
-        self.assertEqual(self.values(), {})
+        [missing] = [line for line in self.repair() if line["type"] == "missing"]
+        self.assertEqual((missing["first_revision"], missing["last_revision"]), (1, 8))
+        self.assertEqual(self.values(), {b"more": b""})
 
 
 class DamagedManifestTests(RepairCase):
