@@ -127,7 +127,7 @@ def _line(report: Report, done: bool) -> str:
     saved = ("saved" if done else "would be saved") if report.saved else ("not saved" if done else "would not be saved")
     if report.revisions is not None:
         first, last = report.revisions
-        return f"lost: revisions {first} to {last}, of which nothing is left; what they changed is as it was before them"
+        return f"lost: revisions {first} to {last}, of which nothing is left: what they changed is as before"
     if report.kind == "unreadable":
         count = "nobody can tell how many" if report.records is None else str(report.records)
         where = "of a keyspace that cannot be read" if report.keyspace is None else f"of keyspace {report.keyspace!r}"

@@ -63,9 +63,8 @@ class Backup:
         manifest = await layout.pin()
         storage = layout.storage
         try:
-            await storage.commit.settled(storage.commit.assigned)
             revision, segments = await storage.commit.mark(manifest.revision)
-        except BaseException:
+        except Exception:
             await layout.unpin()
             raise
         content = manifests.encoded(manifest)

@@ -323,7 +323,7 @@ def _older(diagnosis: Diagnosis) -> Diagnosis | None:
     begun = [path for path in diagnosis.listing.unfinished if manifests.is_unfinished(os.path.basename(path))]
     newest = max((revision for revision, _ in diagnosis.listing.manifests), default=0)
     for path in sorted([*whole[:-1], *begun], reverse=True):
-        older = Diagnosis(diagnosis.path, diagnosis.advance, manifest_path=path)
+        older = Diagnosis(diagnosis.path, diagnosis.advance, manifest_path=path, disk=diagnosis.disk)
         list(older.findings())
         if not older.problems and older.manifest is not None and older.journal.revision >= newest:
             return older

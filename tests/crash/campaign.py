@@ -109,13 +109,14 @@ class Campaign:
     def _add(self, tally: Tally) -> None:
         self.seeds += 1
         self.tally.states += tally.states
+        self.tally.repaired += tally.repaired
         self.tally.distinct |= tally.distinct
 
     def __str__(self) -> str:
         seconds = time.monotonic() - self._started
         distinct = len(self.tally.distinct)
         return (
-            f"crash states: {self.tally.states} looked at, {distinct} distinct, seeds {self.seed} to "
+            f"crash states: {self.tally.states} looked at, {distinct} distinct, {self.tally.repaired} repaired, seeds {self.seed} to "
             f"{self.seed + self.seeds - 1}, {seconds:.1f} s, {self.processes * seconds * 1000 / max(distinct, 1):.1f} ms each"
         )
 

@@ -4,6 +4,8 @@ Takes a history apart into the states that a crash may have left at each of its 
 A store that was left like this holds what was there after some revision: no earlier one than what was acknowledged, no
 later one than what was submitted, and all of it. Then it goes on: it takes writes, may checkpoint, crashes again or
 stops, and the same holds of what is left of that. Of some, every moment of going on is taken apart in turn.
+
+Where nothing is synced a power loss may also leave a store that a start refuses: see `tests.crash.repairing`.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from pathlib import Path
 from attrs import Factory, define
 from twisted.internet.task import Clock
 
-from kvtwist.model import StoreError
+from kvtwist.model import StoreDamaged, StoreError
 from tests.crash.history import Counterexample, History, Note
+from tests.crash.repairing import contents_of, end_of_journal, has_a_whole_frame_after_a_bad_one, repaired
 from tests.crash.settings import Settings
 from tests.crash.visit import Visit
 from tests.support.engine import Model
-from tests.support.memorydisk import Forgotten
+from tests.support.memorydisk import Forgotten, MemoryDisk, root_of
 from tests.support.picks import EveryPick, randomly
 from tests.support.powerloss import Platter, Write
 
@@ -33,6 +36,7 @@ class Tally:
     """What has been looked at."""
 
     states: int = 0
+    repaired: int = 0
     distinct: set[bytes] = Factory(set)
 
 
@@ -75,7 +79,7 @@ class Checker:
     def _look(self, settings: Settings, platter: Platter, note: Note, when: str, depth: int) -> None:
         self._judge(settings, platter, note, note.acknowledged, f"a kill {when}", depth)
         for left, how in self._power_losses(settings, platter, self._tries if depth == 0 else 2):
-            self._judge(settings, left, note, note.stored, f"a power loss {when}, {how}", depth)
+            self._judge(settings, left, note, note.stored, f"a power loss {when}, {how}", depth, not settings.sync)
 
     def _power_losses(self, settings: Settings, platter: Platter, tries: int) -> Iterator[tuple[Platter, str]]:
         every = EveryPick()
@@ -91,7 +95,17 @@ class Checker:
             how = "on an ordered file system" if ordered else "on a weak file system"
             yield platter.crash(randomly(self._choices), ordered, settings.stale), how
 
-    def _judge(self, settings: Settings, left: Platter, note: Note, least: int, how: str, depth: int) -> None:
+    def _judge(
+        self,
+        settings: Settings,
+        left: Platter,
+        note: Note,
+        least: int,
+        how: str,
+        depth: int,
+        refusable: bool = False,
+    ) -> None:
+        """:param refusable: whether a start may refuse it that `repair` helps."""
         self.tally.states += 1
         digest = left.digest()
         self.tally.distinct.add(digest)
@@ -100,12 +114,41 @@ class Checker:
         model = self._known.get(digest)
         if model is None:
             try:
-                model = self._survive(settings, left.copy(), note, least, depth)
+                if refusable and has_a_whole_frame_after_a_bad_one(self._place, left):
+                    model = self._repair(settings, left.copy(), note, least)
+                else:
+                    model = self._survive(settings, left.copy(), note, least, depth)
             except (StoreError, Counterexample) as error:
                 raise Counterexample(f"{how}: {type(error).__name__}: {error}") from error
             self._known[digest] = model
         elif not (least <= model.revision <= note.submitted and _same(note.states[model.revision], model)):
             raise Counterexample(f"{how}: revision {model.revision}, not {least} to {note.submitted}")
+
+    def _repair(self, settings: Settings, left: Platter, note: Note, least: int) -> Model:
+        """See that a start refuses it, repair it, and look at that; returns what was found."""
+        clock = Clock()
+        clock.advance(note.seconds)
+        before = end_of_journal(self._place, left)
+        try:
+            contents_of(settings, self._place, left, clock)
+        except StoreDamaged:
+            pass
+        else:
+            raise Counterexample("it opens with a whole frame after a bad one")
+        if end_of_journal(self._place, left) != before:
+            raise Counterexample("a start that was refused has changed the journal")
+        self.tally.repaired += 1
+        told = repaired(self._place, MemoryDisk(root_of(self._place), left))
+        missing = [report.revisions[0] for report in told if report.revisions is not None]
+        behind = [report.revision or 0 for report in told if report.kind == "behind" and not report.saved]
+        revision = min(missing) - 1
+        if not least <= revision < min(behind) - 1 < max(behind) <= note.submitted:
+            raise Counterexample(f"repaired to revision {revision}, without {behind}, not {least} to {note.submitted}")
+        model = note.states[revision]
+        found, now_ms = contents_of(settings, self._place, left, clock)
+        if found != model.contents(now_ms):
+            raise Counterexample(f"repaired to revision {revision} it holds {found}, not {model.contents(now_ms)}")
+        return model
 
     def _survive(self, settings: Settings, left: Platter, note: Note, least: int, depth: int) -> Model:
         """Open a store on what is left, look at it, go on, crash, and look again; returns what was found."""
@@ -140,13 +183,17 @@ class Checker:
         for change, _ in history.changes[:moment]:
             platter.apply(change)
         left = platter.crash(randomly(choices), ordered=choices.random() < 0.3, stale=history.settings.stale)
-        visit = Visit(history.settings, self._place, left, note, clock, self._forgotten)
         try:
-            visit.open(note.stored, note.submitted)
+            if not history.settings.sync and has_a_whole_frame_after_a_bad_one(self._place, left):
+                self._repair(history.settings, left, note, note.stored)
+                return
+            visit = Visit(history.settings, self._place, left, note, clock, self._forgotten)
+            try:
+                visit.open(note.stored, note.submitted)
+            finally:
+                visit.engine.die()
         except (StoreError, Counterexample) as error:
             raise Counterexample(f"{how}: {error}") from error
-        finally:
-            visit.engine.die()
 
 
 def _same(one: Model, other: Model) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from twisted.internet.task import Clock
 
 from tests.crash.history import Counterexample, Note
+from tests.crash.repairing import read_whole
 from tests.crash.settings import Settings
 from tests.support.engine import put, result_of
 from tests.support.memorydisk import Forgotten, MemoryDisk, MemoryEngine, root_of
@@ -54,21 +55,12 @@ class Visit:
         self.states = self.states[: revision + 1]
         self.acknowledged = self._stored = revision
         self._opened = True
-        self._read_all_pages()
         now_ms = engine.now_ms()
-        found, expected = engine.contents(), self.states[-1].contents(now_ms)
+        found, expected = read_whole(engine), self.states[-1].contents(now_ms)
         if found != expected:
             raise Counterexample(f"revision {revision} holds {found}, not {expected}")
         if engine.storage.pages.numbers() != engine.storage.manifest.pages():
             raise Counterexample("pages that are of no use")
-
-    def _read_all_pages(self) -> None:
-        """A scan that finds a page missing in memory starts over, and here each would, for each page."""
-        store, pages = self.engine.store, self.engine.storage.pages
-        store._cache.limit = 10**9
-        for runs in self.engine.storage.manifest.keyspaces.values():
-            for ref in [ref for run in runs for ref in run.pages]:
-                store._cache.put(ref.number, pages.read(ref))
 
     def note(self) -> Note:
         """See `Note`."""

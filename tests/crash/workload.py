@@ -41,6 +41,7 @@ from kvtwist.model import (
     UnchangedSince,
 )
 from tests.crash.history import Counterexample, History, Note
+from tests.crash.repairing import has_a_whole_frame_after_a_bad_one
 from tests.crash.settings import Settings
 from tests.support.engine import KEYSPACES, Model, SteppedWorker
 from tests.support.memorydisk import Death, Forgotten, MemoryDisk, MemoryEngine, root_of
@@ -150,7 +151,10 @@ class Workload:
             finally:
                 self._end()
             self._acknowledged = self._stored
-            platter = platter.crash(randomly(self._choices), self._choices.random() < 0.5, self.settings.stale)
+            left = platter.crash(randomly(self._choices), self._choices.random() < 0.5, self.settings.stale)
+            if not self.settings.sync and has_a_whole_frame_after_a_bad_one(self._place, left):
+                left = platter.crash(lambda count: count - 1)  # a store that does not start lives no more: all is kept
+            platter = left
 
     # --- life and death -------------------------------------------------------------------------------------------
 

@@ -194,8 +194,12 @@ class MemoryDisk(FaultyDisk):
         self.before("rename", new)
         directory, name = self._split(new)
         from_directory, old_name = self._split(old)
-        assert directory == from_directory, "a power loss between two directories is not thought of"
         file, replaced = self._file(old), self.platter.names[directory].get(name)
+        if directory != from_directory:  # a power loss may leave one of the names, both, or none
+            assert replaced is None
+            self._change(Link(directory, name, file))
+            self._change(Unlink(from_directory, old_name, file))
+            return
         if file == replaced:
             return  # two names of one file: both stay, says POSIX
         self._change(Rename(directory, old_name, name, file, replaced is not None))

@@ -13,8 +13,8 @@ from kvtwist.engine.disk import Disk
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.inspection.folding import Wishes
 from kvtwist.engine.repair import Repair
-from kvtwist.model import DATA, STAGED, Clear, Put, StoreError
-from tests.support.engine import FaultyDisk, SmallDisk, TestCase, WitnessDisk
+from kvtwist.model import DATA, STAGED, Clear, Put, StoreDamaged, StoreError
+from tests.support.engine import Engine, FaultyDisk, SmallDisk, TestCase, WitnessDisk
 from tests.support.tools import Chronicle, Contents, bytes_of, contents_of, eventful, kvtwist, objects
 
 OCTETS = "application/octet-stream"
@@ -180,6 +180,25 @@ class DamagedJournalTests(RepairCase):
         self.assertEqual({line["saved"] for line in told if line["type"] == "behind"}, {saved})
         self.assertEqual(told[-1]["changes_behind_a_gap"], len(behind))
         self.assertEqual(told[-1]["changes_behind_a_gap_saved"], len(behind) if saved else 0)
+
+    def test_a_flipped_byte_costs_its_transaction_alone_with_syncs_and_without(self) -> None:
+        for sync in (True, False):
+            with self.subTest(sync=sync):
+                shutil.rmtree(self.store)
+                engine = Engine(self.store, sync=sync)
+                engine.open()
+                for number in range(200):
+                    engine.put(b"%03d" % number, b"value")
+                engine.die()
+                [segment] = self.store.glob("journal-0*")
+                content = segment.read_bytes()
+                segment.write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:])
+                with self.assertRaisesRegex(StoreDamaged, f"{segment.name}: damaged at byte"):
+                    engine.open()
+                self.assertEqual(kvtwist("check", self.store).exit_code, 1)
+                told = self.repair()
+                [lost] = [line["first_revision"] for line in told if line["type"] == "missing"]
+                self.assertEqual(self.values(), {b"%03d" % n: b"value" for n in range(200) if n != lost - 1})
 
     def test_damage_that_is_no_gap_costs_nothing(self) -> None:
         self.damage("journal", b"kvtwist journal1", b"KVTWIST JOURNAL1")

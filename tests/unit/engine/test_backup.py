@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import tarfile
 from collections.abc import AsyncIterator
@@ -14,7 +15,17 @@ from kvtwist.engine.backup import Backup
 from kvtwist.engine.journal import segment_name
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import DATA, HISTORY, Clear, StoreUnavailable
-from tests.support.engine import Engine, EngineCase, SteppedWorker, WatchedDisk, failure_of, finish, put, result_of
+from tests.support.engine import (
+    Engine,
+    EngineCase,
+    FaultyDisk,
+    SteppedWorker,
+    WatchedDisk,
+    failure_of,
+    finish,
+    put,
+    result_of,
+)
 
 
 async def gathered(pieces: AsyncIterator[bytes]) -> bytes:
@@ -186,6 +197,18 @@ class BackupTests(BackupCase):
         error = failure_of(Deferred.fromCoroutine(gathered(backup.archive())))
         self.assertIsInstance(error, OSError)
         self.flushLoggedErrors()
+
+    def test_one_that_could_not_begin_keeps_nothing(self) -> None:
+        self.fill(b"first")
+        self.engine.checkpoint()
+        assert isinstance(self.engine.disk, FaultyDisk)
+        self.engine.disk.fail("names", errno.EIO, path="store")
+        error = failure_of(Deferred.fromCoroutine(self.engine.store.backup()))
+        self.assertIsInstance(error, OSError)
+        self.engine.do(Clear(DATA))
+        self.engine.checkpoint()
+        self.assertEqual(self.pages(), [])
+        self.assertEqual(len(self.engine.files("journal-0")), 1)
 
     def test_a_store_that_is_closed_has_none(self) -> None:
         result_of(self.engine.close())

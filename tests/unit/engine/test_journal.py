@@ -122,6 +122,17 @@ class ReadingTests(JournalCase):
         self.assertEqual(self.recovery.transactions, 2)
         self.assertEqual(self.read(after=5), [])
 
+    def test_what_was_not_synced_is_written_and_synced_again(self) -> None:
+        # A process that died may have seen a sync fail. Another sync alone stores nothing: the kernel has marked the
+        # data as clean.
+        told: list[tuple[str, int, bytes]] = []
+        self.patch(self.disk, "cut_file", lambda *arguments: told.append(arguments))
+        for durable, unsure in ((True, 1), (False, 0)):
+            segment = self.written(1, 2, durable=durable)
+            content = segment.read_bytes()
+            self.assertEqual(self.read(), [1, 2, 3])
+            self.assertEqual(told.pop(), (str(segment), len(content), content[self.starts[unsure] :]))
+
     def test_segments_follow_each_other(self) -> None:
         writer = self.writer()
         for revision in (1, 2, 3):
@@ -436,6 +447,32 @@ class WritingTests(JournalCase):
         writer.append([transaction(2)])
         writer.close()
         self.assertEqual(syncs[2:], [str(self.segment(2))])
+
+    def test_what_a_backup_is_told_of_is_on_the_disk(self) -> None:
+        for durable in (True, False):
+            root = self.path / f"root-{durable}"
+            root.mkdir()
+            disk = ForgetfulDisk(root)
+            self.addCleanup(disk.put_away)
+            writer = JournalWriter(disk, str(root), 1, durable)
+            for revision in (1, 2):
+                writer.append([transaction(revision)])
+            last, _ = writer.mark(0)
+            writer.append([transaction(3)])
+            disk.cut_power(self.path / f"left-{durable}")
+            found = [t.revision for t in replay(self.disk, str(self.path / f"left-{durable}"), 0, Recovery())]
+            self.assertEqual((last, found), (2, [1, 2, 3] if durable else [1, 2]))
+
+    def test_a_segment_in_which_nothing_is_written_is_used_on(self) -> None:
+        # A checkpoint that is tried again and again on a full disk takes no more room each time.
+        writer = self.writer()
+        writer.append([transaction(1)])
+        writer.rotate()
+        calls: list[str] = []
+        self.patch(self.disk, "before", lambda call, path: calls.append(call))
+        writer.rotate()
+        writer.close()
+        self.assertEqual(calls, ["close"])
 
     def test_a_new_segment_that_cannot_be_made_leaves_the_old_one_in_use(self) -> None:
         for call in ("create", "write", "sync", "sync_directory"):
