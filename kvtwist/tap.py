@@ -23,7 +23,7 @@ from twisted.python import usage
 
 from kvtwist import __version__
 from kvtwist.engine import Limits, Store, StoreService
-from kvtwist.engine.disk import Disk
+from kvtwist.engine.disk import DESCRIPTORS, Disk
 from kvtwist.engine.storage import ADMIN_SOCKET, Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.engine.worker import ThreadWorker
@@ -34,7 +34,7 @@ from kvtwist.ops.lifecycle import OrderedServices, StartFailed
 from kvtwist.ops.logs import LEVELS, Log, log_of
 from kvtwist.ops.metrics import Metrics
 from kvtwist.ops.signals import Signals
-from kvtwist.ops.system import raise_file_limit, spare_collector
+from kvtwist.ops.system import ADMIN_CONNECTIONS, connections_within, raise_file_limit, spare_collector
 from kvtwist.profiles import PROFILES, Settings
 from kvtwist.profiles.admin import Admin
 from kvtwist.web import Dispatcher, FrontSite, HTTPService
@@ -315,14 +315,14 @@ def _server(options: Mapping[str, Any]) -> Server:
 
     reactor = cast(Reactor, any_reactor)
     run_timers_on_monotonic_time(reactor)
-    raise_file_limit()
+    files = raise_file_limit()
     reactor.callWhenRunning(spare_collector)
     timeline = Timeline(step=options["clock-step"])
     storage = None
     if options["store"] == "dir":
         storage = Storage(
             options["working-dir"],
-            Disk(),
+            Disk(DESCRIPTORS),
             journal_worker=ThreadWorker(reactor, "journal"),
             page_worker=ThreadWorker(reactor, "pages"),
             read_worker=ThreadWorker(reactor, "reads"),
@@ -355,7 +355,7 @@ def _server(options: Mapping[str, Any]) -> Server:
         head_seconds=options["head-timeout"],
         body_seconds=options["body-timeout"],
         idle_seconds=options["idle-timeout"],
-        connections=options["max-connections"],
+        connections=connections_within(files, options["max-connections"]),
     )
     site = FrontSite(dispatcher, reactor, in_flight, limits)
 
@@ -382,7 +382,8 @@ def _admin(
     endpoint = options["admin"]
     if endpoint == "off" or (endpoint is None and storage is None):
         return None
-    site = FrontSite(Dispatcher([admin], reactor, observers), reactor, InFlight(ADMIN_IN_FLIGHT))
+    limits = WebLimits(connections=ADMIN_CONNECTIONS)
+    site = FrontSite(Dispatcher([admin], reactor, observers), reactor, InFlight(ADMIN_IN_FLIGHT), limits)
     if endpoint is not None:
         return HTTPService(reactor, endpoint, site, ADMIN_TITLE)
     assert storage is not None

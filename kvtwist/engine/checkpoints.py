@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from kvtwist.engine.checkpoint import Checkpoint
 from kvtwist.engine.commit import GroupCommit
+from kvtwist.engine.disk import is_passing
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.layout import Layout
 from kvtwist.engine.limits import Limits
@@ -24,6 +25,8 @@ log = Logger(namespace="kvtwist.store")
 
 RETRY_SECONDS = 10.0
 """The pause after a checkpoint that failed."""
+SOON_SECONDS = 1.0
+"""The same where there was just no file left to be opened."""
 
 
 @define
@@ -115,10 +118,10 @@ class Checkpoints:
             self._unfinished = checkpoint
             await checkpoint.run(self._timeline.now_ms())
         except (OSError, StoreError, CancelledError) as error:
-            self._failed()
+            self._failed(SOON_SECONDS if isinstance(error, OSError) and is_passing(error) else RETRY_SECONDS)
             log.error("checkpoint failed: {error}", error=error)
         except Exception:
-            self._failed()
+            self._failed(RETRY_SECONDS)
             log.failure("checkpoint failed")
         else:
             self._unfinished = None
@@ -154,9 +157,9 @@ class Checkpoints:
         self._freezing.append(frozen)
         return frozen
 
-    def _failed(self) -> None:
+    def _failed(self, pause: float) -> None:
         self.counters.failed += 1
-        self._not_before = self._clock.seconds() + RETRY_SECONDS
+        self._not_before = self._clock.seconds() + pause
 
     def _count(self, revision: int, seconds: float) -> None:
         self.counters.finished += 1

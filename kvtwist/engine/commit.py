@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from kvtwist.engine.journal import JournalWriter, Transaction
 from kvtwist.engine.worker import Worker
-from kvtwist.model import NoRoom, StoreError, StoreUnavailable
+from kvtwist.model import NoRoom, StoreError
 
 T = TypeVar("T")
 Undo = Callable[[], object]
@@ -67,8 +67,6 @@ class GroupCommit:
         self.counters = CommitCounters()
         self.journal_bytes = 0
         """Bytes written since the last rotation."""
-        self.broken: str | None = None
-        """Why nothing can be written any more, once that is so."""
         self.assigned = revision
         """The last revision that was given out."""
         self.durable = revision
@@ -84,6 +82,11 @@ class GroupCommit:
         self._clock = clock
         self._gathering = _Batch()
         self._flying: _Batch | None = None
+
+    @property
+    def broken(self) -> str | None:
+        """Why nothing can be written any more, once that is so; see `JournalWriter.broken`."""
+        return self._writer.broken
 
     def submit(self, transaction: Transaction, undo: list[Undo], outcome: T, again: Again | None = None) -> Deferred[T]:
         """
@@ -182,9 +185,7 @@ class GroupCommit:
         self.counters.failures += 1
         error = failure.value
         if not isinstance(error, StoreError):
-            error = StoreUnavailable(f"the journal cannot be written ({error})")
-        if isinstance(error, StoreUnavailable):
-            self.broken = str(error)
+            error = self._writer.give_up(f"the journal cannot be written ({error})")
         assert self._flying is not None
         flying, gathering = self._flying, self._gathering
         self._flying = None

@@ -3,24 +3,83 @@ Every file access of the engine, so that a test can put faults where a disk woul
 
 The calls are the kernel's and block: only the engine's own threads make them, and the main thread before the reactor
 runs. Each may raise `OSError`.
+
+A server holds a few descriptors in reserve, so that connections cannot take the store's: where the process, or the
+system, may open no more files, one of the reserve is closed, and the call is made again. What is closed after that
+goes back to the reserve at once, by `dup2`: were it free for a moment, the next connection would have it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DESCRIPTORS = 8
+"""How many a server holds in reserve. Each of three threads has at most two open for a moment."""
+_NOTHING = os.O_RDONLY | os.O_CLOEXEC
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE}
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether an error tells nothing about the disk: too many files are open just now."""
+    return error.errno in _EXHAUSTED
 
 
 class Disk:
-    """The real one."""
+    """
+    The real one.
+
+    :param reserve: how many descriptors it holds in reserve, once it has been used.
+    """
+
+    def __init__(self, reserve: int = 0) -> None:
+        self._wanted = reserve
+        self._reserve: list[int] = []
+
+    def _opened(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a call that takes a descriptor, one of the reserve if there is no other."""
+        with suppress(OSError):  # what was given up before is taken back when there are some again
+            while len(self._reserve) < self._wanted:
+                self._reserve.append(os.open(os.devnull, _NOTHING))
+        while True:
+            try:
+                return call(*args, **kwargs)
+            except OSError as error:
+                if not is_passing(error):
+                    raise
+                try:
+                    given_up = self._reserve.pop()
+                except IndexError:
+                    raise error from None
+                os.close(given_up)
+
+    def _open(self, path: str, flags: int) -> int:
+        return self._opened(os.open, path, flags | os.O_CLOEXEC, 0o600)
+
+    def _close(self, descriptor: int) -> None:
+        try:
+            in_its_place = self._reserve.pop() if 0 < len(self._reserve) < self._wanted else -1
+        except IndexError:  # another thread has just taken the last one
+            in_its_place = -1
+        if in_its_place < 0:
+            os.close(descriptor)
+            return
+        os.dup2(in_its_place, descriptor, inheritable=False)
+        self._reserve += [in_its_place, descriptor]
 
     def create(self, path: str) -> int:
         """Open a new, empty file for writing, in place of any of that name. Returns its descriptor."""
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        return self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def reopen(self, path: str) -> int:
         """Open a file that is there to write over what it holds, from its beginning. Returns its descriptor."""
-        return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        return self._open(path, os.O_WRONLY)
 
     def size(self, descriptor: int) -> int:
         """How long a file is."""
@@ -51,7 +110,7 @@ class Disk:
 
     def close(self, descriptor: int) -> None:
         """Give the descriptor back."""
-        os.close(descriptor)
+        self._close(descriptor)
 
     def save(self, path: str, data: bytes) -> None:
         """Write a whole new file and sync it; when that fails, leave none behind."""
@@ -71,7 +130,7 @@ class Disk:
 
         :param tail: what it ends with then, to be written again.
         """
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = self._open(path, os.O_WRONLY)
         try:
             view = memoryview(tail)
             while view:
@@ -79,12 +138,16 @@ class Disk:
             os.ftruncate(descriptor, size)
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            self._close(descriptor)
 
     def read(self, path: str) -> bytes:
         """The whole of a file."""
-        with open(path, "rb") as file:
-            return file.read()
+        descriptor = self._open(path, os.O_RDONLY)
+        try:
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            self._close(descriptor)
 
     def link(self, old: str, new: str) -> None:
         """Give a file a second name, that none has yet."""
@@ -92,9 +155,13 @@ class Disk:
 
     def read_part(self, path: str, position: int, count: int) -> bytes:
         """At most `count` bytes of a file, from a position on; fewer only at its end."""
-        with open(path, "rb") as file:
-            file.seek(position)
-            return file.read(count)
+        descriptor = self._open(path, os.O_RDONLY)
+        try:
+            with open(descriptor, "rb", closefd=False) as file:
+                file.seek(position)
+                return file.read(count)
+        finally:
+            self._close(descriptor)
 
     def length(self, path: str) -> int:
         """How long a file is."""
@@ -114,7 +181,7 @@ class Disk:
 
     def names(self, directory: str) -> list[str]:
         """What is in a directory, sorted by name."""
-        return sorted(os.listdir(directory))
+        return sorted(self._opened(os.listdir, directory))
 
     def make_directory(self, path: str) -> None:
         """Make a directory, and those above it, where there is none, on the disk itself."""
@@ -130,8 +197,8 @@ class Disk:
 
     def sync_directory(self, path: str) -> None:
         """Return once the names in a directory are on the disk as they are now."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            self._close(descriptor)

@@ -40,7 +40,7 @@ from typing import Any
 import msgspec
 from attrs import define
 
-from kvtwist.engine.disk import Disk
+from kvtwist.engine.disk import Disk, is_passing
 from kvtwist.model import DATA, HISTORY, JSON, OCTETS, STAGED, TEXT, NoRoom, StoreDamaged, StoreError, StoreUnavailable
 
 SEGMENT_HEADER = b"kvtwist journal1"
@@ -364,6 +364,8 @@ class JournalWriter:
     Its first segment is made when there is something to write: a store on a full disk can be opened and read.
 
     :param durable: whether `append` returns only after fdatasync (`--durability sync`), or after the write (`os`).
+    :ivar broken: why nothing can be written any more, once that is so. It is the one place where that is known: other
+        threads may look, too.
     """
 
     def __init__(self, disk: Disk, directory: str, next_revision: int, durable: bool) -> None:
@@ -378,14 +380,15 @@ class JournalWriter:
         self._end = 0
         self._size = 0
         self._salt = b""
-        self._broken: str | None = None
+        self._unremoved: str | None = None
+        self.broken: str | None = None
 
     def append(self, transactions: list[Transaction]) -> int:
         """
         Write one batch; returns the bytes that it took. When it fails nothing of it stays.
 
         :raises NoRoom: the disk is full; a later call may succeed.
-        :raises StoreUnavailable: what is on disk is not known any more; every later call fails as well.
+        :raises StoreUnavailable: it cannot be now; and if `broken`, what is on disk is not known any more.
         """
         self._check_whole()
         if not self._begun:
@@ -458,7 +461,7 @@ class JournalWriter:
         if not self._begun:
             return
         try:
-            if not self._durable and not self._broken:
+            if not self._durable and not self.broken:
                 self._sync()
         finally:
             self._disk.close(self._descriptor)
@@ -520,21 +523,36 @@ class JournalWriter:
             return descriptor, self._disk.size(descriptor)
         except OSError as error:
             self._disk.close(descriptor)
-            self._give_up(name, error)
+            self._take_name_back(name, error)
             raise
 
     def _spare_counts(self) -> bool:
         """Whether it is a segment, too: a crash in the middle of a renaming may have left both names."""
         return any(self._disk.is_same(self._spare, path) for _, path in segments(self._disk, self._directory))
 
-    def _give_up(self, name: str, error: OSError) -> None:
+    def _take_name_back(self, name: str, error: OSError) -> None:
         """Remove a segment that could not be begun, for good: it must not come back behind one that has gone on."""
+        self._unremoved = name
         try:
-            self._disk.remove(name)
+            self._remove_unremoved()
+        except StoreUnavailable as worse:
+            raise worse from error
+
+    def _remove_unremoved(self) -> None:
+        """Nothing is written before that is done."""
+        name = self._unremoved
+        if name is None:
+            return
+        try:
+            with suppress(FileNotFoundError):
+                self._disk.remove(name)
             if name != self._spare:
                 self._disk.sync_directory(self._directory)
-        except OSError as worse:
-            raise self._break(f"a journal segment cannot be removed ({worse.strerror})") from error
+        except OSError as error:
+            if is_passing(error):
+                raise _not_now(error) from error
+            raise self.give_up(f"a journal segment cannot be removed ({error.strerror})") from error
+        self._unremoved = None
 
     def _extend(self, needed: int) -> None:
         """Let the segment grow ahead. Where there is no room for so much, there may be enough for the next frame."""
@@ -549,20 +567,21 @@ class JournalWriter:
         try:
             self._disk.cut(self._descriptor, self._end)
         except OSError as worse:
-            raise self._break(f"the journal cannot be cut back ({worse.strerror})") from error
+            raise self.give_up(f"the journal cannot be cut back ({worse.strerror})") from error
         self._size = self._end
         self._unsynced_cut = True
 
     def _check_whole(self) -> None:
-        if self._broken is not None:
-            raise StoreUnavailable(self._broken)
+        if self.broken is not None:
+            raise StoreUnavailable(self.broken)
+        self._remove_unremoved()
 
     def _sync(self) -> None:
         try:
             self._disk.sync(self._descriptor)
         except OSError as error:
             # What the kernel still holds is unknown after a failed sync, and asking again would lie (fsyncgate).
-            raise self._break(f"the journal cannot be synced ({error.strerror})") from error
+            raise self.give_up(f"the journal cannot be synced ({error.strerror})") from error
         self._unsynced_cut = False
 
     def _take_back(self, error: OSError) -> None:
@@ -575,8 +594,15 @@ class JournalWriter:
             with suppress(OSError):
                 self._disk.remove(self._spare)  # if there is one, the next batch may have its room
             return NoRoom(f"no room on the disk ({error.strerror})")
-        return self._break(f"the journal cannot be written ({error.strerror})")
+        if is_passing(error):
+            return _not_now(error)
+        return self.give_up(f"the journal cannot be written ({error.strerror})")
 
-    def _break(self, reason: str) -> StoreUnavailable:
-        self._broken = f"{reason}; read-only until restart"
-        return StoreUnavailable(self._broken)
+    def give_up(self, reason: str) -> StoreUnavailable:
+        """Write nothing any more; returns what is to be told to those who write."""
+        self.broken = f"{reason}; read-only until restart"
+        return StoreUnavailable(self.broken)
+
+
+def _not_now(error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"the journal cannot be written just now ({error.strerror})")

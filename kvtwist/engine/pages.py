@@ -20,10 +20,10 @@ from typing import AnyStr, Protocol
 from twisted.persisted.dirdbm import DirDBM
 from twisted.python.filepath import FilePath
 
-from kvtwist.engine.disk import Disk
+from kvtwist.engine.disk import Disk, is_passing
 from kvtwist.engine.page import HEAD, NONSENSE, Page, number_of
 from kvtwist.engine.run import PageRef
-from kvtwist.model import StoreDamaged, StoreError
+from kvtwist.model import StoreDamaged, StoreError, StoreUnavailable
 
 
 class _SyncedDirDBM(DirDBM):
@@ -65,7 +65,12 @@ class _SyncedDirDBM(DirDBM):
         try:
             return self._disk.read(name)
         except OSError as error:  # anything but a missing key, which a manifest's page never is
-            raise StoreDamaged(f"cannot be read ({error.strerror})") from error
+            raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> StoreError:
+    reason = f"cannot be read ({error.strerror})"
+    return StoreUnavailable(f"a page {reason}") if is_passing(error) else StoreDamaged(reason)
 
 
 def page_file(number: int) -> str:
@@ -117,11 +122,12 @@ class PageReader:
         The bytes of a page, whatever they are.
 
         :raises StoreDamaged: when they cannot be read.
+        :raises StoreUnavailable: when no file can be opened just now.
         """
         try:
             return self._disk.read(self.file_of(number))
         except OSError as error:
-            raise StoreDamaged(f"cannot be read ({error.strerror})") from error
+            raise _unreadable(error) from error
 
     def read(self, ref: PageRef, file: int | None = None) -> Page:
         """

@@ -10,10 +10,17 @@ from twisted.logger import Logger
 log = Logger(namespace="kvtwist")
 
 WANTED_FILES = 65_536
+RESERVED_FILES = 96
+"""
+Open files that are not for connections: the store's (its lock, the journal, what three threads read and write, and a
+reserve of eight), the reactor's and the front's own, listening sockets, logs, and what Python and /metrics look at.
+Of these `ADMIN_CONNECTIONS` are for the admin site.
+"""
+ADMIN_CONNECTIONS = 32
 
 
-def raise_file_limit() -> None:
-    """Allow as many open files, which is connections, as the system lets us; say so if that is not many."""
+def raise_file_limit() -> int | None:
+    """Allow as many open files as the system lets us; returns how many that is, None for any number."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = hard if hard == resource.RLIM_INFINITY else max(hard, WANTED_FILES)
     try:
@@ -21,8 +28,22 @@ def raise_file_limit() -> None:
     except (ValueError, OSError):  # only root may go beyond the hard limit
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit != resource.RLIM_INFINITY and limit < WANTED_FILES:
-        log.info("at most {limit} open files, and so somewhat fewer connections (ulimit -n)", limit=limit)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def connections_within(files: int | None, wanted: int) -> int:
+    """How many connections there may be, of those that are wanted, so that they leave the store its files."""
+    most = wanted if files is None else min(wanted, max(files - RESERVED_FILES, 1))
+    if most < wanted:
+        log.warn(
+            "at most {most} connections instead of {wanted}: this process may have no more than {files} files open "
+            "(ulimit -n), of which {reserved} are not for connections",
+            most=most,
+            wanted=wanted,
+            files=files,
+            reserved=RESERVED_FILES,
+        )
+    return most
 
 
 def spare_collector() -> None:

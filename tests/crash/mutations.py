@@ -77,7 +77,7 @@ LOST_SYNCS = [
     LostSync(
         "the name of the first segment of a start", "sync_directory", ("journal._named", "journal._begin_first"), seed=1
     ),
-    LostSync("that a segment could not be begun", "sync_directory", ("journal._give_up",), seed=9),
+    LostSync("that a segment could not be begun", "sync_directory", ("journal._take_name_back",), seed=9),
     LostSync("what a start has read of the journal", "cut_file", ("journal._read_segment",)),
     LostSync("a page", "sync", ("pages.__setitem__",)),
     LostSync("names of pages", "sync_directory", ("pages.sync",)),

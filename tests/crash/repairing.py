@@ -90,5 +90,6 @@ class _Looking(ReadOnlyDisk):
     """Another disk, of which nothing is changed."""
 
     def __init__(self, disk: MemoryDisk) -> None:
+        super().__init__()
         for name in ("read", "read_part", "length", "is_same", "names"):
             setattr(self, name, getattr(disk, name))

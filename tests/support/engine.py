@@ -162,6 +162,7 @@ class WatchedDisk(Disk):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.paths: dict[int, str] = {}
         """Path of each descriptor that is open."""
 

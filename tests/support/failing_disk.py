@@ -40,7 +40,8 @@ class Faults:
 class FailingDisk(Disk):
     """The disk of such a server."""
 
-    def __init__(self) -> None:
+    def __init__(self, reserve: int = 0) -> None:
+        super().__init__(reserve)
         self._file = Path(os.environ[_VARIABLE])
 
     def __getattribute__(self, name: str) -> Any:

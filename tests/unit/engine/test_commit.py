@@ -269,6 +269,25 @@ class FailureTests(CommitCase):
             self.failureResultOf(commit.submit(Transaction(1, 0, []), [], None), StoreUnavailable)
             result_of(commit.close())
 
+    def test_it_knows_of_what_broke_the_journal_before_anybody_writes_again(self) -> None:
+        self.submit_one()
+        self.worker.finish()
+        self.disk.fail("sync_directory", errno.EIO, times=2)  # nor is it known whether the new segment's name is gone
+        rotated = self.commit.rotate()
+        self.worker.finish()
+        self.failureResultOf(rotated)
+        self.assertIn("read-only until restart", str(self.commit.broken))
+        self.assertEqual(self.commit.broken, self.writer.broken)
+
+    def test_where_no_file_can_be_opened_what_was_to_be_written_fails_alone(self) -> None:
+        writer = JournalWriter(self.disk, str(self.path), 1, durable=True)
+        commit = GroupCommit(writer, InlineWorker(), 0, lambda: 0.0)
+        self.disk.fail("names", errno.EMFILE)
+        self.failureResultOf(commit.submit(Transaction(1, 0, []), [], None), StoreUnavailable)
+        self.assertIsNone(commit.broken)
+        self.successResultOf(commit.submit(Transaction(1, 0, []), [], None))
+        result_of(commit.close())
+
     def test_an_error_that_nobody_thought_of_breaks_it_too(self) -> None:
         self.patch(self.writer, "append", lambda transactions: 1 // 0)
         done = self.commit.submit(Transaction(1, 0, []), [lambda: self.undone.append(1)], None)

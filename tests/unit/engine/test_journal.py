@@ -548,6 +548,49 @@ class WritingTests(JournalCase):
             self.assertEqual(list(self.path.iterdir()), [])
             self.assertEqual(self.disk.paths, {})
 
+    def test_where_no_file_can_be_opened_it_is_not_now_and_never_for_good(self) -> None:
+        for number in (errno.EMFILE, errno.ENFILE):
+            for call in ("names", "create", "write", "sync", "rename", "sync_directory", "remove"):
+                with self.subTest(number=number, call=call):
+                    writer = self.writer(begun=False)
+                    self.disk.fail(call, number)
+                    if call == "remove":
+                        self.disk.fail("write", number)
+                    with self.assertRaisesRegex(StoreUnavailable, os.strerror(number)):
+                        writer.append([transaction(1)])
+                    self.assertIsNone(writer.broken)
+                    writer.append([transaction(1)])
+                    writer.close()
+                    self.assertEqual(self.read(), [1])
+                    self.assertEqual([path.name for path in self.path.iterdir()], [segment_name(1)])
+                    self.segment(1).unlink()
+                    self.assertEqual(self.disk.paths, {})
+
+    def test_a_name_that_may_come_back_is_removed_for_good_before_anything_is_written(self) -> None:
+        # Else a segment might come back after a loss of power, behind one that has gone on in its place.
+        for action in ("append", "rotate", "mark"):
+            with self.subTest(action=action):
+                writer = self.writer()
+                writer.append([transaction(1)])
+                self.disk.fail("sync_directory", errno.ENOSPC)
+                self.disk.fail("sync_directory", errno.EMFILE, times=2)
+                self.assertRaises(StoreUnavailable, writer.rotate)
+                calls: list[str] = []
+                with self.assertRaises(StoreUnavailable):
+                    self.do(writer, action)
+                self.assertIsNone(writer.broken)
+                self.patch(self.disk, "after", lambda call, path, calls=calls: calls.append(call))
+                self.do(writer, action)
+                self.assertEqual(calls[0], "sync_directory")
+                writer.close()
+                self.assertEqual(self.read(), [1, 2] if action == "append" else [1])
+                for path in self.path.iterdir():
+                    path.unlink()
+
+    def do(self, writer: JournalWriter, action: str) -> None:
+        arguments = {"append": ([transaction(2)],), "rotate": (), "mark": (0,)}
+        getattr(writer, action)(*arguments[action])
+
     def test_a_first_segment_takes_the_place_of_one_that_was_never_finished(self) -> None:
         for content in (b"", self.header()[:10], bytes(1000)):
             self.segment(1).write_bytes(content)

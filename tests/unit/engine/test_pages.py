@@ -12,9 +12,9 @@ import sys
 
 from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.engine.page import Page, encode_page, encode_record, expires_of, key_of, tombstone_of, weight_of
-from kvtwist.engine.pages import PageCache, PageDirectory
+from kvtwist.engine.pages import PageCache, PageDirectory, PageReader
 from kvtwist.engine.run import PageRef
-from kvtwist.model import Record, StoreDamaged, StoreError
+from kvtwist.model import Record, StoreDamaged, StoreError, StoreUnavailable
 from tests.support.engine import FaultyDisk, TestCase
 
 
@@ -234,12 +234,21 @@ class PageDirectoryTests(TestCase):
 
     def test_no_error_of_the_disk_is_taken_for_a_missing_key(self) -> None:
         self.directory.write(1, CONTENT)
-        for number in (errno.EIO, errno.EACCES, errno.EMFILE, errno.ENOMEM):
+        for number in (errno.EIO, errno.EACCES, errno.ENOMEM):
             self.disk.fail("read", number)
             with self.assertRaises(StoreError) as caught:
                 self.directory.read(REF)
             self.assertIn(self.directory.file_of(1), str(caught.exception))
             self.assertNotIsInstance(caught.exception, KeyError)
+
+    def test_where_no_file_can_be_opened_a_page_is_not_damaged(self) -> None:
+        self.directory.write(1, CONTENT)
+        for reader in (self.directory, PageReader(self.disk, self.directory.path)):
+            for number in (errno.EMFILE, errno.ENFILE):
+                self.disk.fail("read", number)
+                with self.assertRaises(StoreUnavailable) as caught:
+                    reader.read(1)
+                self.assertNotIn(str(self.path), str(caught.exception), "clients are told this")
 
     def test_a_page_that_cannot_be_written_leaves_nothing_and_says_why(self) -> None:
         for call in ("create", "write", "sync"):
