@@ -24,6 +24,7 @@ from twisted.python import usage
 from kvtwist import __version__
 from kvtwist.engine import Limits, Store, StoreService
 from kvtwist.engine.disk import DESCRIPTORS, Disk
+from kvtwist.engine.room import RESERVE
 from kvtwist.engine.storage import ADMIN_SOCKET, Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.engine.worker import ThreadWorker
@@ -327,6 +328,7 @@ def _server(options: Mapping[str, Any]) -> Server:
             page_worker=ThreadWorker(reactor, "pages"),
             read_worker=ThreadWorker(reactor, "reads"),
             sync=options["durability"] == "sync",
+            reserve=RESERVE,
         )
     store = Store(reactor, timeline, storage, Limits.within(options["memory-limit"]))
     server_log = _log(options)

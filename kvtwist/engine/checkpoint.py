@@ -2,7 +2,9 @@
 Checkpoints: what moves records from memory to disk, and lets the journal be forgotten.
 
     1. freeze the memtables at revision R, wait until R is on disk and begin a new journal segment
-    2. write what is frozen as a new run of each keyspace, page by page, synced
+    2. write what is frozen as a new run of each keyspace, page by page, synced; but for what has been replaced or
+       removed since, as far as the journal behind R has that on disk: a checkpoint that finds no room and is tried
+       again takes the less room, the more has been deleted meanwhile
     3. write the manifest of R: from here on a start begins with it
     4. let go of what was frozen, and of the segments that end at or before R
 
@@ -12,8 +14,11 @@ the next start removes.
 
 from __future__ import annotations
 
+from functools import partial
+
 from kvtwist.engine.keyspace import Keyspace, Tables
 from kvtwist.engine.layout import Layout
+from kvtwist.engine.memtable import Memtable
 from kvtwist.engine.merging import write_frozen
 from kvtwist.engine.run import Run
 from kvtwist.model import StoreError
@@ -35,6 +40,8 @@ class Checkpoint:
         self.revision = revision
         self.superfluous: set[int] = set()
         self._layout = layout
+        self._keyspaces = keyspaces
+        self._rotated = False
         self._tables: dict[str, Tables] = {}
         for name, keyspace in keyspaces.items():
             keyspace.tables.freeze()
@@ -50,13 +57,24 @@ class Checkpoint:
         storage = layout.storage
         # If a batch could not be written, what was frozen has been taken back to the last revision that could.
         self.revision = min(self.revision, await storage.commit.settled(self.revision))
-        await storage.commit.rotate()
+        if self._rotated:
+            synced = await storage.commit.flush()
+        else:
+            synced = await storage.commit.rotate()
+            self._rotated = True
         new: dict[str, Run] = {}
         try:
             for name, tables in self._tables.items():
-                if tables.frozen:
-                    base = not tables.runs
-                    steps = write_frozen(storage.pages, name, layout.numbers, tables.frozen, now_ms, base)
+                if tables.frozen and not self._is_cleared(name, tables, synced):
+                    steps = write_frozen(
+                        storage.pages,
+                        name,
+                        layout.numbers,
+                        tables.frozen,
+                        now_ms,
+                        base=not tables.runs,
+                        is_superseded=partial(_is_superseded, tables.active, synced),
+                    )
                     run = await layout.write(steps)
                     if run.pages:
                         new[name] = run
@@ -65,7 +83,18 @@ class Checkpoint:
             await layout.remove({ref.number for run in new.values() for ref in run.pages})
             raise
 
+    def _is_cleared(self, name: str, tables: Tables, synced: int) -> bool:
+        """Whether all of what was frozen is gone by what is in the journal."""
+        keyspace = self._keyspaces[name]
+        return keyspace.tables is not tables and keyspace.cleared <= synced
+
     async def clean(self) -> None:
         """Step 4. Raises `OSError` or `StoreError`; the next start drops the rest."""
         await self._layout.remove(self.superfluous)
         await self._layout.drop(self.revision)
+
+
+def _is_superseded(active: Memtable, synced: int, key: bytes) -> bool:
+    """Whether the journal has something newer of a key. Called in the page thread, while others change the table."""
+    entry = active.get(key)
+    return entry is not None and entry.revision <= synced

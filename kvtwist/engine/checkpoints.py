@@ -18,6 +18,7 @@ from kvtwist.engine.disk import is_passing
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.layout import Layout
 from kvtwist.engine.limits import Limits
+from kvtwist.engine.room import is_full
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import StoreError
 
@@ -25,8 +26,6 @@ log = Logger(namespace="kvtwist.store")
 
 RETRY_SECONDS = 10.0
 """The pause after a checkpoint that failed."""
-SOON_SECONDS = 1.0
-"""The same where there was just no file left to be opened."""
 
 
 @define
@@ -66,6 +65,9 @@ class Checkpoints:
         self._freezing: list[Deferred[None]] | None = None
         self._not_before = 0.0
         self._stopped = False
+        self._room = layout.storage.room
+        self._told_no_room = False
+        self._failures = 0
         commit.on_batch = self._begin_if_due
 
     def stop(self) -> None:
@@ -81,12 +83,17 @@ class Checkpoints:
         """Begin one if the journal or the memtables have grown to their limits, unless one has just failed."""
         if self._stopped:
             return
-        if self._commit.journal_bytes >= self._limits.journal or self.memtables_are_full():
+        if self._commit.journal_bytes >= self._limits.journal or self.memtables_are_full() or self._room_is_scarce():
             self.begin()
 
-    def memtables_are_full(self) -> bool:
-        """Whether the active memtables have grown to their share of memory."""
-        cost = 0
+    def _room_is_scarce(self) -> bool:
+        """Whether what the journal holds would soon find no room in pages."""
+        written = self._commit.journal_bytes
+        return 3 * written >= self._room.free and written >= self._room.size // 4
+
+    def memtables_are_full(self, more: int = 0) -> bool:
+        """Whether the active memtables have grown to their share of memory, and by so many bytes more."""
+        cost = -more
         for keyspace in self._keyspaces.values():
             cost += keyspace.tables.active.cost
         return cost >= self._limits.memtables
@@ -116,16 +123,20 @@ class Checkpoints:
         try:
             checkpoint = self._unfinished or await self._frozen()
             self._unfinished = checkpoint
-            await checkpoint.run(self._timeline.now_ms())
+            await self._run_with_reserve(checkpoint)
         except (OSError, StoreError, CancelledError) as error:
-            self._failed(SOON_SECONDS if isinstance(error, OSError) and is_passing(error) else RETRY_SECONDS)
-            log.error("checkpoint failed: {error}", error=error)
+            self._failed(may_pass=isinstance(error, OSError) and (is_passing(error) or is_full(error)))
+            if not (is_full(error) and self._told_no_room):  # the same again, and again
+                log.error("checkpoint failed: {error}", error=error)
+            self._told_no_room = is_full(error)
         except Exception:
-            self._failed(RETRY_SECONDS)
+            self._failed()
             log.failure("checkpoint failed")
         else:
             self._unfinished = None
             self._not_before = 0.0
+            self._told_no_room = False
+            self._failures = 0
             self._count(checkpoint.revision, self._clock.seconds() - started)
             self._finished(checkpoint.superfluous)
             try:
@@ -136,6 +147,22 @@ class Checkpoints:
         waiting, self._waiting = self._waiting, []
         for done in waiting:
             done.callback(None)
+
+    async def _run_with_reserve(self, checkpoint: Checkpoint) -> None:
+        """Where there is no room for it the reserve has some."""
+        try:
+            await checkpoint.run(self._timeline.now_ms())
+        except OSError as error:
+            if not is_full(error):
+                raise
+            worker = self._layout.storage.page_worker
+            lent = await worker.run(self._room.lend)
+            try:
+                if not lent:
+                    raise
+                await checkpoint.run(self._timeline.now_ms())
+            finally:
+                worker.run(self._room.take_back)
 
     async def _frozen(self) -> Checkpoint:
         # A `Clear` that is taken back would bring back tables that have not been frozen.
@@ -157,8 +184,11 @@ class Checkpoints:
         self._freezing.append(frozen)
         return frozen
 
-    def _failed(self, pause: float) -> None:
+    def _failed(self, may_pass: bool = False) -> None:
+        """:param may_pass: whether it may soon be otherwise: then the first pauses are shorter."""
         self.counters.failed += 1
+        self._failures += 1
+        pause = min(2.0 ** (self._failures - 1), RETRY_SECONDS) if may_pass and self._room.size else RETRY_SECONDS
         self._not_before = self._clock.seconds() + pause
 
     def _count(self, revision: int, seconds: float) -> None:

@@ -77,6 +77,8 @@ class GroupCommit:
         """How many times everything that was not on disk has been taken back."""
         self.on_batch: Callable[[], object] = _nobody
         """Called behind each batch that has become durable. Set by whoever wants to know."""
+        self.on_no_room: Callable[[], bool] = bool
+        """Called when a transaction found no room though it was alone; returns whether it is to be tried once more."""
         self._writer = writer
         self._worker = worker
         self._clock = clock
@@ -126,18 +128,24 @@ class GroupCommit:
         batch.readers.append(settled)
         return settled
 
-    def rotate(self) -> Deferred[None]:
+    def rotate(self) -> Deferred[int]:
         """
         Go on in a new segment, behind the batch that is on its way.
 
         What was accepted before a checkpoint began may still go to the old segment, or what came after it. That does
         no harm: a segment is kept until a checkpoint has all of it.
+        Fires with the revision up to which the journal is on the disk itself.
         Fails with `OSError` when there cannot be a new segment; the old one is used on.
         """
         return self._worker.run(self._writer.rotate).addCallback(self._rotated)
 
-    def _rotated(self, _: None) -> None:
+    def flush(self) -> Deferred[int]:
+        """Fires with the revision up to which the journal is on the disk itself; see `JournalWriter.flush`."""
+        return self._worker.run(self._writer.flush)
+
+    def _rotated(self, synced: int) -> int:
         self.journal_bytes = 0
+        return synced
 
     def drop(self, revision: int) -> Deferred[None]:
         """Remove the segments that a checkpoint at that revision has made superfluous."""
@@ -197,7 +205,7 @@ class GroupCommit:
         revision = self.assigned = self.durable
         told: type[StoreError] = type(error)
         behind = Crowded if told is NoRoom else told
-        if len(flying.writers) > 1:
+        if len(flying.writers) > 1 or (told is NoRoom and self.on_no_room()):
             told = behind
         # Who tries again does so before those go on who wait for room, which are among the readers.
         for writer, _, again in flying.writers:

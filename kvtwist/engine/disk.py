@@ -167,6 +167,11 @@ class Disk:
         """How long a file is."""
         return os.stat(path).st_size
 
+    def room(self, directory: str) -> tuple[int, int]:
+        """How many bytes are free on the disk that a directory is on, and how many it has."""
+        found = os.statvfs(directory)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
     def is_same(self, one: str, other: str) -> bool:
         """Whether two names are of the same file."""
         return os.path.samefile(one, other)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -18,6 +18,7 @@ from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import ENTRY_COST
 from kvtwist.engine.merges import SCRUB_SECONDS, Merges
 from kvtwist.engine.pages import PageCache
+from kvtwist.engine.room import operations_make_room
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import Append, Clear, Get, NoRoom, Operation, Put, Record, StoreUnavailable
 
@@ -26,6 +27,8 @@ log = Logger(namespace="kvtwist.store")
 SWEEP_SECONDS = 1.0
 SWEEP_RECORDS = 1000
 """Records taken out of memory in one go."""
+MAKE_ROOM_SECONDS = 0.25
+"""How soon that may be done again for the sake of what has found no room."""
 STOP_SECONDS = 2.5
 """How long a clean stop waits for its checkpoint. Without one the next start replays the journal."""
 INDEX_COST = 330
@@ -148,6 +151,13 @@ class Housekeeping:
             layout, keyspaces, commit, timeline, clock, limits, finished=self._after_checkpoint
         )
         self._merges = Merges(layout, timeline, clock, finished=self._pages_changed)
+        self._room = layout.storage.room
+        self._told_full = False
+        self._making_room: Deferred[None] | None = None
+        self._waiting_for_room: list[Deferred[None]] = []
+        self._tried_at = -1
+        self._made_room = -MAKE_ROOM_SECONDS
+        commit.on_no_room = self._may_make_room
         self._size_cache()
 
     @property
@@ -158,6 +168,7 @@ class Housekeeping:
     def start(self, replayed: bool) -> None:
         """Begin; `replayed` says that the journal held something, which a checkpoint then moves into pages."""
         self._replayed = replayed
+        self._look_at_room()
         self._next = self._clock.callLater(SWEEP_SECONDS, self._turn)
 
     async def stop(self) -> None:
@@ -166,6 +177,8 @@ class Housekeeping:
         if self._next is not None:
             self._next.cancel()
         self._merges.stop()
+        if self._making_room is not None:
+            self._making_room.cancel()
         if self._commit.broken:
             return
         too_long = self._clock.callLater(STOP_SECONDS, self._give_up)
@@ -206,6 +219,11 @@ class Housekeeping:
                     return not_yet
         if self._commit.unsynced >= self._limits.unsynced:
             return self._commit.settled(self._commit.assigned).addCallback(lambda _: None)
+        if self._room.full:
+            removing = operations_make_room(operations)
+            not_yet = self._wait_for_room(removing)
+            if not_yet is not None or (removing and not self._checkpoints.memtables_are_full(self._limits.unsynced)):
+                return not_yet
         if not self._checkpoints.memtables_are_full():
             return None
         self._checkpoints.begin()  # which makes room at once, by freezing, unless one is running already
@@ -215,18 +233,81 @@ class Housekeeping:
             raise StoreUnavailable("memory is full of changes, and checkpoints fail")
         return self._checkpoints.run()
 
+    def _wait_for_room(self, removing: bool) -> Deferred[None] | None:
+        """On a full disk deletions may go on as far as the reserve has room for them; then they have to make some."""
+        if self._making_room is not None and not (removing and not self._room.is_low):
+            return self._room_made()
+        full_memory = self._checkpoints.memtables_are_full(self._limits.unsynced)
+        if removing and (self._room.is_low or full_memory) and self._tried_at != self._commit.assigned:
+            return self._room_made()  # once: there may be no room even for that
+        return None
+
+    def _may_make_room(self) -> bool:
+        """Begin to make room for what has found none, unless that has been tried just now, or since the last write."""
+        too_soon = self._clock.seconds() < self._made_room + MAKE_ROOM_SECONDS
+        if not self._room.size or self._tried_at == self._commit.assigned or too_soon:
+            return False
+        self._room_made()
+        return True
+
+    def _room_made(self) -> Deferred[None]:
+        """Move into pages what has been deleted, and take it out of older ones; fires when that is done."""
+        done: Deferred[None] = Deferred()
+        self._waiting_for_room.append(done)
+        if self._making_room is None:
+            making = Deferred.fromCoroutine(self._make_room())
+            if not making.called:
+                self._making_room = making
+        return done
+
+    async def _make_room(self) -> None:
+        self._tried_at = self._commit.assigned
+        try:
+            if not self._all_in_pages():
+                await self._checkpoints.run()
+            if not self._checkpoints.failing:
+                await self._merges.thin_all()
+        except CancelledError:
+            pass  # the store is closing
+        except Exception:
+            log.failure("room could not be made")
+        self._made_room = self._clock.seconds()
+        self._making_room = None
+        waiting, self._waiting_for_room = self._waiting_for_room, []
+        for done in waiting:
+            done.callback(None)
+
+    def _look_at_room(self) -> None:
+        looked = self._layout.storage.page_worker.run(self._room.look)
+        looked.addCallbacks(self._looked_at_room, lambda failure: log.failure("the disk cannot be looked at", failure))
+
+    def _looked_at_room(self, _: None) -> None:
+        full = self._room.full
+        if full and not self._told_full:
+            log.warn("the disk is full: what is written is refused, deletions and checkpoints go on with what is kept")
+        elif not full and self._told_full:
+            log.info("there is room on the disk again")
+        self._told_full = full
+
     def _turn(self) -> None:
         more = self._sweeper.sweep()
         self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._turn)
+        if self._room.is_scarce or self._told_full:
+            self._look_at_room()
         # What has expired goes from the journal, too.
         expired = self._sweeper.swept and self._clock.seconds() - self._checkpointed >= SCRUB_SECONDS
-        if self._replayed or expired or self._checkpoints.failing:
+        scarce = self._room.is_scarce and not self._all_in_pages()
+        if self._room.full and not self._checkpoints.failing:
+            self._room_made()
+        elif self._replayed or expired or scarce or self._checkpoints.failing:
             self._replayed = False
             self._checkpoints.begin()
         self._merges.begin()
 
     def _after_checkpoint(self, superfluous: set[int]) -> None:
         self._sweeper.swept = 0
+        if self._room.full and self._next is not None and self._next.active():
+            self._room_made()
         self._checkpointed = self._clock.seconds()
         self._pages_changed(superfluous)
         self._merges.begin()

@@ -27,7 +27,6 @@ The death of a process alone never leaves it: the kernel has all that was writte
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import struct
@@ -41,6 +40,7 @@ import msgspec
 from attrs import define
 
 from kvtwist.engine.disk import Disk, is_passing
+from kvtwist.engine.room import FOR_PAGES, PIECES, SPARE, Room, is_full, transactions_make_room
 from kvtwist.model import DATA, HISTORY, JSON, OCTETS, STAGED, TEXT, NoRoom, StoreDamaged, StoreError, StoreUnavailable
 
 SEGMENT_HEADER = b"kvtwist journal1"
@@ -52,9 +52,10 @@ _FRAME = struct.Struct("<4sII")
 _HEAD_SIZE = _FRAME.size + _CHECKSUM.size
 EXTENT = 2**20
 """By how many bytes a segment grows at a time."""
-SPARE = "journal-spare"
 SPARE_SIZE = 16 * 2**20
-"""How much of a superfluous segment is kept."""
+"""How much of a superfluous segment is kept at the most."""
+SPARE_SHARE = 16
+"""It takes no more than this part of what is free on the disk."""
 _is_segment = re.compile(r"journal-(\d{20})\.log").fullmatch
 
 
@@ -368,9 +369,13 @@ class JournalWriter:
         threads may look, too.
     """
 
-    def __init__(self, disk: Disk, directory: str, next_revision: int, durable: bool) -> None:
+    def __init__(self, disk: Disk, directory: str, next_revision: int, durable: bool, room: Room | None = None) -> None:
         self._disk = disk
         self._directory = directory
+        self._room = room or Room(disk, directory)
+        self._measured_at = 0
+        self._needed = 0
+        self._unpaged: list[tuple[int, int]] = []
         self._durable = durable
         self._synced = next_revision - 1
         self._unsynced_cut = False
@@ -391,15 +396,29 @@ class JournalWriter:
         :raises StoreUnavailable: it cannot be now; and if `broken`, what is on disk is not known any more.
         """
         self._check_whole()
+        while True:
+            try:
+                return self._append(transactions)
+            except NoRoom:
+                leave = FOR_PAGES if transactions_make_room(transactions) else len(PIECES)
+                if not self._room.give_up(leave):
+                    self._room.refuse(self._needed)
+                    raise
+
+    def _append(self, transactions: list[Transaction]) -> int:
         if not self._begun:
             self._begin_first()
         frame = encode_frame(Batch(self._synced, transactions), self._salt)
-        if self._end + len(frame) > self._size:
-            self._extend(len(frame))
+        self._needed = len(frame)
+        if self._room.size:
+            self._check_room(transactions)
+        if self._end + self._needed > self._size:
+            self._grow()
         try:
             self._disk.write(self._descriptor, frame)
         except OSError as error:
-            self._take_back(error)
+            self._cut(error)
+            raise self._failed_to_write(error) from error
         self._end += len(frame)
         self._size = max(self._size, self._end)
         if self._durable:
@@ -408,35 +427,49 @@ class JournalWriter:
         self._last = transactions[-1].revision
         return len(frame)
 
-    def rotate(self) -> None:
+    def rotate(self) -> int:
         """
         Go on in a new segment. If there cannot be one, go on in this one.
 
+        Returns up to which revision the journal is on the disk itself.
         :raises OSError: there cannot be one.
         """
         self._check_whole()
         if not self._begun:
             self._begin_segment(self._first)  # so that those of the processes before this one can be dropped
-            return
+            return self._synced
         if self._last < self._first:
-            return  # nothing was written since the last time
+            return self._synced  # nothing was written since the last time
         if not self._durable or self._unsynced_cut:
             self._sync()  # nothing but the last segment may be torn
         self._synced = self._last
-        old = self._descriptor
+        old, size = self._descriptor, self._end
         self._begin_segment(self._last + 1)
+        self._unpaged.append((self._last, size))
         self._disk.close(old)
+        return self._synced
+
+    def flush(self) -> int:
+        """Returns up to which revision the journal is on the disk itself, which is all of it."""
+        self._check_whole()
+        if self._begun and not self._durable:
+            self._sync()
+        self._synced = self._last
+        return self._synced
 
     def drop(self, revision: int) -> None:
         """Give up the segments that hold nothing behind that revision; keep one as a spare."""
+        self._unpaged = [(last, size) for last, size in self._unpaged if last > revision]
         found = segments(self._disk, self._directory)
         superfluous = [path for (_, path), (following, _) in pairwise(found) if following <= revision + 1]
-        if superfluous:
+        self._room.measure()
+        if superfluous and self._room.free // SPARE_SHARE >= EXTENT:
             # No sync: should the old name come back, what is in it by then is as superfluous as before.
             self._disk.rename(superfluous.pop(), self._spare)
             self._trim_spare()
         for path in superfluous:
             self._disk.remove(path)
+        self._room.measure()
 
     def mark(self, after: int) -> tuple[int, list[tuple[str, int]]]:
         """
@@ -450,9 +483,7 @@ class JournalWriter:
         found = segments_behind(self._disk, self._directory, after)
         if not self._begun:  # what there is was synced when it was replayed, but for one that was never finished
             return self._last, [(path, self._disk.length(path)) for first, path in found if first <= self._last]
-        if not self._durable:
-            self._sync()
-            self._synced = self._last
+        self.flush()
         *whole, (_, current) = found
         return self._last, [*((path, self._disk.length(path)) for _, path in whole), (current, self._end)]
 
@@ -469,8 +500,9 @@ class JournalWriter:
     def _trim_spare(self) -> None:
         descriptor = self._disk.reopen(self._spare)
         try:
-            if self._disk.size(descriptor) > SPARE_SIZE:
-                self._disk.cut(descriptor, SPARE_SIZE)
+            most = min(SPARE_SIZE, self._room.free // SPARE_SHARE)
+            if self._disk.size(descriptor) > most:
+                self._disk.cut(descriptor, most)
         finally:
             self._disk.close(descriptor)
 
@@ -508,6 +540,7 @@ class JournalWriter:
         self._size = size
         self._salt = salt
         self._unsynced_cut = False
+        self._measured_at = 0
 
     def _named(self, path: str, salt: bytes, reused: bool) -> tuple[int, int]:
         """The spare, or a new file, under the name of a segment."""
@@ -554,10 +587,30 @@ class JournalWriter:
             raise self.give_up(f"a journal segment cannot be removed ({error.strerror})") from error
         self._unremoved = None
 
-    def _extend(self, needed: int) -> None:
+    def _check_room(self, transactions: list[Transaction]) -> None:
+        """
+        :raises NoRoom: what there is belongs to the reserve, or the next checkpoint will need it: all that is not in
+            pages yet has to find room there before the journal can go.
+        """
+        room = self._room
+        unpaged = self._end + sum(size for _, size in self._unpaged)
+        if room.free < 4 * unpaged + 2 * room.size or self._end >= self._measured_at:
+            room.measure()
+            self._measured_at = self._end + EXTENT
+        if transactions_make_room(transactions):
+            return
+        if not room.is_whole and not room.keep():
+            raise NoRoom("no room on the disk")
+        if unpaged + 2 * self._needed > room.free + room.size // 4:
+            raise NoRoom("no room on the disk")
+
+    def _grow(self) -> None:
         """Let the segment grow ahead. Where there is no room for so much, there may be enough for the next frame."""
+        ahead = min(EXTENT, self._room.free // SPARE_SHARE)
+        if ahead < self._needed and self._room.is_scarce:
+            return  # none of it for zeros
         try:
-            self._disk.extend(self._descriptor, max(EXTENT, needed))
+            self._disk.extend(self._descriptor, max(ahead, self._needed))
             self._size = self._disk.size(self._descriptor)
         except OSError as error:
             self._cut(error)
@@ -584,15 +637,9 @@ class JournalWriter:
             raise self.give_up(f"the journal cannot be synced ({error.strerror})") from error
         self._unsynced_cut = False
 
-    def _take_back(self, error: OSError) -> None:
-        self._cut(error)
-        raise self._failed_to_write(error) from error
-
     def _failed_to_write(self, error: OSError) -> StoreError:
         """What is to be raised where nothing of what failed is left."""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            with suppress(OSError):
-                self._disk.remove(self._spare)  # if there is one, the next batch may have its room
+        if is_full(error):
             return NoRoom(f"no room on the disk ({error.strerror})")
         if is_passing(error):
             return _not_now(error)

@@ -5,8 +5,9 @@ When runs are merged, and pages written anew without what has expired: soon afte
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from operator import is_
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -21,7 +22,9 @@ from kvtwist.engine.merging import (
     write_merged,
     write_scrubbed,
 )
+from kvtwist.engine.room import is_full
 from kvtwist.engine.run import PageRef, Run
+from kvtwist.engine.thinning import thin
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import StoreDamaged, StoreError
 
@@ -35,6 +38,8 @@ again.
 
 Write = Callable[..., Generator[None, None, list[Run]]]
 """`write_merged` or `write_scrubbed`."""
+THIN_SECONDS = 10.0
+"""The pause after pages were thinned since there was no room for a merge, and the disk was not full yet."""
 
 
 class Merges:
@@ -56,10 +61,16 @@ class Merges:
         """Pages that could not be read, and that are merged around."""
         self._left: dict[str, list[Run]] = {}
         """Runs that such a merge has left: to merge them with nothing but each other would lead nowhere."""
+        self._room = layout.storage.room
+        self._lock = DeferredLock()
+        self._thinned: dict[str, list[Run]] = {}
+        """The runs of each keyspace of which there was nothing more to be taken out."""
 
     def begin(self) -> None:
-        """Do all that is due, unless that goes on already or something has just failed."""
-        if self._running is None and not self._stopped and self._clock.seconds() >= self._not_before:
+        """Do all that is due, unless that goes on already, something has just failed, or the disk is full."""
+        if self._stopped or self._room.full:
+            return
+        if self._running is None and self._clock.seconds() >= self._not_before:
             running = Deferred.fromCoroutine(self._run())
             if not running.called:
                 self._running = running
@@ -91,8 +102,9 @@ class Merges:
 
     async def _run(self) -> None:
         try:
-            await self._merge_all()
-            await self._scrub_all()
+            async with self._lock:
+                await self._merge_all()
+                await self._scrub_all()
         except CancelledError:
             pass  # the store is closing
         except Exception:
@@ -104,8 +116,49 @@ class Merges:
         failed: set[str] = set()
         while (due := self._next(failed)) is not None:
             name, tables, runs = due
-            if not await self._do(name, tables, runs, write_merged):
-                failed.add(name)
+            if await self._has_room_for(runs) and await self._do(name, tables, runs, write_merged):
+                continue
+            failed.add(name)
+            if self._room.size:
+                await self._thin(name, tables)
+                self._not_before = max(self._not_before, self._clock.seconds() + THIN_SECONDS)
+
+    async def _has_room_for(self, runs: list[Run]) -> bool:
+        await self._layout.storage.page_worker.run(self._room.measure)
+        return self._room.free >= sum(run.size for run in runs)
+
+    async def thin_all(self) -> None:
+        """Make what room there is to be made without a merge; see `kvtwist.engine.thinning`."""
+        async with self._lock:
+            for name, tables in list(self._layout.tables.items()):
+                if not self._stopped:
+                    await self._thin(name, tables)
+
+    async def _thin(self, name: str, tables: Tables) -> None:
+        now_ms = self._timeline.now_ms()
+        known = self._thinned.get(name, [])
+        expired = tables.expires_ms is not None and tables.expires_ms <= now_ms
+        if not expired and len(known) == len(tables.runs) and all(map(is_, known, tables.runs)):
+            return
+        worker = self._layout.storage.page_worker
+        try:
+            try:
+                await thin(self._layout, name, tables, now_ms, self._finished)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                lent = await worker.run(self._room.lend)
+                try:
+                    if not lent:
+                        raise
+                    await thin(self._layout, name, tables, now_ms, self._finished)
+                finally:
+                    worker.run(self._room.take_back)
+        except (OSError, StoreError) as error:
+            self._failed()
+            log.error("pages could not be thinned, and will be tried again: {error}", error=error)
+        else:
+            self._thinned[name] = list(tables.runs)
 
     def _next(self, failed: set[str]) -> tuple[str, Tables, list[Run]] | None:
         for name, tables in self._layout.tables.items():

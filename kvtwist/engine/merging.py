@@ -19,7 +19,7 @@ All of this runs in the page thread. The functions that write are generators whi
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -213,12 +213,30 @@ def write_run(
 
 
 def write_frozen(
-    directory: PageDirectory, keyspace: str, numbers: PageNumbers, table: Memtable, now_ms: int, base: bool
+    directory: PageDirectory,
+    keyspace: str,
+    numbers: PageNumbers,
+    table: Memtable,
+    now_ms: int,
+    base: bool,
+    is_superseded: Callable[[bytes], bool] = lambda key: False,
 ) -> Generator[None, None, Run]:
-    """Write a memtable as a run."""
-    live = without_dead(frozen_records(table), now_ms, base)
-    run = yield from write_run(directory, keyspace, numbers, live)
-    return run if base else Run(run.pages, table.records, table.weight, run.tombstones)
+    """Write a memtable as a run, but for keys that are superseded: the counts are as if they were in it."""
+    records = weight = 0
+
+    def needed() -> EncodedRecords:
+        nonlocal records, weight
+        for key, record in frozen_records(table):
+            if not is_superseded(key):
+                yield key, record
+            elif not record[2] & TOMBSTONE:
+                records += 1
+                weight += weight_of(record)
+
+    run = yield from write_run(directory, keyspace, numbers, without_dead(needed(), now_ms, base))
+    if not base:
+        return Run(run.pages, table.records, table.weight, run.tombstones)
+    return Run(run.pages, run.records + records, run.weight + weight, run.tombstones)
 
 
 def write_merged(

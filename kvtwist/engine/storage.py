@@ -24,6 +24,7 @@ from kvtwist.engine.journal import JournalWriter, Recovery, Transaction, replay,
 from kvtwist.engine.lock import DirectoryLock
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.pages import PageDirectory
+from kvtwist.engine.room import Room
 from kvtwist.engine.worker import Worker
 from kvtwist.model import StoreDamaged, StoreError
 
@@ -37,6 +38,7 @@ class Storage:
     :param page_worker: the one thread that writes and removes pages and manifests, and reads pages to merge them.
     :param sync: whether a transaction is acknowledged after fdatasync, or already after the write.
     :param read_worker: the thread that reads pages for those who wait for them; the one before if it is not given.
+    :param reserve: how many bytes to keep on the disk for what makes room, see `kvtwist.engine.room`.
     """
 
     pages: PageDirectory
@@ -51,9 +53,11 @@ class Storage:
         page_worker: Worker,
         sync: bool = True,
         read_worker: Worker | None = None,
+        reserve: int = 0,
     ) -> None:
         self.path = os.path.abspath(path)
         self.disk = disk
+        self.room = Room(disk, self.path, reserve)
         self.page_worker = page_worker
         self.read_worker = read_worker or page_worker
         self._journal_worker = journal_worker
@@ -105,7 +109,7 @@ class Storage:
         self.disk.sync_directory(self.path)
         self.pages.remove(self.pages.numbers() - self.manifest.pages())
         manifests.remove_others(self.disk, self.path, self.manifest)
-        writer = JournalWriter(self.disk, self.path, revision + 1, self._sync)
+        writer = JournalWriter(self.disk, self.path, revision + 1, self._sync, self.room)
         self.commit = GroupCommit(writer, self._journal_worker, revision, time.monotonic)
 
     def start(self) -> None:

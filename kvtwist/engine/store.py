@@ -38,6 +38,7 @@ from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.engine.page import MAX_KEY, Page
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.reading import Pinned, Reading
+from kvtwist.engine.room import operations_make_room
 from kvtwist.engine.run import PageNeeded, PageRef
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
@@ -317,7 +318,7 @@ class Store:
             try:
                 if line is self._alone:
                     await self._settled()
-                    if place.size >= too_large:
+                    if place.size >= too_large and not operations_make_room(place.operations):
                         raise NoRoom(place.refusal)
                 else:
                     too_large = sys.maxsize

@@ -35,7 +35,7 @@ def connections_within(files: int | None, wanted: int) -> int:
     """How many connections there may be, of those that are wanted, so that they leave the store its files."""
     most = wanted if files is None else min(wanted, max(files - RESERVED_FILES, 1))
     if most < wanted:
-        log.warn(
+        log.info(
             "at most {most} connections instead of {wanted}: this process may have no more than {files} files open "
             "(ulimit -n), of which {reserved} are not for connections",
             most=most,

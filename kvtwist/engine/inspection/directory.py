@@ -10,13 +10,14 @@ from attrs import Factory, define
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.backup import END
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.journal import SPARE, segments
+from kvtwist.engine.journal import segments
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.pages import PageReader, is_unfinished, page_number
+from kvtwist.engine.room import PIECES, SPARE
 from kvtwist.engine.storage import ADMIN_SOCKET
 from kvtwist.model import StoreError
 
-_ALWAYS = {"lock", "pages", SPARE, ADMIN_SOCKET, f"{ADMIN_SOCKET}.lock", END}
+_ALWAYS = {"lock", "pages", SPARE, ADMIN_SOCKET, f"{ADMIN_SOCKET}.lock", END, *PIECES}
 DAMAGED = "damaged-"
 """How the names of the directories begin in which a repair keeps what it has replaced."""
 

@@ -77,7 +77,6 @@ class DamageTests(TestCase):
         self.assertEqual(kvtwist("check", copy).exit_code, 0)
 
     @given(st.integers(0, 10**6), DAMAGE)
-    @MODEST
     def test_whatever_is_saved_of_a_damaged_journal_was_written_so(self, which: int, damage: Damage) -> None:
         journals = [name for name in self.files if name.startswith("journal-0")]
         copy = self.copy([(journals[which % len(journals)], damage)])

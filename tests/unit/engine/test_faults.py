@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from kvtwist.engine import Limits
 from kvtwist.engine.commit import Again, Undo
 from kvtwist.engine.journal import Transaction
+from kvtwist.engine.room import Room
 from kvtwist.model import (
     DATA,
     STAGED,
@@ -912,9 +913,8 @@ class FullDiskTests(EngineCase):
         spare = (self.engine.path / "journal-spare").stat().st_size
         self.disk.capacity = self.disk.used() + 100
         value = bytes(spare - 500)
-        self.assertIsInstance(failure_of(self.engine.store.transact([], [put(b"large", value)])), NoRoom)
-        self.assertEqual(self.engine.files("journal-spare"), [])
         self.engine.put(b"large", value)
+        self.assertEqual(self.engine.files("journal-spare"), [])
 
 
 class ClearedTests(FaultCase):
@@ -928,6 +928,7 @@ class ClearedTests(FaultCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.patch(Room, "give_up", lambda room, leave=0: False)  # there is no spare segment that would make way
         self.expected = []
         for number in range(6):
             self.engine.store.transact([], [put(b"%d" % number, bytes(60))])

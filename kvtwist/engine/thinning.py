@@ -1,0 +1,172 @@
+"""
+Taking what is gone out of pages where there is no room to merge them: a few pages at a time, in their places.
+
+A merge writes all that is left before it removes anything, which takes as much room as what is left. On a full disk
+that is not there. Here pages of one run are written anew without what newer runs have replaced or removed, and what
+has expired; the manifest is written, and the old pages are removed, before the next few. Tombstones stay where they
+are, but for those of the oldest run: they go with the next merge.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import zip_longest
+from operator import attrgetter
+
+from attrs import frozen
+
+from kvtwist.engine import merging
+from kvtwist.engine.keyspace import Tables
+from kvtwist.engine.layout import Layout
+from kvtwist.engine.merging import EncodedRecords, PageNumbers, merged_records, run_records, write_run
+from kvtwist.engine.page import TOMBSTONE, expires_of, tombstone_of, weight_of
+from kvtwist.engine.pages import PageDirectory, PageReader
+from kvtwist.engine.room import PIECES
+from kvtwist.engine.run import PageRef, Run
+from kvtwist.model import StoreError
+
+_first = attrgetter("first")
+
+
+@frozen
+class Thinned:
+    """
+    :ivar run: the run as it is to be now.
+    :ivar following: the first key of the page to go on with; None: there is none.
+    """
+
+    run: Run
+    following: bytes | None
+
+
+async def thin(layout: Layout, name: str, tables: Tables, now_ms: int, finished: Callable[[set[int]], object]) -> None:
+    """
+    Take what is of no use any more out of all runs of a keyspace, the oldest first. Nothing else may merge meanwhile.
+
+    :param finished: called with the pages that are of no use any more, each time that there are some.
+    Raises `OSError` or `StoreError`; what was thinned by then stays so.
+    """
+    most = max(layout.storage.room.size // len(PIECES), merging.PAGE_SIZE)
+    for run in reversed(list(tables.runs)):
+        start: bytes | None = b""
+        while start is not None and layout.tables.get(name) is tables:  # else it was cleared, and its pages are gone
+            depth = next(at for at, other in enumerate(tables.runs) if other is run)
+            thinned = await layout.write(
+                write_thinned(layout.storage.pages, name, layout.numbers, tables.runs, depth, start, now_ms, most)
+            )
+            start = thinned.following
+            if thinned.run.pages == run.pages:
+                continue
+            superfluous = await layout.replace(name, tables, [run], [thinned.run])
+            run = thinned.run
+            finished(superfluous)
+            await layout.remove(superfluous)
+
+
+def write_thinned(
+    directory: PageDirectory,
+    keyspace: str,
+    numbers: PageNumbers,
+    runs: Sequence[Run],
+    depth: int,
+    start: bytes,
+    now_ms: int,
+    most: int,
+) -> Generator[None, None, Thinned]:
+    """
+    Write anew those pages of a run in which something is of no use any more.
+
+    :param runs: of the keyspace, the newest first; it is the one at `depth`.
+    :param start: pages that begin before this key stay as they are.
+    :param most: about how many bytes to write.
+
+    Raises `OSError` or `StoreError`, and leaves nothing then.
+    """
+    old = runs[depth]
+    base = depth == len(runs) - 1
+    at = bisect_left(old.pages, start, key=_first)
+    newer = _Keys(merged_records([_from(directory, run, start) for run in runs[:depth]]))
+    pages = old.pages[:at]
+    written: list[PageRef] = []
+    pending: list[tuple[bytes, bytes]] = []
+    records, weight, tombstones = old.records, old.weight, old.tombstones
+
+    def write() -> Generator[None, None, None]:
+        part = yield from write_run(directory, keyspace, numbers, iter(pending))
+        pending.clear()
+        pages.extend(part.pages)
+        written.extend(part.pages)
+
+    try:
+        for ref, following in zip_longest(old.pages[at:], old.pages[at + 1 :]):
+            if sum(page.size for page in written) >= most:
+                break
+            at += 1
+            yield
+            expired = ref.expires_ms is not None and ref.expires_ms <= now_ms
+            removed = base and old.tombstones > 0
+            if not (expired or removed or newer.are_between(ref.first, None if following is None else following.first)):
+                yield from write()
+                pages.append(ref)
+                continue
+            before = list(run_records(directory, [ref]))
+            after: list[tuple[bytes, bytes]] = []
+            for key, record in before:
+                if newer.have(key):
+                    tombstones -= bool(record[2] & TOMBSTONE)
+                elif record[2] & TOMBSTONE:
+                    if base:
+                        tombstones -= 1
+                    else:
+                        after.append((key, record))
+                elif (expires_ms := expires_of(record)) is None or expires_ms > now_ms:
+                    after.append((key, record))
+                else:
+                    records, weight = records - 1, weight - weight_of(record)
+                    if not base:
+                        tombstones += 1
+                        after.append((key, tombstone_of(record)))
+            if after == before:
+                yield from write()
+                pages.append(ref)
+                continue
+            pending += after
+            if sum(len(record) for _, record in pending) >= merging.PAGE_SIZE:
+                yield from write()
+        yield from write()
+    except (OSError, StoreError):
+        directory.remove(page.number for page in written)
+        raise
+    rest = old.pages[at:]
+    return Thinned(Run([*pages, *rest], records, weight, tombstones), rest[0].first if rest else None)
+
+
+class _Keys:
+    """The keys of newer runs, to be asked for in ascending order."""
+
+    def __init__(self, records: EncodedRecords) -> None:
+        self._records = records
+        self._key: bytes | None = b""
+        self._step()
+
+    def are_between(self, first: bytes, stop: bytes | None) -> bool:
+        """Whether there are any with first <= key < stop (None: to the end)."""
+        self._go_to(first)
+        return self._key is not None and (stop is None or self._key < stop)
+
+    def have(self, key: bytes) -> bool:
+        """Whether a key is one of them."""
+        self._go_to(key)
+        return self._key == key
+
+    def _go_to(self, key: bytes) -> None:
+        while self._key is not None and self._key < key:
+            self._step()
+
+    def _step(self) -> None:
+        self._key = next((key for key, _ in self._records), None)
+
+
+def _from(directory: PageReader, run: Run, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    return run_records(directory, run.pages[max(bisect_right(run.pages, start, key=_first) - 1, 0) :])
