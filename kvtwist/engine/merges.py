@@ -190,7 +190,7 @@ class Merges:
         refs = [ref for ref in self._damaged.values() if ref.number in named]
         try:
             found = await layout.write(damaged_pages(layout.storage.pages, [Run(refs, 0, 0)]))
-        except StoreDamaged:
+        except StoreError:
             return  # nothing can be read now
         self._damaged = {ref.number: ref for ref, _ in found}
         if len(found) < len(refs):

@@ -14,7 +14,6 @@ from unittest import mock
 
 from twisted.internet.task import Clock
 
-from kvtwist.engine import repair
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.inspection.folding import Report, Wishes
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
@@ -23,7 +22,7 @@ from kvtwist.engine.repair import Repair
 from kvtwist.model import Record
 from tests.crash.settings import Settings
 from tests.support.engine import Engine
-from tests.support.memorydisk import MemoryDisk, MemoryEngine, MemoryPages, root_of
+from tests.support.memorydisk import MemoryDisk, MemoryEngine, root_of
 from tests.support.powerloss import Platter
 
 Contents = dict[str, dict[bytes, Record]]
@@ -52,10 +51,7 @@ def repaired(place: Path, disk: MemoryDisk) -> list[Report]:
     told: list[Report] = []
     diagnosis = Diagnosis(str(place), disk=_Looking(disk))
     list(diagnosis.findings())
-    with (
-        mock.patch.object(repair, "PageDirectory", MemoryPages),
-        mock.patch.object(time, "time", lambda: 0.0),  # no record has expired by then
-    ):
+    with mock.patch.object(time, "time", lambda: 0.0):  # no record has expired by then
         Repair(diagnosis, Wishes(stop_at_gap=True), told.append).carry_out(disk)
     return told
 

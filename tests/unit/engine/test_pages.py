@@ -247,7 +247,7 @@ class PageDirectoryTests(TestCase):
             for number in (errno.EMFILE, errno.ENFILE):
                 self.disk.fail("read", number)
                 with self.assertRaises(StoreUnavailable) as caught:
-                    reader.read(1)
+                    reader.read(REF)
                 self.assertNotIn(str(self.path), str(caught.exception), "clients are told this")
 
     def test_a_page_that_cannot_be_written_leaves_nothing_and_says_why(self) -> None:
