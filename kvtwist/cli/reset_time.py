@@ -38,7 +38,7 @@ def reset_time(directory: str, as_json: bool) -> None:
                     interrupts.check()
                     store.write(operations)
                     changed += len(operations)
-        if changed or before_ms > now_ms:
+        if before_ms > now_ms:
             store.write([Delete(HISTORY, b"")])  # so that there is something to write down at the new time
             store.checkpoint()
     fields = {"type": "reset", "before_ms": before_ms, "time_ms": min(before_ms, now_ms), "changed": changed}

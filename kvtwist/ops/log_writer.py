@@ -161,7 +161,7 @@ class LogWriter:
         with self._lock:
             texts, self._waiting = self._waiting, []
             lost, self._lost = self._lost, 0
-            size = self._size = sum(map(len, texts))
+        size = sum(map(len, texts))
         if not size and not lost:
             return False
         self._tell()

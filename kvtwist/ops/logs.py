@@ -36,10 +36,10 @@ def formatted(event: LogEvent) -> str | None:
     namespace = event.get("log_namespace", "-")
     if namespace == ACCESS:
         return eventAsText(event, includeTimestamp=False, includeSystem=False, includeTraceback=False) + "\n"
-    text = eventAsText(event, includeTimestamp=False, includeSystem=False)
+    text = eventAsText(event, includeTimestamp=False, includeSystem=False).strip("\n")
     if not text:
         return None
-    first, *rest = text.strip("\n").splitlines() or [""]
+    first, *rest = text.splitlines()
     start = f"{formatTime(event.get('log_time'))} {level_of(event).name} {namespace}"
     return "\n".join([f"{start}: {first}", *("    " + line for line in rest)]) + "\n"
 

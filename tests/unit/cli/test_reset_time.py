@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from unittest.mock import patch
 
 from kvtwist.cli import reset_time
 from kvtwist.cli.exits import Interrupted
 from kvtwist.cli.progress import Interrupts
+from kvtwist.engine.disk import Disk
 from kvtwist.model import DATA, HISTORY, JSON, OCTETS, STAGED, Append, Put
 from tests.support.engine import Engine, TestCase
 from tests.support.tools import Contents, contents_of, kvtwist, objects
@@ -107,6 +110,33 @@ class ResetTimeTests(TestCase):
         self.assertEqual(self.reset()["changed"], 0)
         self.assertRegex(kvtwist("reset-time", self.store).stdout, r"\A0 records of later times; .*Z\n\Z")
         self.assertEqual({path: path.stat().st_mtime_ns for path in self.store.rglob("[mp]*-*")}, before)
+
+    def test_the_time_is_right_again_where_no_record_is_of_a_later_one(self) -> None:
+        self.glitch()
+        self.reset()
+        wrong = Engine(self.store, wall=time.time() + YEARS)
+        wrong.open()
+        wrong.delete(b"old")
+        wrong.close()
+        wrong.die()
+        self.assertEqual(self.reset()["changed"], 0)
+        engine = Engine(self.store, wall=time.time())
+        engine.open()
+        self.addCleanup(engine.die)
+        self.assertLess(abs(engine.now_ms() - time.time() * 1000), 600_000)
+
+    def test_a_time_that_cannot_be_written_down_is_an_error(self) -> None:
+        def rename(disk: Disk, source: str, target: str) -> None:
+            if "manifest-" in target:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), target)
+            before(disk, source, target)
+
+        before = Disk.rename
+        self.glitch()
+        with patch.object(Disk, "rename", rename):
+            self.assertEqual(kvtwist("reset-time", self.store).exit_code, 4)
+        self.reset()
+        self.assert_right(contents_of(self.store))
 
     def test_people_are_told_what_was_done(self) -> None:
         self.glitch()

@@ -65,6 +65,7 @@ class ClockTests(SynchronousTestCase):
             run_timers_on_monotonic_time(reactor, lambda: self.monotonic)
             self.monotonic += 1
         self.assertEqual(reactor.seconds(), 3)
+        self.assertEqual(reactor.getDelayedCalls(), [])
 
     def test_a_reactor_with_a_clock_of_its_own_is_refused(self) -> None:
         class Own(Clock):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import threading
 from collections.abc import Callable
 
 from twisted.logger import capturedLogs
-from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.ops import log_writer
 from kvtwist.ops.log_writer import LogWriter, Target, TargetFile
+from tests.support.engine import TestCase
 from tests.support.server import PATIENCE
 
 
@@ -42,8 +43,9 @@ class FakeTarget(Target):
         self.written += b"<reopened>"
 
 
-class LogWriterTests(SynchronousTestCase):
+class LogWriterTests(TestCase):
     def setUp(self) -> None:
+        super().setUp()
         self.target = FakeTarget()
         self.writer = LogWriter(self.target, 100, "({} dropped)\n".format)
         self.addCleanup(self.writer.stop)
@@ -187,21 +189,29 @@ class LogWriterTests(SynchronousTestCase):
         self.assertEqual(event["log_level"].name, "error")
 
 
-class TargetTests(SynchronousTestCase):
+class TargetTests(TestCase):
     def setUp(self) -> None:
+        super().setUp()
         self.reader, self.descriptor = os.pipe()
         self.target = Target(self.descriptor)
 
     def test_a_descriptor_that_somebody_else_has_made_non_blocking(self) -> None:
+        reader = self.reader
+        received: list[bytes] = []
+
+        class Poll:
+            """Somebody reads while it waits."""
+
+            def register(self, descriptor: int, events: int) -> None:
+                assert events == select.POLLOUT
+
+            def poll(self) -> None:
+                received.append(os.read(reader, 2**20))
+
+        self.patch(log_writer.select, "poll", Poll)
         os.set_blocking(self.descriptor, False)
-        data = bytes(1_000_000)
-        writing = threading.Thread(target=self.target.write, args=(data,))
-        writing.start()
-        received = 0
-        while received < len(data):
-            received += len(os.read(self.reader, 65536))
-        writing.join(PATIENCE)
-        self.assertFalse(writing.is_alive())
+        self.assertEqual(self.target.write(bytes(1_000_000)), 1_000_000)
+        self.assertEqual(sum(map(len, received)) + len(os.read(reader, 2**20)), 1_000_000)
 
     def test_nobody_reads_any_more(self) -> None:
         os.close(self.reader)
@@ -216,50 +226,51 @@ class TargetTests(SynchronousTestCase):
         self.assertEqual(self.target.write(b"a\n"), 0)
 
 
-class TargetFileTests(SynchronousTestCase):
+class TargetFileTests(TestCase):
     def setUp(self) -> None:
-        self.path = self.mktemp()
+        super().setUp()
+        self.file = str(self.path / "log")
         self.addCleanup(os.umask, os.umask(0o022))
-        self.target = TargetFile(self.path)
+        self.target = TargetFile(self.file)
 
     def content(self, suffix: str = "") -> bytes:
-        with open(self.path + suffix, "rb") as file:
+        with open(self.file + suffix, "rb") as file:
             return file.read()
 
     def test_it_appends(self) -> None:
         self.target.write(b"a\n")
-        TargetFile(self.path).write(b"b\n")
+        TargetFile(self.file).write(b"b\n")
         self.assertEqual(self.content(), b"a\nb\n")
 
     def test_it_goes_on_in_the_file_that_has_its_name(self) -> None:
         self.target.write(b"a\n")
-        os.rename(self.path, self.path + ".1")
+        os.rename(self.file, self.file + ".1")
         self.target.write(b"b\n")
         os.umask(0o077)
         self.target.reopen()
         self.target.write(b"c\n")
         self.assertEqual((self.content(".1"), self.content()), (b"a\nb\n", b"c\n"))
-        self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o644)
+        self.assertEqual(os.stat(self.file).st_mode & 0o777, 0o644)
 
     def test_the_mode_of_a_file_that_is_there_already_is_kept(self) -> None:
-        os.rename(self.path, self.path + ".1")
-        with open(self.path, "wb") as file:
+        os.rename(self.file, self.file + ".1")
+        with open(self.file, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
         self.target.reopen()
-        self.assertEqual(os.stat(self.path).st_mode & 0o777, 0o600)
+        self.assertEqual(os.stat(self.file).st_mode & 0o777, 0o600)
 
     def test_its_directory_may_change(self) -> None:
         here = os.getcwd()
         self.addCleanup(os.chdir, here)
-        target = TargetFile(os.path.relpath(self.path))
+        target = TargetFile(os.path.relpath(self.file))
         os.chdir("/")
-        os.remove(os.path.join(here, self.path))
+        os.remove(os.path.join(here, self.file))
         target.reopen()
-        self.assertTrue(os.path.exists(os.path.join(here, self.path)))
+        self.assertTrue(os.path.exists(os.path.join(here, self.file)))
 
     def test_where_it_cannot_be_reopened_it_goes_on(self) -> None:
-        os.rename(self.path, self.path + ".1")
-        os.mkdir(self.path)
+        os.rename(self.file, self.file + ".1")
+        os.mkdir(self.file)
         self.assertRaises(OSError, self.target.reopen)
         self.target.write(b"a\n")
         self.assertEqual(self.content(".1"), b"a\n")

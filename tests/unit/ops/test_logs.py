@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import sys
 
 from twisted.logger import FileLogObserver, Logger, LogLevel, LogPublisher
@@ -14,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kvtwist.model import OperatorError
 from kvtwist.ops.log_writer import Target, TargetFile
 from kvtwist.ops.logs import ACCESS, LEVELS, Log, _report, formatted, level_of, log_of
+from tests.support.engine import TestCase, new_directory
 
 
 class FormatTests(SynchronousTestCase):
@@ -60,6 +62,8 @@ class FormatTests(SynchronousTestCase):
         for event in ({}, {"log_format": ""}, {"log_format": "\n"}, {"log_format": " \n"}):
             self.publisher({"log_namespace": "x", "log_level": LogLevel.info, "log_time": 0.0, **event})
         self.assertEqual([line for line in self.lines() if line.strip() and not line.rstrip().endswith(":")], [])
+        for empty in ("", "\n", "\n\n"):
+            self.assertIs(formatted({"log_format": empty}), None)
 
     def test_the_access_log_has_no_prefix(self) -> None:
         self.logger(ACCESS).info("{line}", line='1.2.3.4 - - [x] "GET / HTTP/1.1" 200 0')
@@ -87,11 +91,12 @@ class LevelTests(SynchronousTestCase):
         self.assertIs(level_of({}), LogLevel.info)
 
 
-class LogTests(SynchronousTestCase):
+class LogTests(TestCase):
     def lines(self, least: str = "info", is_output: bool = False, **more: object) -> list[str]:
         """What is written of an event of each level, and of the access log."""
-        path = self.mktemp()
-        log = Log(TargetFile(path), least, 10_000, is_output)
+        path = new_directory() / "log"
+        self.addCleanup(shutil.rmtree, path.parent)
+        log = Log(TargetFile(str(path)), least, 10_000, is_output)
         publisher = LogPublisher(log)
         log.privilegedStartService()
         logger = Logger(namespace="kvtwist.test", observer=publisher)
@@ -121,16 +126,14 @@ class LogTests(SynchronousTestCase):
         self.assertRegex(_report(1234), r"\A\d{4}-.* warn kvtwist\.log: 1234 lines of the log were dropped: .*\n\Z")
 
 
-class ChoiceTests(SynchronousTestCase):
+class ChoiceTests(TestCase):
     """Where the log goes is for twistd's options to say."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.options = {"logger": None, "syslog": False, "logfile": None, "nodaemon": True}
-        self.here = os.getcwd()
-        self.place = self.mktemp()
-        os.mkdir(self.place)
-        os.chdir(self.place)
-        self.addCleanup(os.chdir, self.here)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.path)
 
     def log_of(self, **options: object) -> Log | None:
         return log_of({**self.options, **options}, "info", 10_000)

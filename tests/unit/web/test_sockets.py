@@ -12,63 +12,69 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.web.service import HTTPService
 from kvtwist.web.sockets import MAX_PATH, SocketEndpoint, remove_stale, short_path
+from tests.support.engine import TestCase
 
 
-class StaleTests(SynchronousTestCase):
+class StaleTests(TestCase):
     def setUp(self) -> None:
-        self.place = self.mktemp()
-        os.mkdir(self.place)
-        self.path = os.path.join(self.place, "socket")
+        super().setUp()
+        self.socket = str(self.path / "socket")
 
     def bound(self, kind: int = socket.SOCK_STREAM) -> socket.socket:
         made = socket.socket(socket.AF_UNIX, kind)
         self.addCleanup(made.close)
-        made.bind(self.path)
+        made.bind(self.socket)
         return made
 
     def test_one_that_nobody_listens_on_is_removed(self) -> None:
         self.bound().close()
-        remove_stale(self.path)
-        self.assertFalse(os.path.exists(self.path))
+        remove_stale(self.socket)
+        self.assertFalse(os.path.exists(self.socket))
 
     def test_one_that_somebody_listens_on_stays(self) -> None:
         listening = self.bound()
         listening.listen(0)
         for _ in range(3):  # also with as many connections as may wait
-            remove_stale(self.path)
-            self.assertTrue(os.path.exists(self.path))
+            remove_stale(self.socket)
+            self.assertTrue(os.path.exists(self.socket))
             connection = socket.socket(socket.AF_UNIX)
             self.addCleanup(connection.close)
             connection.setblocking(False)
-            connection.connect_ex(self.path)
+            connection.connect_ex(self.socket)
 
     def test_anything_else_stays(self) -> None:
-        with open(self.path, "w"):
+        with open(self.socket, "w"):
             pass
-        remove_stale(self.path)
-        self.assertTrue(os.path.exists(self.path))
-        os.remove(self.path)
-        os.symlink("nowhere", self.path)
-        remove_stale(self.path)
-        self.assertTrue(os.path.islink(self.path))
-        os.remove(self.path)
+        remove_stale(self.socket)
+        self.assertTrue(os.path.exists(self.socket))
+        os.remove(self.socket)
+        os.symlink("nowhere", self.socket)
+        remove_stale(self.socket)
+        self.assertTrue(os.path.islink(self.socket))
+        os.remove(self.socket)
+        self.bound().close()
+        os.rename(self.socket, f"{self.socket}.stale")
+        os.symlink(f"{self.socket}.stale", self.socket)
+        remove_stale(self.socket)
+        self.assertTrue(os.path.islink(self.socket))
+        os.remove(self.socket)
         self.bound(socket.SOCK_DGRAM)
-        remove_stale(self.path)
-        self.assertTrue(os.path.exists(self.path))
+        remove_stale(self.socket)
+        self.assertTrue(os.path.exists(self.socket))
 
     def test_there_is_none(self) -> None:
-        remove_stale(self.path)
+        remove_stale(self.socket)
         remove_stale("\0abstract")
-        remove_stale(os.path.join(self.path, "below"))
+        remove_stale(os.path.join(self.socket, "below"))
 
 
-class ShortPathTests(SynchronousTestCase):
+class ShortPathTests(TestCase):
     def test_what_the_system_takes_stays_as_it_is(self) -> None:
         for path in ("/a/admin.sock", "/" + "a" * (MAX_PATH - 1)):
             self.assertEqual(short_path(path), path)
 
     def test_a_longer_one_leads_to_the_same_socket(self) -> None:
-        place = os.path.abspath(self.mktemp())
+        place = str(self.path)
         for name in ("a" * MAX_PATH, "\u00e9" * (MAX_PATH // 2 + 1)):
             directory = os.path.join(place, name)
             os.makedirs(directory)
