@@ -58,5 +58,5 @@ def test_every_test_asserts_something_or_calls_what_does() -> None:
     asserting = {function.name for function in found if function.asserts}
     for _ in range(2):  # helpers that call such, and helpers that call those
         asserting |= {function.name for function in found if function.calls & asserting}
-    tests = [function for function in found if function.name.startswith("test")]
+    tests = [function for function in found if function.name.startswith("test_")]
     assert [function.where for function in tests if function.name not in asserting] == []
