@@ -64,11 +64,10 @@ class ChunkedBody:
         return pieces, at
 
     def _take_chunk(self, data: bytes, at: int, pieces: list[bytes]) -> int:
-        if self._left > 2:
-            piece = data[at : at + self._left - 2]
-            pieces.append(piece)
-            self._left -= len(piece)
-            at += len(piece)
+        piece = data[at : at + self._left - 2]
+        pieces.append(piece)
+        self._left -= len(piece)
+        at += len(piece)
         if self._left == 2:
             ending = data[at : at + 2]
             if not b"\r\n".startswith(ending):
@@ -110,7 +109,7 @@ class ChunkedBody:
         """Refuse early what will not become a line."""
         rest = data[at:].removesuffix(b"\r")
         if self._in_trailers:
-            if len(rest) + self._trailers > MAX_TRAILERS or b"\n" in rest:
+            if self._trailers + len(rest) + 2 > MAX_TRAILERS or b"\n" in rest:
                 raise BadChunk("there are too many trailers")
         elif rest:
             self._split(rest)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kvtwist.web.chunks import MAX_EXTENSIONS, MAX_TRAILERS, BadChunk, ChunkedBody
+from kvtwist.web.chunks import BadChunk, ChunkedBody
+
+EXTENSIONS, TRAILERS = 16_384, 8_192
+"""How many bytes of them a body may have, as docs/operations.md says."""
 
 GOOD = (
     (b"0\r\n\r\n", b""),
@@ -65,8 +68,8 @@ BAD = (
     ),
     *(b"1\r\nab", b"1\r\na\n", b"1\r\na\r\r", b"1\r\na0\r\n", b"1\na\r\n", b"\n", b"1\r\r\n"),
     *(b"0\r\nX\r\n", b"0\r\n : a\r\n", b"0\r\nX : a\r\n", b"0\r\n a\r\n", b"0\r\nX: a\nb\r\n", b"0\r\nX: \x00\r\n"),
-    *(b"1" * 16 + b"\r\n", b"0" * 16 + b"\r\n", b"0\r\nX: " + b"a" * MAX_TRAILERS),
-    b"0\r\n" + b"X: a\r\n" * (MAX_TRAILERS // 6 + 1),
+    *(b"1" * 16 + b"\r\n", b"0" * 16 + b"\r\n", b"0\r\nX: " + b"a" * TRAILERS),
+    b"0\r\n" + b"X: a\r\n" * (TRAILERS // 6 + 1),
 )
 
 
@@ -126,19 +129,23 @@ class ChunkTests(SynchronousTestCase):
             self.assertRaises(BadChunk, Fed().feed, data)
 
     def test_extensions_of_a_body_have_a_limit_together(self) -> None:
-        chunk = b"1;%b\r\na\r\n"
-        half = b"x" * (MAX_EXTENSIONS // 2 - 1)
-        self.assertEqual(Fed().feed(chunk % half, chunk % half).body, b"aa")
-        for more in (b"1;b\r\n", b"1;b", b"1 ", b"0;b\r\n\r\n"):
-            self.assertRaises(BadChunk, Fed().feed, chunk % half, chunk % half, more)
-        self.assertTrue(Fed().feed(chunk % half, chunk % half, b"0\r\n\r\n").chunked.finished)
+        half = b"1;%b\r\na\r\n" % (b"x" * (EXTENSIONS // 2 - 1))
+        self.assertEqual(Fed().feed(half, half).body, b"aa")
+        self.assertTrue(Fed().feed(half, half, b"0\r\n\r\n").chunked.finished)
+        for more in (b"1;b\r\n", b"1;", b"1 ", b"0;b\r\n\r\n"):
+            self.assertRaises(BadChunk, Fed().feed, half, half, more)
+        for one in (b"1;" + b"x" * (EXTENSIONS - 1), b"1;" + b"x" * (EXTENSIONS - 1) + b"\r\na\r\n"):
+            Fed().feed(one)
+            self.assertRaises(BadChunk, Fed().feed, one.replace(b"x", b"xx", 1))
 
     def test_trailers_of_a_body_have_a_limit_together(self) -> None:
-        trailer = b"X:%b\r\n" % (b"a" * (MAX_TRAILERS // 2 - 4))
-        self.assertFalse(Fed().feed(b"0\r\n", trailer, trailer).chunked.finished)
-        self.assertTrue(Fed().feed(b"0\r\n", trailer, trailer[:-3] + b"\r\n", b"\r\n").chunked.finished)
+        half = b"X:%b\r\n" % (b"a" * (TRAILERS // 2 - 4))
+        self.assertTrue(Fed().feed(b"0\r\n", half, half, b"\r\n").chunked.finished)
         for more in (b"X:a\r\n", b"X"):
-            self.assertRaises(BadChunk, Fed().feed, b"0\r\n", trailer, trailer, more)
+            self.assertRaises(BadChunk, Fed().feed, b"0\r\n", half, half, more)
+        for last in (half, half[:-1], half[:-2]):
+            Fed().feed(b"0\r\n", half, last)
+            self.assertRaises(BadChunk, Fed().feed, b"0\r\n", half, last.replace(b"a", b"aa", 1))
 
     def test_it_does_not_begin_where_the_data_begin(self) -> None:
         body = ChunkedBody()
