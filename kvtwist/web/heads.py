@@ -141,7 +141,8 @@ class _Collector:
         self._version = version
         self._length: int | None = 0
         self._expects = False
-        self._hosts = self._codings = 0
+        self._hosts = 0
+        self._chunked = False
         self._tokens = b""
 
     def read(self, said: bytes) -> Fields:
@@ -155,7 +156,7 @@ class _Collector:
             raise BadHead from error
         if self._hosts != 1 and (self._hosts or self._version == b"1"):
             raise BadHead
-        return Fields(self._version, None if self._codings else self._length, self._expects, self._keep_alive())
+        return Fields(self._version, None if self._chunked else self._length, self._expects, self._keep_alive())
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by llhttp with each header."""
@@ -172,8 +173,8 @@ class _Collector:
         self._length = int(value)  # of llhttp, which has refused all but digits with spaces around them
 
     def _note_coding(self, value: bytes) -> None:
-        self._codings += 1
-        if self._codings > 1 or value.strip(_SPACE).lower() != b"chunked" or self._version == b"0":
+        self._chunked = True  # and nothing else: two of them llhttp refuses
+        if value.strip(_SPACE).lower() != b"chunked" or self._version == b"0":
             raise BadHead
 
     def _note_connection(self, value: bytes) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kvtwist.engine.memtable import Entry, Memtable, Tombstone
+import gc
+import random
+
+from kvtwist.engine.memtable import ENTRY_COST, Entry, Memtable, Tombstone
 from kvtwist.model import Record
 from tests.support.engine import TestCase
 
@@ -15,9 +18,6 @@ class MemtableTests(TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.table = Memtable()
-
-    def keys(self, start: bytes = b"", stop: bytes | None = None, reverse: bool = False) -> list[bytes]:
-        return [key for key, _ in self.table.range(start, stop, reverse)]
 
     def test_it_returns_the_newest_entry(self) -> None:
         old, new = record(b"1"), record(b"2", revision=2)
@@ -41,6 +41,31 @@ class MemtableTests(TestCase):
             self.assertEqual(len(self.table), 0)
             self.assertEqual(self.table.expired(10, 10), [])
 
+    def test_a_new_one_has_nothing(self) -> None:
+        table = self.table
+        self.assertEqual((len(table), table.records, table.weight, table.cost), (0, 0, 0, 0))
+
+    def test_its_cost_is_that_of_what_it_holds(self) -> None:
+        dice = random.Random(1)
+        held: dict[bytes, Entry] = {}
+        for _ in range(500):
+            key = b"k" * dice.randrange(5)
+            value = record(b"v" * dice.randrange(3), dice.choice([None, 5]))
+            entry = dice.choice([None, Tombstone(1), value, value])
+            self.table.set(key, entry)
+            if entry is None:
+                held.pop(key, None)
+            else:
+                held[key] = entry
+            costs = [ENTRY_COST + len(key) + len(getattr(one, "value", b"")) for key, one in held.items()]
+            self.assertEqual((self.table.cost, len(self.table)), (sum(costs), len(held)))
+
+    def test_a_tombstone_never_changes_and_is_nothing_to_the_collector(self) -> None:
+        tombstone = Tombstone(7)
+        self.assertFalse(gc.is_tracked(tombstone))
+        with self.assertRaises(AttributeError):
+            tombstone.revision = 8  # type: ignore[misc]
+
     def test_a_range_is_in_byte_order_and_half_open(self) -> None:
         for key in (b"b", b"", b"\xff", b"a\x00", b"a", b"\xc3\xa9"):
             self.table.set(key, record(key))
@@ -53,8 +78,8 @@ class MemtableTests(TestCase):
             (b"b", b"a", []),
         ]
         for start, stop, expected in cases:
-            self.assertEqual(self.keys(start, stop), expected)
-            self.assertEqual(self.keys(start, stop, reverse=True), expected[::-1])
+            self.assertEqual([key for key, _ in self.table.range(start, stop)], expected)
+            self.assertEqual([key for key, _ in self.table.range(start, stop, reverse=True)], expected[::-1])
 
     def test_what_expires_first_is_told_first(self) -> None:
         for key, expires_ms in ((b"a", 30), (b"b", 10), (b"c", None), (b"d", 20), (b"e", 40)):

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.interfaces import IStore
 from kvtwist.profiles import PROFILES, Settings
-from kvtwist.web.heads import BadHead, Fields, Head, HeadReader, fault_in
+from kvtwist.web.heads import BadHead, Fields, Head, HeadReader, fault_in, is_target
 from kvtwist.web.limits import WebLimits
 from kvtwist.web.routing import Router
 
@@ -30,6 +30,24 @@ class HeadTests(SynchronousTestCase):
         fields = read("GET / HTTP/1.0")[2]
         self.assertEqual(fields, Fields(b"0", 0, expects=False, keep_alive=False))
         self.assertIsNone(read("GET / HTTP/1.1", "Host:", "Transfer-Encoding: Chunked")[2].length)
+
+    def test_forms_of_a_target(self) -> None:
+        for target in (b"/", b"/a", b"*", b"http://a", b"http://a:80/b", b"HTTPS://[::1]/?b", b"a+b.c-1://a%41!/"):
+            self.assertTrue(is_target(target), target)
+            self.assertEqual(read(f"OPTIONS {target.decode()} HTTP/1.1", "Host: a")[1], target)
+        for target in (b"", b"a", b"**", b"http:/a", b"http:///a", b"://a/", b"1a://a/", b"http://a@b/", b"http://a b"):
+            self.assertFalse(is_target(target), target)
+
+    def test_who_waits_for_100_continue(self) -> None:
+        for version, value, expects in (
+            ("1.1", "100-continue", True),
+            ("1.1", " 100-Continue\t", True),
+            ("1.1", "200-ok", False),
+            ("1.1", "", False),
+            ("1.0", "100-continue", False),
+            ("1.0", "200-ok", False),
+        ):
+            self.assertIs(read(f"PUT / HTTP/{version}", "Host: a", f"Expect: {value}")[2].expects, expects)
 
     def test_nothing_stays_from_one_to_the_next(self) -> None:
         reader = HeadReader(ROUTER)
@@ -75,10 +93,12 @@ class HeadTests(SynchronousTestCase):
         reader = HeadReader(ROUTER)
         for index in range(3000):
             read("GET /kv/a HTTP/1.1", "Host: a", f"X: {index}", reader=reader)
-        self.assertLessEqual(len(reader._known), 1024)
-        before = len(reader._known)
-        read("GET /kv/a HTTP/1.1", "Host: a", "X: " + "x" * 2000, reader=reader)
-        self.assertEqual(len(reader._known), before)
+            self.assertEqual(len(reader._known), index % 1024 + 1)
+        reader = HeadReader(ROUTER)
+        for size, known in ((1025, 0), (1024, 1)):
+            said = b"HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n"
+            reader.read(b"GET /kv/a " + said % (b"x" * (size - len(said) + 2)))
+            self.assertEqual(len(reader._known), known)
 
     def test_any_token_is_a_method(self) -> None:
         for method in ("GET", "get", "M-SEARCH", "CONNECT", "PRI", "X!#$%&'*+-.^_`|~9", "A" * 500):
@@ -93,6 +113,14 @@ class HeadTests(SynchronousTestCase):
             ("GET / HTTP/1.0", "Transfer-Encoding: chunked"),
             ("GET / HTTP/1.0", "Host: a", "Host: a"),
             ("GET / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+            ("GET / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "X: a", "transfer-encoding:Chunked"),
+            ("GET / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked, chunked"),
+            ("GET / HTTP/1.1", "Host: a", "Transfer-Encoding: gzip"),
+            ("GET / HTTP/1.1", "Host: a b"),
+            ("GET / HTTP/1.1", "Host: a/b"),
+            ("GET / HTTP/1.1", "Host: a:b"),
+            ("GET / HTTP/1.1", "Host: a", "Host: a"),
+            ("GET / HTTP/1.1",),
         ):
             self.assertRaises(BadHead, read, *lines)
 
@@ -157,7 +185,13 @@ class RequestTests(SynchronousTestCase):
 
 class FaultTests(SynchronousTestCase):
     def fault(self, data: bytes, seen: int = 0) -> int:
-        return fault_in(data, 0, data.find(b"\r\n\r\n"), seen, LIMITS)
+        """The same, wherever it begins."""
+        end = data.find(b"\r\n\r\n")
+        fault = fault_in(data, 0, end, seen, LIMITS)
+        before = b"before \n"
+        behind = fault_in(before + data, len(before), -1 if end < 0 else len(before) + end, seen, LIMITS)
+        self.assertEqual(behind, fault)
+        return fault
 
     def test_every_start_of_a_good_one_may_become_one(self) -> None:
         for data in (
@@ -184,6 +218,25 @@ class FaultTests(SynchronousTestCase):
             (b"\r", b"G"),
         ):
             self.assertEqual((self.fault(good), self.fault(good + bad)), (0, 400), good + bad)
+
+    def test_limits_are_kept_to_the_byte(self) -> None:
+        line, end = b"GET / HTTP/1.1\r\n", b"\r\n\r\n"
+        for good, status in (
+            (b"GET /" + b"t" * 99, 414),
+            (b"GET /" + b"t" * 99 + b" HTTP/1.1\r\n", 414),
+            (b"GET /" + b"t" * 99 + b" HTTP/1.1" + end, 414),
+            (line + b"X: " + b"t" * (1000 - len(line) - 3) + end, 431),
+            (line + b"X: " + b"t" * (1003 - len(line) - 3), 431),
+            (b"t" * 1003, 431),
+        ):
+            self.assertEqual((self.fault(good), self.fault(good.replace(b"t", b"tt", 1))), (0, status), good)
+        for size, status in ((1000, 400), (1003, 400), (1004, 431)):
+            self.assertEqual(self.fault(line + b"X: " + b"t" * (size - len(line) - 4) + b"\n"), status, size)
+
+    def test_a_target_that_is_too_long_is_looked_at_as_far_as_the_limit(self) -> None:
+        for at, status in ((50, 400), (100, 400), (101, 414)):
+            target = b"/" * at + b"\x00" + b"a" * (150 - at)
+            self.assertEqual(self.fault(b"GET " + target), status, at)
 
     def test_what_was_looked_at_is_not_looked_at_again(self) -> None:
         data = b"GET / HTTP/1.1\r\nX: \n"
