@@ -29,6 +29,7 @@ TEST = [
     *("hypothesis>=6.100,<7", "h11>=0.14,<1"),
     *("requests>=2.32,<3", "httpx>=0.28,<1", "aiohttp>=3.11,<4"),  # clients that others have written
 ]
+MUTATION = ["cosmic-ray>=8.4,<9", "parso>=0.8,<1"]
 # Wheels are there for these Pythons on x86-64 Linux; anywhere else it would have to be built, with clang.
 FUZZ = ["atheris>=2.3,<4; python_version < '3.14' and platform_machine == 'x86_64' and sys_platform == 'linux'"]
 LINT = ["ruff>=0.15,<0.18", "mypy>=1.15,<2.5", "mypy-zope>=1.0.11,<2", "sortedcontainers-stubs>=2.4,<3"]
@@ -58,6 +59,7 @@ setup(
         "examples": EXAMPLES,
         "test": TEST,
         "fuzz": [*TEST, *FUZZ],
+        "mutation": [*TEST, *MUTATION],
         "lint": LINT,
         "dev": [*TEST, *LINT, "tox>=4.28,<5"],
     },

@@ -1,0 +1,1 @@
+"""How many small faults of a module its tests notice; see docs/testing.md."""
