@@ -16,6 +16,7 @@ from kvtwist.cli.arrival import CHUNK, Arrival
 from kvtwist.engine.backup import END
 from kvtwist.model import StoreError
 from kvtwist.web.sockets import short_path
+from kvtwist.words import counted
 
 _PATIENCE = 60.0
 """Seconds without a byte after which a server is given up."""
@@ -57,7 +58,7 @@ class _Counted(io.RawIOBase):
         data = self._response.read(min(size, self._left) if size >= 0 else self._left)
         self._left -= len(data)
         if not data and self._left:
-            raise StoreError(f"the server has hung up, {self._left} bytes before the end")
+            raise StoreError(f"the server has hung up, {counted(self._left, 'byte')} before the end")
         return data
 
     def drain(self) -> None:

@@ -15,6 +15,7 @@ from kvtwist.cli.progress import Interrupts
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.model import StoreDamaged, StoreError
+from kvtwist.words import counted
 
 CHUNK = 2**20
 _is_store_file = re.compile(r"manifest-\d{20}|journal-\d{20}\.log|pages/[A-Za-z0-9+/=_-]{1,200}").fullmatch
@@ -97,4 +98,4 @@ def _verify(path: str) -> None:
 def put_summary(output: Output, kind: str, arrival: Arrival, target: str, revision: int) -> None:
     """Say what has arrived."""
     fields: dict[str, object] = {"type": kind, "directory": target, "bytes": arrival.size, "revision": revision}
-    output.put(fields, f"{target}: {arrival.size} bytes, verified, up to revision {revision}")
+    output.put(fields, f"{target}: {counted(arrival.size, 'byte')}, verified, up to revision {revision}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 
 import click
 
@@ -10,9 +11,10 @@ from kvtwist.cli import exits
 from kvtwist.cli.directory import looking
 from kvtwist.cli.output import Output, directory_argument, json_option
 from kvtwist.cli.progress import progress
-from kvtwist.cli.texts import key_range, path_text, put_bytes, size
+from kvtwist.cli.texts import key_range, one_line, put_bytes, size
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.inspection.findings import Finding
+from kvtwist.words import counted
 
 
 @click.command(short_help="Verify every checksum and invariant.")
@@ -25,12 +27,11 @@ def check(ctx: click.Context, directory: str, as_json: bool) -> None:
     with looking(directory):
         diagnosis = examine(directory, output)
     if diagnosis.problems:
-        if not as_json:
-            click.echo(f"{_count(diagnosis.problems, 'problem')}; what can be done: kvtwist repair {directory}")
+        advice = f"kvtwist repair {shlex.quote(directory)}"
+        output.tell(f"{counted(diagnosis.problems, 'problem')}; what can be done: {advice}")
         ctx.exit(exits.PROBLEMS)
-    if not as_json:
-        listing = diagnosis.listing
-        click.echo(f"fine: {_count(len(listing.pages), 'page')}, {_count(len(listing.segments), 'journal segment')}")
+    listing = diagnosis.listing
+    output.tell(f"fine: {counted(len(listing.pages), 'page')}, {counted(len(listing.segments), 'journal segment')}")
 
 
 def examine(directory: str, output: Output, everything: bool = True) -> Diagnosis:
@@ -60,7 +61,7 @@ def examine(directory: str, output: Output, everything: bool = True) -> Diagnosi
 def _fields(finding: Finding, directory: str) -> dict[str, object]:
     fields: dict[str, object] = {
         "type": finding.kind,
-        "file": path_text(os.path.relpath(finding.file, directory)),
+        "file": os.path.relpath(finding.file, directory),
         "what": finding.what,
     }
     for name in ("at", "end", "page", "keyspace", "records", "readable"):
@@ -77,17 +78,13 @@ def _fields(finding: Finding, directory: str) -> dict[str, object]:
 
 
 def _line(finding: Finding, directory: str) -> str:
-    line = f"{finding.kind}: {os.path.relpath(finding.file, directory)}: {finding.what}"
+    line = one_line(f"{finding.kind}: {os.path.relpath(finding.file, directory)}: {finding.what}")
     if finding.kind == "leftover":
         return f"{line} ({size(finding.end)})"
     if finding.at is not None:
         line += f", byte {finding.at}" if finding.end is None else f", bytes {finding.at} to {finding.end}"
     if finding.page is not None and finding.keyspace is not None:
-        count = "nobody can tell how many" if finding.records is None else str(finding.records)
+        count = "nobody can tell how many records" if finding.records is None else counted(finding.records, "record")
         keys = key_range(finding.first, finding.stop)
-        line += f"\n  lost: keyspace {finding.keyspace!r}, {keys}: {count} records, {finding.readable} can be read"
+        line += f"\n  lost: keyspace {finding.keyspace!r}, {keys}: {count}, {finding.readable} can be read"
     return line
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -24,6 +24,7 @@ from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.memtable import Tombstone
 from kvtwist.engine.page import NONSENSE, Page, decode_record
 from kvtwist.model import StoreDamaged
+from kvtwist.words import counted
 
 
 @click.command(short_help="Write what is in the files.")
@@ -85,8 +86,8 @@ class _Dumper:
                 counts = {"records": run.records, "weight": run.weight, "tombstones": run.tombstones}
                 place = {"keyspace": keyspace, "run": depth}
                 line = (
-                    f"  {keyspace} run {depth}: {len(run.pages)} pages, {size(run.size)}, {run.records:+} records, "
-                    f"{run.weight:+} bytes of keys and values, {run.tombstones} removed"
+                    f"  {keyspace} run {depth}: {counted(len(run.pages), 'page')}, {size(run.size)}, "
+                    f"records {run.records:+}, bytes of keys and values {run.weight:+}, {run.tombstones} removed"
                 )
                 self._output.put({"type": "run", **place, "pages": len(run.pages), "size": run.size, **counts}, line)
                 for ref in run.pages:
@@ -160,7 +161,7 @@ class _Dumper:
             return
         run = "not in the manifest" if place is None else f"run {place[1]}"
         line = (
-            f"{file}: page {number}, {page.keyspace} {run}: {len(page)} records, {size(page.size)}, "
+            f"{file}: page {number}, {page.keyspace} {run}: {counted(len(page), 'record')}, {size(page.size)}, "
             f"{shown(page[0])} to {shown(page[len(page) - 1])}"
         )
         self._output.put(fields, line)
@@ -245,7 +246,7 @@ class _Dumper:
             "synced": batch.synced,
             "transactions": len(batch.transactions),
         }
-        line = f"  {frame.start}: frame to {frame.end}, {len(batch.transactions)} transactions to {last}"
+        line = f"  {frame.start}: frame to {frame.end}, {counted(len(batch.transactions), 'transaction')} to {last}"
         self._output.put(fields, f"{line}, on disk were {batch.synced}")
         for transaction in batch.transactions:
             for fields, line in _changes(transaction):

@@ -27,6 +27,7 @@ from kvtwist.cli.output import directory_argument, json_option
 from kvtwist.cli.progress import Interrupts, progress
 from kvtwist.engine.offline import OfflineStore
 from kvtwist.model import StoreError
+from kvtwist.words import counted
 
 EVERY = 1000
 """After how many records the progress is told, and Ctrl-C heard."""
@@ -57,7 +58,7 @@ def export(directory: str, file: str, keyspaces: tuple[str, ...], resume: bool, 
         fields = {"type": "exported", "records": count, "revision": header.revision}
         click.echo(msgspec.json.encode(fields), err=file == "-")
     elif file != "-":
-        click.echo(f"{count} records of revision {header.revision} in {file}")
+        click.echo(f"{counted(count, 'record')} of revision {header.revision} in {file}")
 
 
 @frozen

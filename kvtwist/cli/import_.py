@@ -26,6 +26,7 @@ from kvtwist.cli.output import Output, directory_argument, json_option
 from kvtwist.cli.progress import Interrupts, progress
 from kvtwist.engine.offline import OfflineStore
 from kvtwist.model import JSON, Clear, Operation, Put, StoreError
+from kvtwist.words import counted
 
 BATCH_LINES = 1000
 BATCH_BYTES = 2**20
@@ -77,7 +78,7 @@ def import_(directory: str, file: str, create: bool, resume: bool, restart: bool
     state = job.state
     fields: dict[str, object] = {"type": "imported", "records": state.imported, "expired": state.expired}
     expired = f"; {state.expired} had expired" if state.expired else ""
-    Output(as_json).put(fields, f"{state.imported} records imported{expired}")
+    Output(as_json).put(fields, f"{counted(state.imported, 'record')} imported{expired}")
 
 
 @contextmanager
@@ -154,7 +155,7 @@ class _Import:
             self.interrupts.check()
         if left or checksum != self.state.checksum:
             lines = self.state.lines
-            raise BadInput(f"{self.name} is not what the import began with: its first {lines} lines are others")
+            raise BadInput(f"{self.name} is not what the import began with: its first {counted(lines, 'line')} differ")
 
     def _arrived(self) -> tuple[list[Operation], Progress, bool] | None:
         """The next batch, however long it takes to come."""
@@ -194,7 +195,7 @@ class _Import:
     def _check_end(self, records: int, state: Progress) -> None:
         """:raises ValueError: the last line is not right there."""
         if records != state.lines - 1:
-            raise ValueError(f"there should be {records} records before it, and there are {state.lines - 1}")
+            raise ValueError(f"it counts {counted(records, 'record')}, and there are {state.lines - 1} before it")
         if self.content.readline(MAX_LINE):
             raise ValueError("something follows on the last line")
 

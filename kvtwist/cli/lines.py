@@ -17,6 +17,7 @@ from kvtwist.cli.texts import put_bytes
 from kvtwist.engine.page import MAX_KEY
 from kvtwist.model import JSON, OCTETS, Record, Restore
 from kvtwist.profiles._json import is_json
+from kvtwist.words import counted
 
 VERSION: Final = 1
 PROGRESS: Final = "kvtwist.import"
@@ -113,7 +114,7 @@ def read_record(line: bytes) -> Restore:
     key = _bytes("key", found.key, found.key_base64)
     value = _bytes("value", found.value, found.value_base64)
     if len(key) > MAX_KEY:
-        raise ValueError(f"the key is {len(key)} bytes long, and may be {MAX_KEY}")
+        raise ValueError(f"the key is {counted(len(key), 'byte')} long, and at most {MAX_KEY} are allowed")
     if not 0 < len(found.keyspace.encode()) <= _MAX_NAME or found.keyspace == PROGRESS:
         raise ValueError(f"there can be no keyspace {found.keyspace!r}")
     if len(found.media_type.encode()) > _MAX_NAME:

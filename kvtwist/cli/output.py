@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from kvtwist.cli.texts import encodable, one_line
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
@@ -21,14 +23,28 @@ class Output:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
-    def put(self, fields: dict[str, object], line: str | None) -> None:
-        """Write one thing: its fields, or its line; no line: people need not know of it."""
+    def put(self, fields: dict[str, object], line: str | None, err: bool = False) -> None:
+        """
+        Write one thing: its fields, or its line; no line: people need not know of it.
+
+        :param err: whether it goes to standard error.
+        """
         if self.as_json:
-            click.echo(_encode(fields))
+            encoded = {name: encodable(value) if isinstance(value, str) else value for name, value in fields.items()}
+            click.echo(_encode(encoded), err=err)
         elif line is not None:
-            click.echo(line)
+            click.echo(_shown(line), err=err)
+
+    def tell(self, text: str) -> None:
+        """Write what is for people alone."""
+        if not self.as_json:
+            click.echo(_shown(text))
+
+
+def _shown(text: str) -> str:
+    return "\n".join(map(one_line, text.split("\n")))
 
 
 def warn(text: str) -> None:
     """A line on standard error."""
-    click.echo(f"kvtwist: {text}", err=True)
+    click.echo(f"kvtwist: {one_line(text)}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 
 import click
@@ -12,11 +13,12 @@ from kvtwist.cli.check import examine
 from kvtwist.cli.directory import looking
 from kvtwist.cli.output import Output, directory_argument, json_option
 from kvtwist.cli.progress import Interrupts, progress
-from kvtwist.cli.texts import key_range, path_text, put_bytes, shown
+from kvtwist.cli.texts import key_range, one_line, put_bytes, shown
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.inspection.folding import Report, Wishes
 from kvtwist.engine.repair import Repair
+from kvtwist.words import counted
 
 _NEWS = {
     "manifest": "The manifest is whole.",
@@ -65,8 +67,7 @@ def repair(
                 advance(done)
 
             plan = Repair(diagnosis, Wishes(salvage, keep_older, stop_at_gap), tell, step)
-            if not as_json:
-                click.echo(_NEWS[plan.basis])
+            output.tell(_NEWS[plan.basis])
             if not yes:
                 plan.rehearse()
                 output.put({"type": "plan", "basis": plan.basis, **_counts(kinds)}, _plan(kinds, directory))
@@ -77,10 +78,10 @@ def repair(
         fields = {
             "type": "repaired",
             "basis": plan.basis,
-            "kept": path_text(repaired.kept),
+            "kept": repaired.kept,
             "revision": repaired.revision,
         }
-        line = f"repaired: the store is at revision {repaired.revision}; the old files are in {repaired.kept}"
+        line = f"repaired: the store is at revision {repaired.revision}; the old files are in {one_line(repaired.kept)}"
         output.put({**fields, **_counts(kinds), "problems": left}, line)
         if left:
             ctx.exit(exits.PROBLEMS)
@@ -98,13 +99,14 @@ def _counts(kinds: Counter[tuple[str, bool]]) -> dict[str, object]:
 
 
 def _plan(kinds: Counter[tuple[str, bool]], directory: str) -> str:
-    lines = [f"nothing has been changed; to do it: kvtwist repair --yes {directory}"]
+    lines = [f"nothing has been changed; to do it: kvtwist repair --yes {shlex.quote(directory)}"]
     if kinds["unsure", False]:
-        lines.append(f"{kinds['unsure', False]} unsure records would be saved with --salvage")
+        lines.append(f"{counted(kinds['unsure', False], 'unsure record')} would be saved with --salvage")
     if kinds["older", False]:
-        lines.append(f"{kinds['older', False]} older records would be kept with --keep-older")
+        lines.append(f"{counted(kinds['older', False], 'older record')} would be kept with --keep-older")
     if kinds["behind", True]:
-        lines.append(f"{kinds['behind', True]} changes after a gap in the journal would be left out with --stop-at-gap")
+        changes = counted(kinds["behind", True], "change")
+        lines.append(f"{changes} after a gap in the journal would be left out with --stop-at-gap")
     return "\n".join(lines)
 
 
@@ -129,11 +131,11 @@ def _line(report: Report, done: bool) -> str:
         first, last = report.revisions
         return f"lost: revisions {first} to {last}, of which nothing is left: what they changed is as before"
     if report.kind == "unreadable":
-        count = "nobody can tell how many" if report.records is None else str(report.records)
+        count = "nobody can tell how many records" if report.records is None else counted(report.records, "record")
         where = "of a keyspace that cannot be read" if report.keyspace is None else f"of keyspace {report.keyspace!r}"
-        return f"lost: page {report.page}: {count} records {where}, {key_range(report.first, report.stop)}"
+        return f"lost: page {report.page}: {count} {where}, {key_range(report.first, report.stop)}"
     what = "every key" if report.key is None else f"key {shown(report.key)}"
-    change = "removed" if report.size is None else f"{report.size} bytes"
+    change = "removed" if report.size is None else counted(report.size, "byte")
     record = f"keyspace {report.keyspace!r}, {what}, revision {report.revision} ({change})"
     why = {
         "unsure": f"read from damaged page {report.page}, may be wrong",

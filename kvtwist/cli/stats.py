@@ -24,6 +24,7 @@ from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.page import TOMBSTONE, expires_of, weight_of
 from kvtwist.engine.run import Run
+from kvtwist.words import counted
 
 LARGEST = 10
 """How many of the largest values are named."""
@@ -55,7 +56,7 @@ def stats(directory: str, deep: bool, as_json: bool) -> None:
         for keyspace in keyspaces:
             output.put(keyspace.fields(deep), None)
     elif keyspaces:
-        _put_table(keyspaces, deep)
+        _put_table(output, keyspaces, deep)
 
 
 @define
@@ -116,8 +117,8 @@ def _put_store(output: Output, listing: Listing, manifest: Manifest) -> None:
     output.put(
         fields,
         f"revision {manifest.revision} of {moment(manifest.time_ms)} in pages; "
-        f"{len(needed)} journal segments ({size(_total([path for _, path in needed]))}) behind it\n"
-        f"{len(leftovers)} leftovers ({size(_total(leftovers))})",
+        f"{counted(len(needed), 'journal segment')} ({size(_total([path for _, path in needed]))}) after it\n"
+        f"{counted(len(leftovers), 'leftover')} ({size(_total(leftovers))})",
     )
 
 
@@ -174,7 +175,7 @@ def _count(contents: Contents, name: str, now_ms: int, advance: Callable[[int], 
     return found
 
 
-def _put_table(keyspaces: list[_Keyspace], deep: bool) -> None:
+def _put_table(output: Output, keyspaces: list[_Keyspace], deep: bool) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("keyspace", no_wrap=True)
     for column in ("records", "bytes", "runs", "pages", "on disk", "removed", "superseded", "next expiry"):
@@ -195,9 +196,10 @@ def _put_table(keyspaces: list[_Keyspace], deep: bool) -> None:
     console = Console(width=None if Console().is_terminal else 200, highlight=False, markup=False)
     with console.capture() as capture:
         console.print(table)
-    click.echo("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))
+    output.tell("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))
     for found in keyspaces if deep else []:
         if found.expiring or found.expired:
-            click.echo(f"{found.name}: {found.expiring} records will expire, {found.expired} have")
+            expired = f"{counted(found.expired, 'record')} expired"
+            output.tell(f"{found.name}: {counted(found.expiring, 'record')} will expire, {expired}")
         for length, key in found.largest:
-            click.echo(f"{found.name}: {size(length)} under {shown(key)}")
+            output.tell(f"{found.name}: {size(length)} under {shown(key)}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-import os
 import time
+
+from kvtwist.words import counted
 
 SHOWN = 60
 """How many characters of a key or a value people are shown."""
@@ -18,9 +19,14 @@ def put_bytes(into: dict[str, object], name: str, data: bytes) -> None:
         into[f"{name}_base64"] = base64.b64encode(data).decode("ascii")
 
 
-def path_text(path: str) -> str:
-    """A path as text that can be encoded: names are bytes, and need not be UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def encodable(text: str) -> str:
+    """Text that can be encoded. Names of files are bytes; where these are not UTF-8, Python's text for them is not."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def one_line(text: str) -> str:
+    """Text that may hold names from anywhere, as a line that a terminal takes for nothing else."""
+    return "".join(c if c.isprintable() else _escaped(c) for c in encodable(text))
 
 
 def shown(data: bytes, limit: int = SHOWN) -> str:
@@ -44,7 +50,7 @@ def size(count: int | None) -> str:
     value = float(count)
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if value < 1024 or unit == "GiB":
-            return f"{count} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+            return counted(count, "byte") if unit == "bytes" else f"{value:.1f} {unit}"
         value /= 1024
     raise AssertionError
 

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from kvtwist.engine.store import Store
 from kvtwist.model import StoreDamaged
+from kvtwist.words import counted
 
 log = Logger(namespace="kvtwist.store")
 
@@ -33,17 +34,17 @@ class StoreService(Service):
         except StoreDamaged as error:
             raise StoreDamaged(f"{error}; run: kvtwist check {shlex.quote(self._place)}") from error
         log.info(
-            "store in {place}: {transactions} transactions replayed from {segments} journal segments ({size} bytes)",
+            "store in {place}: {replayed} replayed from {journal} ({bytes})",
             place=self._place,
-            transactions=recovery.transactions,
-            segments=recovery.segments,
-            size=recovery.size,
+            replayed=counted(recovery.transactions, "transaction"),
+            journal=counted(recovery.segments, "journal segment"),
+            bytes=counted(recovery.size, "byte"),
         )
         if recovery.torn_bytes:
             log.warn(
-                "the last {torn} bytes of the journal were not whole and have been cut off: a crash came before they "
-                "could be acknowledged",
-                torn=recovery.torn_bytes,
+                "the end of the journal was not whole and has been cut off ({torn}): a crash came before it could be "
+                "acknowledged",
+                torn=counted(recovery.torn_bytes, "byte"),
             )
 
     def startService(self) -> None:

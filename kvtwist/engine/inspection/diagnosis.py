@@ -26,6 +26,7 @@ from kvtwist.engine.page import BODY, NONSENSE, OLD_PAGE_HEADER, PAGE_HEADER, Pa
 from kvtwist.engine.pages import passing_error
 from kvtwist.engine.run import PageRef, Run
 from kvtwist.model import StoreDamaged
+from kvtwist.words import counted
 
 Advance = Callable[[int], object]
 """Called with the number of bytes that have been looked at since the last time."""
@@ -166,7 +167,8 @@ class Diagnosis:
         if whole and tombstones != run.tombstones:
             self.miscounted.add(keyspace)
             path = self._newest()[1]
-            what = f"keyspace {keyspace!r}, run {depth}: {tombstones} removed records, and should be {run.tombstones}"
+            removed = counted(tombstones, "removed record")
+            what = f"keyspace {keyspace!r}, run {depth}: {removed}, and should be {run.tombstones}"
             yield Finding(kind="problem", file=path, what=what)
 
     def _page(self, keyspace: str, ref: PageRef, revision: int) -> tuple[Page | None, list[Finding], bool]:
@@ -259,7 +261,8 @@ class Diagnosis:
         self.advance(sum(self._length(path) for _, path in self.listing.segments))
         if self.journal_error is None:
             if self.torn_bytes:
-                what = f"the last {self.torn_bytes} bytes are not whole: a crash came, and the next start cuts them off"
+                torn = counted(self.torn_bytes, "byte")
+                what = f"its end is not whole ({torn}): a crash came, and the next start cuts it off"
                 yield Finding(kind="note", file=self.listing.segments[-1][1], what=what)
             return
         # Zeros, or frames of an older segment, may follow on the last frame: no hole, unless it is the only one.
@@ -272,7 +275,7 @@ class Diagnosis:
         yield from told
         if behind:
             first, last = behind[0].transaction.revision, behind[-1].transaction.revision
-            what = f"{count} transactions from here on can be read, but were built upon what is missing"
+            what = f"{counted(count, 'transaction')} from here on can be read, but built upon what is missing"
             place = behind[0].place
             yield Finding(
                 kind="note", file=place.path, what=what, at=place.start, end=place.end, revisions=(first, last)
@@ -319,7 +322,7 @@ def manifest_faults(manifest: Manifest) -> Iterator[str]:
 
 def _checksum_fault(content: bytes, size: int) -> tuple[str, int, int]:
     """What is wrong with the bytes of a page, and from where to where it may be."""
-    length = "" if len(content) == size else f", and it is {len(content)} bytes long instead of {size}"
+    length = "" if len(content) == size else f", and it is {counted(len(content), 'byte')} long instead of {size}"
     if not content.startswith((PAGE_HEADER, OLD_PAGE_HEADER)):
         return f"it does not begin as a page{length}", 0, min(len(PAGE_HEADER), len(content))
     return f"its checksum is wrong{length}", BODY, len(content)

@@ -230,7 +230,7 @@ class ImportTests(TestCase):
             (good.replace(b":7}", b":1.5}"), "int"),
             (good[:-1], "not whole"),
             (good[:40], "not whole"),
-            (b'{"end":24}\n', "there should be 24 records"),
+            (b'{"end":24}\n', "it counts 24 records, and there are 25 before it"),
             (b'{"end":25}\nmore\n', "something follows"),
             (b'{"end":"25"}\n', "int"),
             (b"", "is missing"),
