@@ -1,18 +1,24 @@
-"""Reading the tar archive that a server's admin site sends, from a socket or from a file."""
+"""
+Reading the tar archive that a server's admin site sends, from a socket or from a file.
+
+It holds plain files, each once, and nothing else. What `tarfile` would make of other members (links, devices, holes,
+headers that name things anew) is never asked.
+"""
 
 from __future__ import annotations
 
 import http.client
-import io
 import socket
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import IO, Any
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from kvtwist.cli.arrival import CHUNK, Arrival
+import msgspec
+
+from kvtwist.cli.arrival import CHUNK, Arrival, is_store_file
+from kvtwist.cli.exits import BadInput
 from kvtwist.engine.backup import END
 from kvtwist.model import StoreError
 from kvtwist.web.sockets import short_path
@@ -20,51 +26,98 @@ from kvtwist.words import counted
 
 _PATIENCE = 60.0
 """Seconds without a byte after which a server is given up."""
+_FAREWELL = 5.0
+"""Seconds for which a server that has sent everything may take to hang up."""
+_MAX_END = 2**16
+
+Read = Callable[[int], bytes]
+"""Reads so many bytes; fewer only at the end."""
 
 
-def unpack(source: IO[bytes], arrival: Arrival) -> None:
+class _Ending(msgspec.Struct):
+    """What the last file of an archive says: the last revision, and how many files came before it."""
+
+    revision: int
+    files: int
+
+
+def unpack(read: Read, arrival: Arrival) -> None:
     """
     Write all files of an archive.
 
-    :raises StoreError: it is not such an archive, or not all of one.
+    :raises BadInput: it is not such an archive, or not all of one.
     """
-    whole = False
+    names: set[str] = set()
+    while (member := _member(read)).name != END:
+        if not is_store_file(member.name):
+            raise BadInput(f"not a backup: a store has no file of the name {member.name!r}")
+        if member.name in names:
+            raise BadInput(f"not a backup: {member.name} is in it twice")
+        names.add(member.name)
+        arrival.add(member.name, _content(read, member))
+    if member.size > _MAX_END:
+        raise BadInput(f"not a backup: {END} is {member.size} bytes long")
     try:
-        with tarfile.open(fileobj=source, mode="r|", bufsize=CHUNK) as archive:
-            for member in archive:
-                content = archive.extractfile(member)
-                if content is None:
-                    raise StoreError(f"there is no file {member.name!r} in a backup")
-                whole = member.name == END
-                if not whole:
-                    arrival.add(member.name, iter(partial(content.read, CHUNK), b""))
-    except tarfile.TarError as error:
-        raise StoreError(f"not a whole backup: {error}") from error
-    if not whole:
-        raise StoreError(f"not a whole backup: it does not end with {END}")
+        ending = msgspec.json.decode(b"".join(_content(read, member)), type=_Ending)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadInput(f"not a backup: {END}: {error}") from None
+    if ending.files != len(names):
+        raise BadInput(f"not a whole backup: {counted(len(names), 'file')}, and {END} counts {ending.files}")
+    arrival.promised = ending.revision
+    while rest := read(CHUNK):
+        if any(rest):
+            raise BadInput(f"not a backup: something follows on {END}")
 
 
-class _Counted(io.RawIOBase):
-    """A response whose end, if it comes too early, is an error."""
+def _member(read: Read) -> tarfile.TarInfo:
+    try:
+        member = tarfile.TarInfo.frombuf(read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        raise BadInput(f"not a whole backup: {error}, where a file or {END} should begin") from None
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.size < 0:
+        raise BadInput(f"not a backup: {member.name!r} is not a plain file")
+    return member
 
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self._response = response
-        self._left = int(response.headers["Content-Length"])
 
-    def readable(self) -> bool:
-        return True
+def _content(read: Read, member: tarfile.TarInfo) -> Iterator[bytes]:
+    left = member.size
+    while left:
+        piece = read(min(left, CHUNK))
+        if not piece:
+            raise BadInput(f"not a whole backup: it ends within {member.name}")
+        left -= len(piece)
+        yield piece
+    read(-member.size % tarfile.BLOCKSIZE)
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._response.read(min(size, self._left) if size >= 0 else self._left)
+
+class Incoming:
+    """
+    A backup that a server sends.
+
+    :ivar size: how long the archive is, in bytes.
+    """
+
+    def __init__(self, place: str, stream: BinaryIO, size: int) -> None:
+        self.size = size
+        self._place = place
+        self._stream = stream
+        self._left = size
+
+    def unpack(self, arrival: Arrival) -> None:
+        """Write all its files. See `unpack`."""
+        unpack(self._read, arrival)
+
+    def _read(self, count: int) -> bytes:
+        wanted = min(count, self._left)
+        try:
+            data = self._stream.read(wanted)
+        except OSError as error:
+            raise StoreError(f"{self._place}: {error}") from None
         self._left -= len(data)
-        if not data and self._left:
-            raise StoreError(f"the server has hung up, {counted(self._left, 'byte')} before the end")
+        if len(data) < wanted:
+            left = counted(self._left, "byte")
+            raise StoreError(f"{self._place}: the server has hung up, {left} before the end")
         return data
-
-    def drain(self) -> None:
-        """Read to the end."""
-        while self.read(CHUNK):
-            pass
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -78,25 +131,6 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(short_path(self._path))
 
 
-class Incoming:
-    """
-    A backup that a server sends.
-
-    :ivar revision: the last one that it holds.
-    :ivar size: how long the archive is, in bytes.
-    """
-
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.revision = int(response.headers["Kvtwist-Revision"])
-        self.size = int(response.headers["Content-Length"])
-        self._stream = _Counted(response)
-
-    def unpack(self, arrival: Arrival) -> None:
-        """Write all its files. See `unpack`."""
-        unpack(self._stream, arrival)  # type: ignore[arg-type] # it reads, and that is all that is asked of it
-        self._stream.drain()
-
-
 @contextmanager
 def from_url(url: str) -> Iterator[Incoming]:
     """
@@ -104,11 +138,11 @@ def from_url(url: str) -> Iterator[Incoming]:
 
     :raises StoreError: it does not send one.
     """
-    parts = urlsplit(url)
-    kind: Any = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
+        parts = urlsplit(url)
+        kind: Any = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=_PATIENCE)
-    except ValueError as error:
+    except (ValueError, http.client.HTTPException) as error:
         raise StoreError(f"{url}: {error}") from None
     path = parts.path.rstrip("/")
     with _asked(connection, url, path if path.endswith("/backup") else f"{path}/backup") as incoming:
@@ -129,16 +163,22 @@ def from_socket(path: str) -> Iterator[Incoming]:
 @contextmanager
 def _asked(connection: http.client.HTTPConnection, place: str, target: str) -> Iterator[Incoming]:
     try:
-        try:
-            connection.request("GET", target)
-            response = connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            raise StoreError(f"{place}: no admin site answers there ({error})") from None
-        if response.status != 200 or "Kvtwist-Revision" not in response.headers:
-            said = response.read(500).decode(errors="replace").strip()
+        connection.connect()
+        line = connection.sock
+        connection.request("GET", target, headers={"Connection": "close"})
+        response = connection.getresponse()
+        refused = response.read(500) if response.status != 200 else b""
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise StoreError(f"{place}: no admin site answers there ({error})") from None
+    with closing(connection), closing(response):
+        if response.status != 200:
+            said = refused.decode(errors="replace").strip()
             raise StoreError(f"{place}: no backup, but status {response.status}: {said}")
-        yield Incoming(response)
-    except (TimeoutError, http.client.HTTPException) as error:
-        raise StoreError(f"{place}: {error}") from error
-    finally:
-        connection.close()
+        length = response.headers["Content-Length"]
+        if length is None or not length.isdecimal() or "Kvtwist-Revision" not in response.headers:
+            raise StoreError(f"{place}: no backup: it is not the admin site of a kvtwist that answers there")
+        # Not read by way of `response`, which hangs up at the last byte: a server takes that for leaving early.
+        yield Incoming(place, response.fp, int(length))
+        with suppress(OSError):
+            line.settimeout(_FAREWELL)
+            response.fp.read(1)

@@ -1,47 +1,62 @@
 """
-A new directory of a store that appears whole or not at all: written beside its place, synced, verified, renamed.
+A new directory of a store that appears whole or not at all: written under another name, synced, verified, renamed.
+
+A directory that is there and empty may be a mount point, which cannot be replaced. It is filled: all is written within
+it first, and its parts are moved up in an order in which no start takes some of them for the store.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
+from kvtwist.cli.files import PARTIAL, Files, in_the_way
 from kvtwist.cli.output import Output
 from kvtwist.cli.progress import Interrupts
-from kvtwist.engine.disk import Disk
+from kvtwist.cli.texts import one_line
 from kvtwist.engine.inspection.diagnosis import Diagnosis
+from kvtwist.engine.lock import DirectoryLock
+from kvtwist.engine.offline import is_vacant
+from kvtwist.engine.pages import page_number
 from kvtwist.model import StoreDamaged, StoreError
 from kvtwist.words import counted
 
 CHUNK = 2**20
-_is_store_file = re.compile(r"manifest-\d{20}|journal-\d{20}\.log|pages/[A-Za-z0-9+/=_-]{1,200}").fullmatch
+PAGES = "pages"
+_is_manifest_or_segment = re.compile(r"manifest-[0-9]{20}|journal-[0-9]{20}\.log").fullmatch
 
 Advance = Callable[[int], object]
 
 
-class Arrival:
-    """The directory while it is being written."""
+def is_store_file(name: str) -> bool:
+    """Whether a backup has files of that name, which is a path within it."""
+    directory, _, page = name.rpartition("/")
+    if directory:
+        return directory == PAGES and (page_number(page) or 0) > 0
+    return _is_manifest_or_segment(name) is not None
 
-    def __init__(self, path: str, advance: Advance) -> None:
-        self._disk = Disk()
+
+class Arrival:
+    """
+    The directory while it is being written.
+
+    :ivar size: bytes of all files so far.
+    :ivar promised: the revision that whoever sends the files says they go up to.
+    :ivar revision: the one that they do go up to, once they have been verified.
+    """
+
+    def __init__(self, disk: Files, path: str, advance: Advance) -> None:
+        self.size = 0
+        self.promised = 0
+        self.revision = 0
+        self._disk = disk
         self._path = path
         self._advance = advance
-        self.size = 0
-        """Bytes of all files so far."""
-        self._disk.make_directory(os.path.join(path, "pages"))
 
     def add(self, name: str, pieces: Iterable[bytes]) -> None:
-        """
-        Write a file.
-
-        :raises StoreError: a store has no file of that name.
-        """
-        if not _is_store_file(name):
-            raise StoreError(f"a store has no file of the name {name!r}")
+        """Write a file, which `is_store_file`."""
         descriptor = self._disk.create(os.path.join(self._path, name))
         try:
             for piece in pieces:
@@ -53,49 +68,167 @@ class Arrival:
             self._disk.close(descriptor)
 
     def add_copy(self, name: str, path: str) -> None:
-        """Write a file that is a copy of another."""
-        with open(path, "rb") as source:
+        """Write a file that is a copy of another. :raises StoreDamaged: there is no other."""
+        try:
+            source = open(path, "rb")  # noqa: SIM115 # closed below
+        except FileNotFoundError:
+            raise StoreDamaged(f"{path}: there is no such file") from None
+        with source:
             self.add(name, iter(lambda: source.read(CHUNK), b""))
 
 
 @contextmanager
-def arriving(target: str, advance: Advance, interrupts: Interrupts) -> Iterator[Arrival]:
+def arriving(disk: Files, target: str, advance: Advance, interrupts: Interrupts) -> Iterator[Arrival]:
     """
     Make a directory, or nothing when the block fails.
 
     :raises StoreError: there is something in its place already.
+    :raises StoreInUse: another process is making it.
     :raises StoreDamaged: what arrived is not a whole store.
     """
     target = os.path.abspath(target)
-    if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
+    filled = os.path.isdir(target)
+    if filled:
+        target = os.path.realpath(target)
+        partial = os.path.join(target, PARTIAL)
+    else:
+        partial = target + PARTIAL
+    _check_free(disk, target)
+    with ExitStack() as stack:
+        stack.callback(disk.close, _begun(disk, partial))
+        try:
+            with interrupts.at_once():
+                arrival = Arrival(disk, partial, advance)
+                yield arrival
+                arrival.revision = _verified(partial, arrival.promised)
+            if filled:
+                _fill(disk, partial, target)
+            else:
+                _appear(disk, partial, target)
+        except BaseException:
+            _give_up(disk, partial)
+            raise
+
+
+def _check_free(disk: Files, target: str) -> None:
+    if os.path.isdir(target):
+        if not is_vacant(disk.names(target), PARTIAL):
+            raise StoreError(f"{target} is there already, and not empty")
+    elif os.path.lexists(target):
         raise StoreError(f"{target} is there already")
-    partial = f"{target}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # what an earlier attempt has left
 
-    def step(count: int) -> None:
-        interrupts.check()
-        advance(count)
 
-    disk = Disk()
+# --- the directory under its other name -------------------------------------------------------------------------------
+
+
+def _begun(disk: Files, partial: str) -> int:
+    """Make the directory, empty; returns the descriptor that holds its lock."""
+    with suppress(FileExistsError):
+        disk.make_directory(partial)
+    if os.path.islink(partial) or not os.path.isdir(partial):
+        raise in_the_way(partial)
+    names = disk.names(partial)
+    if names and PARTIAL not in names:
+        raise in_the_way(partial)
+    descriptor = disk.claim(os.path.join(partial, PARTIAL))
     try:
-        yield Arrival(partial, step)
-        _verify(partial)
-        disk.sync_directory(os.path.join(partial, "pages"))
-        disk.sync_directory(partial)
-        disk.rename(partial, target)
-        disk.sync_directory(os.path.dirname(target))
+        _clear(disk, partial)
+        disk.make_directory(os.path.join(partial, PAGES))
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        _give_up(disk, partial)
+        disk.close(descriptor)
         raise
+    return descriptor
 
 
-def _verify(path: str) -> None:
-    for finding in Diagnosis(path).findings():
+def _clear(disk: Files, partial: str) -> None:
+    """Remove what an earlier attempt has left. :raises StoreError: there is something else."""
+    found = [name for name in disk.names(partial) if name not in (PARTIAL, PAGES)]
+    pages = os.path.join(partial, PAGES)
+    if os.path.islink(pages):
+        raise in_the_way(pages)
+    if os.path.isdir(pages):
+        found += [f"{PAGES}/{name}" for name in disk.names(pages)]
+    for name in found:
+        path = os.path.join(partial, name)
+        if not is_store_file(name):
+            raise in_the_way(path)
+        disk.remove(path)
+
+
+def _give_up(disk: Files, partial: str) -> None:
+    """Remove it, as far as that can be done: the next attempt removes the rest."""
+    with suppress(OSError, StoreError):
+        _clear(disk, partial)
+        with suppress(FileNotFoundError):
+            disk.remove_directory(os.path.join(partial, PAGES))
+        _remove_mark(disk, partial)
+
+
+def _remove_mark(disk: Files, partial: str) -> None:
+    disk.remove(os.path.join(partial, PARTIAL))
+    disk.remove_directory(partial)
+
+
+def _verified(path: str, promised: int) -> int:
+    """
+    The last revision of a store that is whole.
+
+    :raises StoreDamaged: it is not, or does not go up to a revision.
+    """
+    diagnosis = Diagnosis(path)
+    for finding in diagnosis.findings():
         if finding.kind == "problem":
             raise StoreDamaged(f"{os.path.relpath(finding.file, path)}: {finding.what}; nothing was kept")
+    revision = max(diagnosis.journal.revision, diagnosis.after)
+    if revision < promised:
+        raise StoreDamaged(f"the backup ends at revision {revision}, and should at {promised}; nothing was kept")
+    return revision
 
 
-def put_summary(output: Output, kind: str, arrival: Arrival, target: str, revision: int) -> None:
+# --- how it gets its own ----------------------------------------------------------------------------------------------
+
+
+def _appear(disk: Files, partial: str, target: str) -> None:
+    """The mark goes last: until the directory has its name, the next attempt has to know what it is."""
+    disk.sync_directory(os.path.join(partial, PAGES))
+    disk.sync_directory(partial)
+    try:
+        disk.rename(partial, target)
+    except OSError:
+        _check_free(disk, target)  # it was when we began
+        raise
+    disk.sync_directory(os.path.dirname(target))
+    disk.remove(os.path.join(target, PARTIAL))
+    disk.sync_directory(target)
+
+
+def _fill(disk: Files, partial: str, target: str) -> None:
+    """
+    Pages come first, then the segments, the last one first of all, then the manifest. A start that finds pages alone,
+    or a journal that does not begin with the first revision, refuses to go on.
+    """
+    lock = DirectoryLock(target)
+    try:
+        _check_free(disk, target)
+        segments = sorted((name for name in disk.names(partial) if name.startswith("journal-")), reverse=True)
+        manifests = [name for name in disk.names(partial) if name.startswith("manifest-")]
+        disk.sync_directory(os.path.join(partial, PAGES))
+        with ExitStack() as back:
+            for name in (PAGES, *segments, *manifests):
+                old, new = os.path.join(partial, name), os.path.join(target, name)
+                disk.rename(old, new)
+                back.callback(disk.rename, new, old)
+                disk.sync_directory(target)
+            back.pop_all()
+        _remove_mark(disk, partial)
+    finally:
+        lock.release()
+
+
+def put_summary(output: Output, kind: str, arrival: Arrival, target: str) -> None:
     """Say what has arrived."""
-    fields: dict[str, object] = {"type": kind, "directory": target, "bytes": arrival.size, "revision": revision}
-    output.put(fields, f"{target}: {counted(arrival.size, 'byte')}, verified, up to revision {revision}")
+    fields: dict[str, object] = {"type": kind, "directory": target, "bytes": arrival.size}
+    fields["revision"] = arrival.revision
+    size = counted(arrival.size, "byte")
+    output.put(fields, f"{one_line(target)}: {size}, verified, up to revision {arrival.revision}")

@@ -16,10 +16,10 @@ import click
 from kvtwist.cli.archives import Incoming, from_socket, from_url
 from kvtwist.cli.arrival import arriving, put_summary
 from kvtwist.cli.directory import hinting, looking
+from kvtwist.cli.files import Files
 from kvtwist.cli.output import Output, json_option
 from kvtwist.cli.progress import Interrupts, progress
 from kvtwist.engine import manifest as manifests
-from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.inspection.directory import Listing
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.storage import ADMIN_SOCKET
@@ -32,7 +32,8 @@ _is_url = re.compile(r"https?://", re.IGNORECASE).match
 @click.argument("source", metavar="DIR|URL")
 @click.argument("target", metavar="TARGET", type=click.Path())
 @json_option
-def backup(source: str, target: str, as_json: bool) -> None:
+@click.pass_obj
+def backup(disk: Files, source: str, target: str, as_json: bool) -> None:
     """
     Copy a store to the new directory TARGET, while its server goes on working.
 
@@ -42,16 +43,16 @@ def backup(source: str, target: str, as_json: bool) -> None:
     output = Output(as_json)
     with ExitStack() as stack:
         if _is_url(source):
-            _receive(stack.enter_context(from_url(source)), target, output)
+            _receive(disk, stack.enter_context(from_url(source)), target, output)
             return
         try:
             listing = stack.enter_context(looking(source))
         except StoreInUse as error:
             incoming = _from_server(stack, source, error)
-            _receive(incoming, target, output)
+            _receive(disk, incoming, target, output)
         else:
             with hinting(source):
-                copy_store(listing, target, "backup", output)
+                copy_store(disk, listing, target, "backup", output)
 
 
 def _from_server(stack: ExitStack, directory: str, in_use: StoreInUse) -> Incoming:
@@ -61,31 +62,23 @@ def _from_server(stack: ExitStack, directory: str, in_use: StoreInUse) -> Incomi
     return stack.enter_context(from_socket(path))
 
 
-def _receive(incoming: Incoming, target: str, output: Output) -> None:
+def _receive(disk: Files, incoming: Incoming, target: str, output: Output) -> None:
     with Interrupts() as interrupts, progress("receiving", incoming.size, in_bytes=True) as advance:
-        with arriving(target, advance, interrupts) as arrival:
+        with arriving(disk, target, advance, interrupts) as arrival:
             incoming.unpack(arrival)
-        put_summary(output, "backup", arrival, target, incoming.revision)
+        put_summary(output, "backup", arrival, target)
 
 
-def copy_store(listing: Listing, target: str, kind: str, output: Output) -> None:
+def copy_store(disk: Files, listing: Listing, target: str, kind: str, output: Output) -> None:
     """Copy the files that count; `kind` is what the output calls that."""
-    disk = ReadOnlyDisk()
-    manifest = manifests.load(disk, listing.path)
+    source = ReadOnlyDisk()
+    manifest = manifests.load(source, listing.path)
     files = [path for revision, path in listing.manifests if revision == manifest.revision]
     files += [listing.reader.file_of(number) for number in sorted(manifest.pages())]
     files += [path for _, path in listing.needed_segments(manifest.revision)]
-    total = sum(disk.length(path) for path in files if os.path.exists(path))
+    total = sum(source.length(path) for path in files if os.path.exists(path))
     with Interrupts() as interrupts, progress("copying", total, in_bytes=True) as advance:
-        with arriving(target, advance, interrupts) as arrival:
+        with arriving(disk, target, advance, interrupts) as arrival:
             for path in files:
                 arrival.add_copy(os.path.relpath(path, listing.path), path)
-        put_summary(output, kind, arrival, target, last_revision(target))
-
-
-def last_revision(directory: str) -> int:
-    """The last revision that a whole store holds."""
-    diagnosis = Diagnosis(os.path.abspath(directory))
-    for _ in diagnosis.findings():
-        pass
-    return max(diagnosis.journal.revision, diagnosis.after)
+        put_summary(output, kind, arrival, target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from kvtwist.cli.directory import looking, working
+from kvtwist.cli.files import Files
 from kvtwist.cli.output import Output, directory_argument, json_option
 from kvtwist.cli.progress import Interrupts, progress
 from kvtwist.cli.texts import size
@@ -15,11 +16,16 @@ from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 @click.command(short_help="Give back the room of what is superseded.")
 @directory_argument
 @json_option
-def compact(directory: str, as_json: bool) -> None:
+@click.pass_obj
+def compact(disk: Files, directory: str, as_json: bool) -> None:
     """Write each keyspace anew as one run, without what was superseded or has expired."""
     with looking(directory) as listing:
         before = _bytes(listing)
-    with Interrupts() as interrupts, working(directory) as store, progress("compacting", store.pages()) as advance:
+    with (
+        Interrupts() as interrupts,
+        working(disk, directory) as store,
+        progress("compacting", store.pages()) as advance,
+    ):
 
         def step(pages: int) -> None:
             interrupts.check()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import provider
 
+from kvtwist.cli.files import Files
 from kvtwist.cli.output import warn
 from kvtwist.engine.inspection.directory import Listing, look
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
@@ -46,15 +47,11 @@ def hinting(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def working(path: str, create: bool = False, timeline: Timeline | None = None) -> Iterator[OfflineStore]:
-    """
-    The open store of a directory. What it would tell a server's log as a warning is a line on standard error.
-
-    See `kvtwist.engine.offline.opened`.
-    """
+def working(disk: Files, path: str, create: bool = False, timeline: Timeline | None = None) -> Iterator[OfflineStore]:
+    """The open store of a directory. What it would tell a server's log as a warning is a line on standard error."""
     globalLogPublisher.addObserver(_warn)
     try:
-        with hinting(path), opened(path, create, timeline=timeline) as store:
+        with hinting(path), opened(path, create, disk=disk, timeline=timeline) as store:
             yield store
     finally:
         globalLogPublisher.removeObserver(_warn)

@@ -13,6 +13,8 @@ IN_USE: Final = 3
 IMPOSSIBLE: Final = 4
 INTERRUPTED: Final = 130
 CLOSED_PIPE: Final = 141
+SIGNALLED: Final = 128
+"""What a shell adds the number of a signal to."""
 
 
 class BadInput(Exception):
@@ -20,4 +22,12 @@ class BadInput(Exception):
 
 
 class Interrupted(StoreError):
-    """Somebody has pressed Ctrl-C. It is a `StoreError` so that the engine tidies up when it passes through."""
+    """
+    A signal has asked the command to stop. It is a `StoreError` so that the engine tidies up when it passes through.
+
+    :ivar number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__("interrupted")
+        self.number = number

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
 
 import click
-import msgspec
 from attrs import frozen
 
 from kvtwist.cli.directory import working
 from kvtwist.cli.exits import BadInput
+from kvtwist.cli.files import PARTIAL, Files, in_the_way
 from kvtwist.cli.lines import (
+    BEGINNING,
+    MAX_HEADER,
     MAX_LINE,
     PROGRESS,
     Header,
@@ -23,42 +26,50 @@ from kvtwist.cli.lines import (
     read_record,
     record_line,
 )
-from kvtwist.cli.output import directory_argument, json_option
+from kvtwist.cli.output import Output, directory_argument, json_option, write
 from kvtwist.cli.progress import Interrupts, progress
+from kvtwist.cli.texts import one_line
 from kvtwist.engine.offline import OfflineStore
 from kvtwist.model import StoreError
 from kvtwist.words import counted
 
-EVERY = 1000
-"""After how many records the progress is told, and Ctrl-C heard."""
+PIECE: Final = 2**18
+"""About how many bytes are written at a time; then the progress is told, and Ctrl-C heard."""
 
 
 @click.command(short_help="Write every record as a line of JSON.")
 @directory_argument
-@click.argument("file", metavar="[FILE]", type=click.Path(dir_okay=False, allow_dash=True), default="-")
+@click.argument("file", metavar="[FILE]", type=click.Path(allow_dash=True), default="-")
 @click.option("--keyspace", "keyspaces", multiple=True, metavar="K", help="Just this keyspace; may be repeated.")
-@click.option("--resume", is_flag=True, help="Go on behind the last whole line of FILE.")
+@click.option("--resume", is_flag=True, help="Go on with what an interrupted export to FILE has left.")
 @click.option("--force", is_flag=True, help="Replace FILE if there is one.")
 @json_option
-def export(directory: str, file: str, keyspaces: tuple[str, ...], resume: bool, force: bool, as_json: bool) -> None:
-    """Write every record to FILE, or to standard output, as a line of JSON."""
+@click.pass_obj
+def export(
+    disk: Files, directory: str, file: str, keyspaces: tuple[str, ...], resume: bool, force: bool, as_json: bool
+) -> None:
+    """
+    Write every record to FILE, or to standard output, as a line of JSON.
+
+    FILE is there only once it is whole and synced.
+    """
     if resume and (file == "-" or force):
         raise click.UsageError("--resume needs a FILE to go on with, and no --force")
-    with Interrupts() as interrupts, working(directory) as store:
+    with Interrupts() as interrupts, working(disk, directory) as store:
         header = Header(1, store.revision, sorted(set(keyspaces)) or None)
         missing = set(keyspaces) - set(store.keyspaces())
         if missing:
             raise StoreError(f"{directory}: there is no keyspace {sorted(missing)[0]!r}")
+        job = _Export(disk, store, header, interrupts)
         if file == "-":
-            count = _write(store, sys.stdout.buffer, header, _Begun(), interrupts)
-            sys.stdout.buffer.flush()
+            count = job.to_output()
+        elif force and os.path.exists(file) and not os.path.isfile(file):
+            count = job.to_device(file)
         else:
-            count = _to_file(store, file, header, resume, force, interrupts)
-    if as_json:
-        fields = {"type": "exported", "records": count, "revision": header.revision}
-        click.echo(msgspec.json.encode(fields), err=file == "-")
-    elif file != "-":
-        click.echo(f"{counted(count, 'record')} of revision {header.revision} in {file}")
+            count = job.to_file(file, resume, force)
+    fields: dict[str, object] = {"type": "exported", "records": count, "revision": header.revision}
+    line = f"{counted(count, 'record')} of revision {header.revision} in {one_line(file)}"
+    Output(as_json).put(fields, None if file == "-" else line, err=file == "-")
 
 
 @frozen
@@ -67,98 +78,126 @@ class _Begun:
     What is in a file already.
 
     :ivar size: bytes of whole lines.
+    :ivar records: how many of them are records.
     :ivar last: keyspace and key of the last record.
     :ivar finished: whether nothing is missing.
     """
 
     size: int = 0
     records: int = 0
-    last: tuple[str, bytes] | None = None
+    last: tuple[str, bytes] = ("", b"")
     finished: bool = False
 
 
-def _to_file(store: OfflineStore, file: str, header: Header, resume: bool, force: bool, interrupts: Interrupts) -> int:
-    begun = _Begun()
-    if resume and os.path.exists(file):
-        with open(file, "r+b") as content:
-            begun = _look_at(content, file, header)
-            if begun.finished:
+@frozen
+class _Export:
+    """Each way of writing returns how many records there are."""
+
+    disk: Files
+    store: OfflineStore
+    header: Header
+    interrupts: Interrupts
+
+    def to_output(self) -> int:
+        """Write to standard output."""
+        return self._write(write, _Begun())
+
+    def to_device(self, file: str) -> int:
+        """Write to what is no regular file: it cannot be replaced, and there is no disk to sync."""
+        with self.interrupts.at_once():  # a pipe waits for a reader
+            descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            return self._write(partial(self.disk.write, descriptor), _Begun())
+        finally:
+            os.close(descriptor)
+
+    def to_file(self, file: str, resume: bool, force: bool) -> int:
+        """Write a file under another name, and give it its own once it is whole and synced."""
+        file = os.path.realpath(file) if force else os.path.abspath(file)
+        if os.path.lexists(file) and not force:
+            if resume and (begun := self._look_at(file)).finished:
                 return begun.records
-            content.truncate(begun.size)
-            content.seek(begun.size)
-            return _write_synced(store, content, header, begun, interrupts)
-    try:
-        with open(file, "wb" if force else "xb") as new:
-            return _write_synced(store, new, header, begun, interrupts)
-    except FileExistsError:
-        raise StoreError(f"{file} is there already: --resume goes on with it, --force replaces it") from None
+            raise _there_already(file)
+        unfinished = file + PARTIAL
+        descriptor = self.disk.claim(unfinished)
+        try:
+            if not BEGINNING.startswith(self.disk.read_part(unfinished, 0, len(BEGINNING)).rstrip(b"\0")):
+                raise in_the_way(unfinished)
+            begun = self._look_at(unfinished) if resume else _Begun()
+            self.disk.cut(descriptor, begun.size)
+            count = self._write(partial(self.disk.write, descriptor), begun)
+            self.disk.sync(descriptor)
+            if os.path.lexists(file) and not force:  # by now
+                raise _there_already(file)
+            self.disk.rename(unfinished, file)
+            self.disk.sync_directory(os.path.dirname(file))
+        finally:
+            self.disk.close(descriptor)
+        return count
 
+    def _look_at(self, file: str) -> _Begun:
+        """
+        How much of a file is this export. A power cut may have left anything, so every line is read.
 
-def _look_at(content: BinaryIO, file: str, header: Header) -> _Begun:
-    """:raises BadInput: it is not what this export would have begun with."""
-    number = size = 0
-    last = b""
-    while (line := content.readline(MAX_LINE)).endswith(b"\n"):
-        number += 1
-        size += len(line)
-        last = line
-        if number == 1:
-            _compare(read_header(line), header, file)
-    if number == 0:
-        return _Begun()
-    if number == 1:
-        return _Begun(size)
-    try:
-        end = read_end(last)
-        if end is not None:
-            return _Begun(size, end.end, None, True)
-        record = read_record(last)
-    except ValueError as error:
-        raise BadInput(f"{file}: line {number}: {error}") from None
-    return _Begun(size, number - 1, (record.keyspace, record.key))
+        :raises StoreError: it is another export.
+        """
+        with open(file, "rb") as content, self.interrupts.at_once():
+            line = content.readline(MAX_HEADER)
+            try:
+                found = read_header(line)
+            except BadInput:
+                return _Begun()
+            if not line.endswith(b"\n"):
+                return _Begun()
+            self._compare(found, file)
+            size, records, last = len(line), 0, ("", b"")
+            for line in iter(partial(content.readline, MAX_LINE), b""):
+                try:
+                    end = read_end(line)
+                    if end is not None:
+                        return _Begun(size, records, last, end.end == records and line.endswith(b"\n"))
+                    record = read_record(line)
+                except ValueError:
+                    break
+                if not line.endswith(b"\n") or (record.keyspace, record.key) <= last:
+                    break
+                size, records, last = size + len(line), records + 1, (record.keyspace, record.key)
+            return _Begun(size, records, last)
 
+    def _compare(self, found: Header, file: str) -> None:
+        if found.revision != self.header.revision:
+            now = self.header.revision
+            raise StoreError(f"{file} is of revision {found.revision}, and the store of {now} by now: begin anew")
+        if found.keyspaces != self.header.keyspaces:
+            raise StoreError(f"{file} was begun with other keyspaces ({', '.join(found.keyspaces or ['all'])})")
 
-def _compare(found: Header, header: Header, file: str) -> None:
-    if found.revision != header.revision:
-        raise StoreError(
-            f"{file} is of revision {found.revision}, and the store of {header.revision} by now: begin anew"
-        )
-    if found.keyspaces != header.keyspaces:
-        raise StoreError(f"{file} was begun with other keyspaces ({', '.join(found.keyspaces or ['all'])})")
-
-
-def _write_synced(store: OfflineStore, content: BinaryIO, header: Header, begun: _Begun, interrupts: Interrupts) -> int:
-    try:
-        count = _write(store, content, header, begun, interrupts)
-    finally:
-        content.flush()
-        if content.seekable():  # a pipe under a name has no disk
-            os.fsync(content.fileno())
-    return count
-
-
-def _write(store: OfflineStore, content: BinaryIO, header: Header, begun: _Begun, interrupts: Interrupts) -> int:
-    """Returns how many records there are, with those that were there already."""
-    if not begun.size:
-        content.write(header_line(header))
-    count = begun.records
-    names = header.keyspaces or [name for name in store.keyspaces() if name != PROGRESS]
-    with progress("exporting", sum(map(store.records, names))) as advance:
-        advance(count)
-        for name in names:
-            start = b""
-            if begun.last is not None:
-                if name < begun.last[0]:
-                    continue
-                if name == begun.last[0]:
-                    start = begun.last[1] + b"\0"
-            for key, record in store.scan(name, start):
-                interrupts.at_once = True  # whoever reads the other end of a pipe may take his time
-                content.write(record_line(name, key, record))
-                interrupts.at_once = False
+    def _write(self, put: Callable[[bytes], object], begun: _Begun) -> int:
+        names = self.header.keyspaces or [name for name in self.store.keyspaces() if name != PROGRESS]
+        piece = bytearray(b"" if begun.size else header_line(self.header))
+        count = told = begun.records
+        with progress("exporting", sum(map(self.store.records, names))) as advance:
+            advance(count)
+            for line in self._lines(names, begun.last):
+                piece += line
                 count += 1
-                if count % EVERY == 0:
-                    interrupts.check()
-                    advance(EVERY)
-    content.write(end_line(count))
-    return count
+                if len(piece) >= PIECE:
+                    with self.interrupts.at_once():  # whoever reads the other end of a pipe may take his time
+                        put(bytes(piece))
+                    piece.clear()
+                    advance(count - told)
+                    told = count
+            piece += end_line(count)
+            with self.interrupts.at_once():
+                put(bytes(piece))
+        return count
+
+    def _lines(self, names: list[str], last: tuple[str, bytes]) -> Iterator[bytes]:
+        """The records that come after one."""
+        for name in names:
+            if name >= last[0]:
+                for key, record in self.store.scan(name, last[1] + b"\0" if name == last[0] else b""):
+                    yield record_line(name, key, record)
+
+
+def _there_already(file: str) -> StoreError:
+    return StoreError(f"{file} is there already: --force replaces it")

@@ -21,7 +21,8 @@ from attrs import define
 
 from kvtwist.cli.directory import working
 from kvtwist.cli.exits import BadInput
-from kvtwist.cli.lines import MAX_LINE, PROGRESS, read_end, read_header, read_record
+from kvtwist.cli.files import Files
+from kvtwist.cli.lines import MAX_HEADER, MAX_LINE, PROGRESS, read_end, read_header, read_record
 from kvtwist.cli.output import Output, directory_argument, json_option
 from kvtwist.cli.progress import Interrupts, progress
 from kvtwist.engine.offline import OfflineStore
@@ -60,19 +61,21 @@ class Progress(msgspec.Struct):
 
 @click.command("import", short_help="Read what export has written.")
 @directory_argument
-@click.argument("file", metavar="[FILE]", type=click.Path(dir_okay=False, allow_dash=True), default="-")
+@click.argument("file", metavar="[FILE]", type=click.Path(allow_dash=True), default="-")
 @click.option("--create", is_flag=True, help="Make a new store where there is none: DIR is missing, or empty.")
 @click.option("--resume", is_flag=True, help="Go on with an import that was interrupted, from the same FILE.")
 @click.option("--restart", is_flag=True, help="Forget an import that was interrupted, and begin with the first line.")
 @json_option
-def import_(directory: str, file: str, create: bool, resume: bool, restart: bool, as_json: bool) -> None:
+@click.pass_obj
+def import_(disk: Files, directory: str, file: str, create: bool, resume: bool, restart: bool, as_json: bool) -> None:
     """Write the records in FILE, or on standard input, which `kvtwist export` has written, into a store."""
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")
     name = "standard input" if file == "-" else file
-    with _input(file) as content, Interrupts() as interrupts:
-        first = _first_line(content, name)  # before anything is made
-        with working(directory, create) as store:
+    with Interrupts() as interrupts, _input(file, interrupts) as content:
+        with interrupts.at_once():
+            first = _first_line(content, name)  # before anything is made
+        with working(disk, directory, create) as store:
             job = _Import(store, content, name, _state(store, directory, resume, restart), interrupts)
             job.run(first)
     state = job.state
@@ -82,16 +85,18 @@ def import_(directory: str, file: str, create: bool, resume: bool, restart: bool
 
 
 @contextmanager
-def _input(file: str) -> Iterator[BinaryIO]:
+def _input(file: str, interrupts: Interrupts) -> Iterator[BinaryIO]:
     if file == "-":
         yield sys.stdin.buffer
     else:
-        with open(file, "rb") as content:
+        with interrupts.at_once():
+            content = open(file, "rb")  # noqa: SIM115 # closed below; of a pipe it waits for a writer
+        with content:
             yield content
 
 
 def _first_line(content: BinaryIO, name: str) -> bytes:
-    line = content.readline(MAX_LINE)
+    line = content.readline(MAX_HEADER)
     try:
         read_header(line)
     except BadInput as error:
@@ -126,7 +131,8 @@ class _Import:
         """Do all that is left. What has been written when it raises an error is whole batches."""
         with progress("importing", self._size(), in_bytes=True) as advance:
             if self.state.lines:
-                self._skip(header)
+                with self.interrupts.at_once():
+                    self._skip(header)
             else:
                 self.state.note(header)
                 self.store.write([_progress(self.state)])
@@ -152,18 +158,14 @@ class _Import:
         while left > 0 and (chunk := self.content.read(min(left, _CHUNK))):
             checksum = zlib.crc32(chunk, checksum)
             left -= len(chunk)
-            self.interrupts.check()
         if left or checksum != self.state.checksum:
             lines = self.state.lines
             raise BadInput(f"{self.name} is not what the import began with: its first {counted(lines, 'line')} differ")
 
     def _arrived(self) -> tuple[list[Operation], Progress, bool] | None:
         """The next batch, however long it takes to come."""
-        self.interrupts.at_once = True
-        self.interrupts.check()
-        batch = self._batch()
-        self.interrupts.at_once = False
-        return batch
+        with self.interrupts.at_once():
+            return self._batch()
 
     def _batch(self) -> tuple[list[Operation], Progress, bool] | None:
         """What is to be written next, how far the import is then, and whether that is all; None: no line is left."""

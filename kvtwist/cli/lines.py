@@ -22,6 +22,9 @@ from kvtwist.words import counted
 VERSION: Final = 1
 PROGRESS: Final = "kvtwist.import"
 """The keyspace in which an import notes how far it is. It is never exported."""
+BEGINNING: Final = b'{"kvtwist_export":'
+"""How the first line begins that `kvtwist export` writes."""
+MAX_HEADER: Final = 2**24
 MAX_LINE: Final = 2**30
 _MAX_NAME = 255
 _MAX_MS = 2**48

@@ -18,7 +18,9 @@ from kvtwist.cli.check import check
 from kvtwist.cli.compact import compact
 from kvtwist.cli.dump import dump
 from kvtwist.cli.export import export
+from kvtwist.cli.files import Files
 from kvtwist.cli.import_ import import_
+from kvtwist.cli.output import discard, warn
 from kvtwist.cli.repair import repair
 from kvtwist.cli.reset_time import reset_time
 from kvtwist.cli.restore import restore
@@ -37,7 +39,7 @@ class Commands(click.Group):
             finally:
                 sys.stdout.flush()  # here, where a closed pipe is heard of
         except exits.Interrupted as error:
-            _end(str(error), exits.INTERRUPTED)
+            _end(str(error), exits.SIGNALLED + error.number)
         except KeyboardInterrupt:
             _end("interrupted", exits.INTERRUPTED)
         except exits.BadInput as error:
@@ -49,42 +51,33 @@ class Commands(click.Group):
         except OperatorError as error:
             _end(str(error), exits.IMPOSSIBLE)
         except BrokenPipeError:
-            _close_output()
+            discard()
             raise SystemExit(exits.CLOSED_PIPE) from None
         except OSError as error:
             name = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
-            _close_output(error)
+            if error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF):  # it may be standard output that takes no more
+                discard()
             _end(f"{name}{error.strerror or error}", exits.IMPOSSIBLE)
         except MemoryError:
             _end("out of memory", exits.IMPOSSIBLE)
 
 
 def _end(text: str, status: int) -> NoReturn:
-    click.echo(f"kvtwist: {text}", err=True)
+    warn(text)
     raise SystemExit(status)
-
-
-def _close_output(error: OSError | None = None) -> None:
-    """Let what is still to be written to standard output go nowhere: nobody can take it any more."""
-    if error is not None and error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
-        return
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    except (OSError, ValueError):
-        return
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="kvtwist", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """
     Look after the directory of a kvtwist store.
 
     No server may have it open, but for a backup. Exit codes: 0 fine, 1 damage or problems found, 2 wrong usage, 3 the
     directory is in use, 4 it cannot be done, 130 interrupted.
     """
+    ctx.ensure_object(Files)
 
 
 for command in (check, repair, dump, stats, backup, restore, export, import_, compact, reset_time):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
@@ -43,6 +46,22 @@ class Output:
 
 def _shown(text: str) -> str:
     return "\n".join(map(one_line, text.split("\n")))
+
+
+def write(data: bytes) -> None:
+    """Write to standard output, past Python's buffer: what is in there would still be written after Ctrl-C."""
+    file = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
+def discard() -> None:
+    """Let what is still to be written to standard output go nowhere."""
+    with suppress(OSError, ValueError):  # it is no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def warn(text: str) -> None:

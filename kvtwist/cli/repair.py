@@ -11,10 +11,10 @@ import click
 from kvtwist.cli import exits
 from kvtwist.cli.check import examine
 from kvtwist.cli.directory import looking
+from kvtwist.cli.files import Files
 from kvtwist.cli.output import Output, directory_argument, json_option
 from kvtwist.cli.progress import Interrupts, progress
 from kvtwist.cli.texts import key_range, one_line, put_bytes, shown
-from kvtwist.engine.disk import Disk
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.inspection.folding import Report, Wishes
 from kvtwist.engine.repair import Repair
@@ -39,9 +39,17 @@ _NEWS = {
 )
 @click.option("--stop-at-gap", is_flag=True, help="Leave out the transactions after a gap in the journal.")
 @json_option
+@click.pass_obj
 @click.pass_context
 def repair(
-    ctx: click.Context, directory: str, yes: bool, salvage: bool, keep_older: bool, stop_at_gap: bool, as_json: bool
+    ctx: click.Context,
+    disk: Files,
+    directory: str,
+    yes: bool,
+    salvage: bool,
+    keep_older: bool,
+    stop_at_gap: bool,
+    as_json: bool,
 ) -> None:
     """
     Make a damaged store one that opens; without --yes, say what that would cost.
@@ -72,7 +80,7 @@ def repair(
                 plan.rehearse()
                 output.put({"type": "plan", "basis": plan.basis, **_counts(kinds)}, _plan(kinds, directory))
                 ctx.exit(exits.PROBLEMS)
-            repaired = plan.carry_out(Disk())
+            repaired = plan.carry_out(disk)
         after = Diagnosis(os.path.abspath(directory))
         left = sum(finding.kind == "problem" for finding in after.findings())
         fields = {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import click
 
 from kvtwist.cli.directory import working
+from kvtwist.cli.files import Files
 from kvtwist.cli.output import Output, directory_argument, json_option
 from kvtwist.cli.progress import Interrupts, progress
 from kvtwist.cli.texts import moment
@@ -21,7 +22,8 @@ BATCH_BYTES = 2**20
 @click.command("reset-time", short_help="Go back to the clock's time, after it had been wrong.")
 @directory_argument
 @json_option
-def reset_time(directory: str, as_json: bool) -> None:
+@click.pass_obj
+def reset_time(disk: Files, directory: str, as_json: bool) -> None:
     """
     Set the time of a store, which never runs backwards by itself, back to the clock's.
 
@@ -29,7 +31,7 @@ def reset_time(directory: str, as_json: bool) -> None:
     tells of later times is deleted. Everything else stays, and what had expired too early and is still there is back.
     """
     timeline = WallTime()
-    with Interrupts() as interrupts, working(directory, timeline=timeline) as store:
+    with Interrupts() as interrupts, working(disk, directory, timeline=timeline) as store:
         now_ms, before_ms = timeline.now_ms(), timeline.written_ms
         changed = 0
         with progress("resetting", sum(map(store.records, store.keyspaces()))) as advance:

@@ -8,17 +8,19 @@ import click
 
 from kvtwist.cli.archives import unpack
 from kvtwist.cli.arrival import arriving, put_summary
-from kvtwist.cli.backup import copy_store, last_revision
+from kvtwist.cli.backup import copy_store
 from kvtwist.cli.directory import hinting, looking
+from kvtwist.cli.files import Files
 from kvtwist.cli.output import Output, json_option
 from kvtwist.cli.progress import Interrupts, progress
 
 
 @click.command()
-@click.argument("source", metavar="BACKUP", type=click.Path(exists=True))
+@click.argument("source", metavar="BACKUP", type=click.Path())
 @click.argument("target", metavar="DIR", type=click.Path())
 @json_option
-def restore(source: str, target: str, as_json: bool) -> None:
+@click.pass_obj
+def restore(disk: Files, source: str, target: str, as_json: bool) -> None:
     """
     Make the new directory DIR of BACKUP: a directory from `kvtwist backup`, or a tar file from GET /backup.
 
@@ -27,10 +29,12 @@ def restore(source: str, target: str, as_json: bool) -> None:
     output = Output(as_json)
     if os.path.isdir(source):
         with looking(source) as listing, hinting(source):
-            copy_store(listing, target, "restore", output)
+            copy_store(disk, listing, target, "restore", output)
         return
     size = os.path.getsize(source)
     with Interrupts() as interrupts, progress("unpacking", size, in_bytes=True) as advance:
-        with open(source, "rb") as archive, arriving(target, advance, interrupts) as arrival:
-            unpack(archive, arrival)
-        put_summary(output, "restore", arrival, target, last_revision(target))
+        with interrupts.at_once():  # a pipe waits for a writer
+            archive = open(source, "rb")  # noqa: SIM115 # closed below
+        with archive, arriving(disk, target, advance, interrupts) as arrival:
+            unpack(archive.read, arrival)
+        put_summary(output, "restore", arrival, target)

@@ -121,10 +121,15 @@ def opened(
         _result(Deferred.fromCoroutine(store.close()))
 
 
+def is_vacant(names: Sequence[str], *others: str) -> bool:
+    """Whether a directory with these names in it holds nothing, but for what a file system or a lock has put there."""
+    return {*names} <= {"lock", "lost+found", *others}
+
+
 def _is_free(disk: Disk, path: str) -> bool:
     """Whether a new store can be made there. :raises NotAStore: there is something else."""
     try:
-        return not disk.names(path)
+        return is_vacant(disk.names(path))
     except FileNotFoundError:
         return True
     except NotADirectoryError:

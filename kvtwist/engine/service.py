@@ -42,8 +42,8 @@ class StoreService(Service):
         )
         if recovery.torn_bytes:
             log.warn(
-                "the end of the journal was not whole and has been cut off ({torn}): a crash came before it could be "
-                "acknowledged",
+                "the last frames of the journal were not whole and have been cut off ({torn}): a crash came before "
+                "they could be acknowledged",
                 torn=counted(recovery.torn_bytes, "byte"),
             )
 

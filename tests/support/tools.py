@@ -13,6 +13,7 @@ from typing import Any
 from attrs import Factory, define
 from click.testing import CliRunner, Result
 
+from kvtwist.cli.files import Files
 from kvtwist.cli.main import cli
 from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, Operation, Put, Record
 from tests.support.engine import Engine, FaultyDisk, InlineWorker, Model
@@ -21,9 +22,13 @@ Contents = dict[str, dict[bytes, tuple[bytes, str, int, int | None]]]
 """Value, media type, time of writing and expiry of every key, by keyspace."""
 
 
-def kvtwist(*arguments: str | Path, text: bytes | None = None) -> Result:
-    """Run a command in this process; an error that it does not turn into an exit code is raised."""
-    return CliRunner().invoke(cli, [*map(str, arguments)], input=text, catch_exceptions=False)
+def kvtwist(*arguments: str | Path, text: bytes | None = None, disk: Files | None = None) -> Result:
+    """
+    Run a command in this process; an error that it does not turn into an exit code is raised.
+
+    :param disk: what it writes by, in place of the real disk.
+    """
+    return CliRunner().invoke(cli, [*map(str, arguments)], input=text, catch_exceptions=False, obj=disk)
 
 
 def objects(result: Result) -> list[dict[str, Any]]:

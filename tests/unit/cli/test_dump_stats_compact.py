@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from signal import SIGINT
 from unittest.mock import patch
 
 from kvtwist.cli.exits import Interrupted
@@ -166,7 +167,7 @@ class CompactTests(RepairCase):
 
     def test_interrupted_it_leaves_the_store_as_it_was(self) -> None:
         before = contents_of(self.store)
-        with patch.object(Interrupts, "check", side_effect=[None, None, Interrupted("interrupted")]):
+        with patch.object(Interrupts, "check", side_effect=[None, None, Interrupted(SIGINT)]):
             self.assertEqual(kvtwist("compact", self.store).exit_code, 130)
         self.assertEqual(contents_of(self.store), before)
         check = kvtwist("check", "--json", self.store)

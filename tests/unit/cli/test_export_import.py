@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
 import shutil
 import time
 from base64 import b64encode
+from collections.abc import Callable
+from errno import ENOSPC
+from functools import partial
 from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGTERM
+from types import SimpleNamespace
 from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvtwist.cli import export as exporting
 from kvtwist.cli import import_ as importing
-from kvtwist.cli.exits import Interrupted
+from kvtwist.cli import output
+from kvtwist.cli.files import Files
 from kvtwist.cli.lines import PROGRESS
-from kvtwist.cli.progress import Interrupts
 from kvtwist.engine.offline import OfflineStore, opened
 from kvtwist.model import DATA, STAGED, Append, Operation, Put
 from tests.support.engine import TestCase, new_directory
 from tests.support.tools import Contents, contents_of, eventful, kvtwist, objects
 
 HEADER = b'{"kvtwist_export":1,"revision":1}\n'
+_values = re.compile(rb"v\d+").findall
 LINE = b'{"keyspace":"data","key":"%d","value":"v%d","media_type":"text/plain","modified_ms":7}\n'
 
 
@@ -59,6 +69,67 @@ RECORDS = st.lists(
 
 def _number(item: tuple[bytes, object]) -> int:
     return int(item[0])
+
+
+class HookedFiles(Files):
+    """
+    Files that call a function after each write, or each sync, of what an export writes.
+
+    :ivar written: what has been written.
+    """
+
+    def __init__(
+        self, after_write: Callable[[], object] = lambda: None, after_sync: Callable[[], object] = lambda: None
+    ) -> None:
+        self.written: list[bytes] = []
+        self._unfinished = -1
+        self._after_write = after_write
+        self._after_sync = after_sync
+
+    def claim(self, path: str) -> int:
+        self._unfinished = super().claim(path)
+        return self._unfinished
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        super().write(descriptor, data)
+        if descriptor == self._unfinished:
+            self.written.append(data)
+            self._after_write()
+
+    def sync(self, descriptor: int) -> None:
+        super().sync(descriptor)
+        if descriptor == self._unfinished:
+            self._after_sync()
+
+
+class SignallingFiles(Files):
+    """
+    Files that send this process a signal within a call of a kind, after so many of them.
+
+    :ivar written: how many lines have been given to the journal by then.
+    """
+
+    def __init__(self, call: str, number: int, skip: int) -> None:
+        self.written = 0
+        self._call = call
+        self._number = number
+        self._skip = skip
+
+    def _after(self, call: str) -> None:
+        if call == self._call:
+            self._skip -= 1
+            if self._skip == -1:
+                os.kill(os.getpid(), self._number)
+
+    def write(self, descriptor: int, data: bytes) -> None:
+        super().write(descriptor, data)
+        if self._skip >= 0:
+            self.written += len(_values(data))
+        self._after("write")
+
+    def sync(self, descriptor: int) -> None:
+        self._after("sync")
+        super().sync(descriptor)
 
 
 class RoundTripTests(TestCase):
@@ -109,10 +180,11 @@ class ExportTests(TestCase):
         super().setUp()
         self.store = eventful(self.path / "store").end()
         self.file = self.path / "file"
+        self.unfinished = self.path / "file.kvtwist-partial"
         self.whole = kvtwist("export", self.store).stdout_bytes
 
-    def export(self, *options: str) -> int:
-        return kvtwist("export", self.store, self.file, *options).exit_code
+    def export(self, *options: str, disk: Files | None = None) -> int:
+        return kvtwist("export", self.store, self.file, *options, disk=disk).exit_code
 
     def test_the_first_line_is_a_header_and_the_last_one_counts(self) -> None:
         header, *records, end = [json.loads(line) for line in self.whole.splitlines()]
@@ -122,25 +194,118 @@ class ExportTests(TestCase):
         self.assertEqual(keys, sorted(keys))
 
     def test_it_goes_on_wherever_it_was_cut(self) -> None:
-        self.file.write_bytes(b"")
         for size in [*range(0, len(self.whole), 37), len(self.whole) - 1, len(self.whole)]:
-            self.file.write_bytes(self.whole[:size])
+            self.unfinished.write_bytes(self.whole[:size])
             self.assertEqual(self.export("--resume"), 0)
             self.assertEqual(self.file.read_bytes(), self.whole)
-        self.file.unlink()
+            self.assertFalse(self.unfinished.exists())
+            self.file.unlink()
         self.assertEqual(self.export("--resume"), 0)
         self.assertEqual(self.file.read_bytes(), self.whole)
+        self.assertEqual(self.export("--resume"), 0, "it is there, and whole")
+
+    def test_it_goes_on_where_a_power_cut_has_left_something_else(self) -> None:
+        header, first, second = self.whole.splitlines(True)[:3]
+        for left in (
+            bytes(10),
+            header[:5],
+            header[:-1] + b" " * 70,
+            bytes(len(header)) + first,
+            header + bytes(900),
+            header + first[:-1] + b"\0" + second,
+            header + first + first + second,
+            header + first + b"\xff" * 900 + b"\n" + second,
+            self.whole + b"more",
+            header + first + b'{"end":2}\n',
+            header + first + b'{"end":"1"}\n',
+        ):
+            self.unfinished.write_bytes(left)
+            self.assertEqual(self.export("--resume"), 0, left)
+            self.assertEqual(self.file.read_bytes(), self.whole, left)
+            self.file.unlink()
+
+    def test_without_resume_it_begins_anew(self) -> None:
+        for left in (b"", bytes(9), self.whole[:200], self.whole.replace(b'"revision":31', b'"revision":30') * 9):
+            self.unfinished.write_bytes(left)
+            self.assertEqual(self.export(), 0, left)
+            self.assertEqual(self.file.read_bytes(), self.whole)
+            self.file.unlink()
+
+    def test_it_stops_while_it_looks_at_what_there_is(self) -> None:
+        left = self.whole[:200] + bytes(99)
+        self.unfinished.write_bytes(left)
+        read = exporting.read_record
+
+        def reading(line: bytes) -> object:
+            os.kill(os.getpid(), SIGINT)
+            return read(line)
+
+        with patch.object(exporting, "read_record", reading):
+            self.assertEqual(self.export("--resume"), 130)
+        self.assertEqual(self.unfinished.read_bytes(), left)
+
+    def test_standard_output_that_takes_little_at_a_time_gets_all(self) -> None:
+        class Slow(io.RawIOBase):
+            def __init__(self) -> None:
+                self.taken = b""
+
+            def writable(self) -> bool:
+                return True
+
+            def write(self, data: memoryview) -> int:  # type: ignore[override]
+                self.taken += bytes(data[:7])
+                return len(data[:7])
+
+        slow = Slow()
+        with patch("sys.stdout", SimpleNamespace(buffer=slow)):
+            output.write(self.whole)
+        self.assertEqual(slow.taken, self.whole)
 
     def test_it_does_not_go_on_with_something_else(self) -> None:
-        for text, status in (
-            (self.whole.replace(b'"revision":31', b'"revision":30')[:200], 4),
-            (self.whole.replace(b'"keyspaces":null', b'"keyspaces":["data"]')[:200], 4),
-            (b"a file of mine\n", 1),
-            (self.whole.splitlines(True)[0] + b"[]\n", 1),
+        for text in (
+            self.whole.replace(b'"revision":31', b'"revision":30')[:200],
+            self.whole.replace(b'"keyspaces":null', b'"keyspaces":["data"]')[:200],
+            b"a file of mine\n",
         ):
+            self.unfinished.write_bytes(text)
+            self.assertEqual(self.export("--resume"), 4, text)
+            self.assertEqual(self.unfinished.read_bytes(), text)
+        for text in (b"a file of mine\n", self.whole[:-1], self.whole[:200], b""):
             self.file.write_bytes(text)
-            self.assertEqual(self.export("--resume"), status, text)
+            self.assertEqual(self.export("--resume"), 4, text)
             self.assertEqual(self.file.read_bytes(), text)
+
+    def test_what_is_in_its_way_stays(self) -> None:
+        self.unfinished.write_bytes(b"mine")
+        self.assertEqual(self.export(), 4)
+        self.assertEqual(self.unfinished.read_bytes(), b"mine")
+        self.unfinished.unlink()
+        other = self.path / "other"
+        other.write_bytes(b"")
+        for make in (
+            lambda: self.unfinished.mkdir(),
+            lambda: self.unfinished.symlink_to(other),
+            lambda: os.mkfifo(self.unfinished),
+        ):
+            make()
+            result = kvtwist("export", self.store, self.file)
+            self.assertEqual((result.exit_code, result.stderr.count("\n")), (4, 1), result.stderr)
+            self.assertIn("in the way", result.stderr)
+            self.unfinished.rmdir() if self.unfinished.is_dir() else self.unfinished.unlink()
+        self.assertEqual(other.read_bytes(), b"")
+        self.assertFalse(self.file.exists())
+
+    def test_two_at_once_do_not_meet_in_a_file(self) -> None:
+        other = eventful(self.path / "other").end()
+        second: list[int] = []
+        disk = HookedFiles(lambda: second.append(kvtwist("export", "--force", other, self.file).exit_code))
+        self.assertEqual(self.export(disk=disk), 0)
+        self.assertEqual(second, [3])
+        self.assertEqual(self.file.read_bytes(), self.whole)
+
+    def test_a_file_that_came_meanwhile_stays(self) -> None:
+        self.assertEqual(self.export(disk=HookedFiles(after_sync=lambda: self.file.write_bytes(b"mine"))), 4)
+        self.assertEqual(self.file.read_bytes(), b"mine")
 
     def test_a_file_that_is_there_is_not_written_over(self) -> None:
         self.file.write_bytes(b"mine")
@@ -149,6 +314,20 @@ class ExportTests(TestCase):
         self.assertEqual(self.export("--force"), 0)
         self.assertEqual(self.file.read_bytes(), self.whole)
 
+    def test_the_file_that_is_replaced_is_whole_until_then(self) -> None:
+        self.file.write_bytes(b"mine")
+        link = self.path / "link"
+        link.symlink_to(self.file)
+
+        def fail() -> None:
+            raise OSError(ENOSPC, "no room")
+
+        self.assertEqual(kvtwist("export", "--force", self.store, link, disk=HookedFiles(fail)).exit_code, 4)
+        self.assertEqual(self.file.read_bytes(), b"mine")
+        self.assertEqual(kvtwist("export", "--force", self.store, link).exit_code, 0)
+        self.assertEqual(self.file.read_bytes(), self.whole)
+        self.assertTrue(link.is_symlink())
+
     def test_just_some_keyspaces(self) -> None:
         self.assertEqual(self.export("--keyspace", "staged"), 0)
         _, record, _ = self.file.read_bytes().splitlines()
@@ -156,15 +335,15 @@ class ExportTests(TestCase):
         self.assertEqual(self.export("--keyspace", "stagd", "--force"), 4)
 
     def test_it_stops_when_it_is_interrupted_and_goes_on_then(self) -> None:
-        for number in range(30):
-            with opened(str(self.store)) as store:
-                store.write([Put(DATA, b"more %d-%d" % (number, n), b"", "") for n in range(100)])
-        whole = kvtwist("export", self.store).stdout_bytes
-        with patch.object(Interrupts, "check", side_effect=[None, Interrupted("interrupted")]):
-            self.assertEqual(self.export(), 130)
-        self.assertLess(len(self.file.read_bytes()), len(whole))
-        self.assertEqual(self.export("--resume"), 0)
-        self.assertEqual(self.file.read_bytes(), whole)
+        self.patch(exporting, "PIECE", 300)
+        for number in (SIGINT, SIGTERM, SIGHUP):
+            disk = HookedFiles(partial(os.kill, os.getpid(), number))
+            self.assertEqual(self.export(disk=disk), 128 + number)
+            self.assertEqual([self.unfinished.read_bytes()], disk.written)
+            self.assertFalse(self.file.exists())
+            self.assertEqual(self.export("--resume"), 0)
+            self.assertEqual(self.file.read_bytes(), self.whole)
+            self.file.unlink()
 
 
 class ImportTests(TestCase):
@@ -300,6 +479,30 @@ class ImportTests(TestCase):
                     options = ["--resume"] if stop else []  # not even begun
                     self.assertEqual(self.run_import(*options), 0)
                 self.assertEqual(applied, [b"%d" % number for number in range(35)])
+
+    def test_a_signal_within_a_write_lets_it_end(self) -> None:
+        """After each call of the disk that an import makes: what it was doing is done, and it says how far it is."""
+        self.file.write_bytes(lines(35))
+        for number in (SIGINT, SIGTERM, SIGHUP):
+            for call in ("write", "sync"):
+                found = set()
+                for skip in range(100):
+                    shutil.rmtree(self.store, ignore_errors=True)
+                    disk = SignallingFiles(call, number, skip)
+                    result = kvtwist("import", "--create", self.store, self.file, disk=disk)
+                    if result.exit_code == 0:
+                        break
+                    self.assertEqual((result.exit_code, result.stderr), (128 + number, "kvtwist: interrupted\n"))
+                    count = self.count()
+                    found.add(count)
+                    self.assertGreaterEqual(count, disk.written)
+                    self.assertEqual(self.run_import(*(["--resume"] if self.is_begun() else [])), 0)
+                    self.assertEqual(self.count(), 35)
+                self.assertEqual(found, {0, 10, 20, 30})
+
+    def is_begun(self) -> bool:
+        with opened(str(self.store)) as store:
+            return any(True for _ in store.scan(PROGRESS))
 
     def test_an_interrupted_import_is_not_forgotten(self) -> None:
         self.file.write_bytes(lines(25, end=False))

@@ -40,7 +40,7 @@ class StoreServiceTests(TestCase):
         [(level, text)] = self.told(events)
         self.assertEqual(level, LogLevel.info.name)
         self.assertIn(str(self.engine.path), text)
-        self.assertIn("3 transactions", text)
+        self.assertIn(": 3 transactions replayed from 1 journal segment (", text)
         service.startService()
         self.successResultOf(service.stopService())
 
@@ -53,7 +53,7 @@ class StoreServiceTests(TestCase):
             service.privilegedStartService()
         [_, (level, text)] = self.told(events)
         self.assertEqual(level, LogLevel.warn.name)
-        self.assertRegex(text, r"last \d+ bytes")
+        self.assertRegex(text, r"last frames .*\(\d+ bytes\)")
         service.startService()
         self.successResultOf(service.stopService())
 
