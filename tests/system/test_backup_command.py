@@ -12,8 +12,6 @@ import tarfile
 import threading
 from pathlib import Path
 
-import pytest
-
 from tests.support.server import PATIENCE, Server, clean_environment, running
 from tests.support.wire import Connection, ask
 
@@ -159,24 +157,12 @@ def test_an_archive_is_restored_and_a_part_of_one_is_not(tmp_path: Path) -> None
     for length in (0, 100, *starts[1:3], starts[-2], starts[-1], starts[-1] + 100, len(archive) // 2):
         (tmp_path / "part.tar").write_bytes(archive[:length])
         process = kvtwist("restore", tmp_path / "part.tar", tmp_path / "part")
-        assert process.returncode in (1, 4), (length, process)
+        assert process.returncode == 1, (length, process)
     flipped = bytearray(archive)
     flipped[starts[1] + 600] ^= 1
     (tmp_path / "flipped.tar").write_bytes(flipped)
     assert kvtwist("restore", tmp_path / "flipped.tar", tmp_path / "part").returncode == 1
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("part") and path.is_dir()]
-
-
-@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "pages/../../outside", "lock", "manifest-1"])
-def test_an_archive_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
-    with tarfile.open(tmp_path / "evil.tar", "w") as tar:
-        member = tarfile.TarInfo(name)
-        member.size = 3
-        tar.addfile(member, io.BytesIO(b"abc"))
-    process = kvtwist("restore", tmp_path / "evil.tar", tmp_path / "copy")
-    assert process.returncode == 4
-    assert repr(name) in process.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["evil.tar"]
 
 
 def test_a_server_that_dies_while_it_sends_leaves_no_backup(tmp_path: Path) -> None:
