@@ -259,14 +259,14 @@ class TargetFileTests(TestCase):
         self.target.reopen()
         self.assertEqual(os.stat(self.file).st_mode & 0o777, 0o600)
 
-    def test_its_directory_may_change(self) -> None:
-        here = os.getcwd()
-        self.addCleanup(os.chdir, here)
-        target = TargetFile(os.path.relpath(self.file))
+    def test_the_directory_of_the_process_may_change(self) -> None:
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.path)
+        target = TargetFile("relative")
         os.chdir("/")
-        os.remove(os.path.join(here, self.file))
+        (self.path / "relative").unlink()
         target.reopen()
-        self.assertTrue(os.path.exists(os.path.join(here, self.file)))
+        self.assertTrue((self.path / "relative").exists())
 
     def test_where_it_cannot_be_reopened_it_goes_on(self) -> None:
         os.rename(self.file, self.file + ".1")
