@@ -111,7 +111,7 @@ def test_every_sync_of_the_commands_is_known_here(campaigns: Campaigns) -> None:
 def test_every_call_that_changes_something_is_written_down() -> None:
     """One that a disk learns later has to be, too, or what it changes is in no state that is judged."""
     calls = {name for base in (Disk, Files) for name in vars(base) if not name.startswith("_")}
-    reading = {"size", "read", "read_part", "length", "is_same", "names"}
+    reading = {"size", "read", "read_part", "length", "is_same", "names", "room"}
     of_others = {"save", "make_directory"}
     assert calls - {name for name in vars(RecordingDisk) if not name.startswith("_")} == reading | of_others
 

@@ -157,6 +157,7 @@ class RecordingDisk(Files):
     """
 
     def __init__(self, root: Path, forgotten: Forgotten = lambda call, path: False) -> None:
+        super().__init__()
         self._root = str(root)
         self._forgotten = forgotten
         self._live = Volume()
@@ -217,22 +218,22 @@ class RecordingDisk(Files):
 
     def claim(self, path: str) -> int:
         descriptor = super().claim(path)
-        self._opened(descriptor, path)
+        self._has_opened(descriptor, path)
         return descriptor
 
     def create(self, path: str) -> int:
         descriptor = super().create(path)
         if self._place(path) in self._live.names:
             self._record(Cut(self._live.names[self._place(path)], 0))
-        self._opened(descriptor, path)
+        self._has_opened(descriptor, path)
         return descriptor
 
     def reopen(self, path: str) -> int:
         descriptor = super().reopen(path)
-        self._opened(descriptor, path)
+        self._has_opened(descriptor, path)
         return descriptor
 
-    def _opened(self, descriptor: int, path: str) -> None:
+    def _has_opened(self, descriptor: int, path: str) -> None:
         place = self._place(path)
         if place not in self._live.names:
             self._record(Renamed(self._new(), place))

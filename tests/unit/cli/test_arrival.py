@@ -20,6 +20,7 @@ class Meddling(Files):
     """Files that call a function once: before a call, of so many of a method of a name."""
 
     def __init__(self, call: str, function: Callable[[], object], skip: int = 0, path: str = "") -> None:
+        super().__init__()
         self._call = call
         self._function = function
         self._skip = skip

@@ -81,6 +81,7 @@ class HookedFiles(Files):
     def __init__(
         self, after_write: Callable[[], object] = lambda: None, after_sync: Callable[[], object] = lambda: None
     ) -> None:
+        super().__init__()
         self.written: list[bytes] = []
         self._unfinished = -1
         self._after_write = after_write
@@ -110,6 +111,7 @@ class SignallingFiles(Files):
     """
 
     def __init__(self, call: str, number: int, skip: int) -> None:
+        super().__init__()
         self.written = 0
         self._call = call
         self._number = number

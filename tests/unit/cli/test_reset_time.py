@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from signal import SIGINT
 from unittest.mock import patch
 
 from kvtwist.cli import reset_time
@@ -98,7 +99,7 @@ class ResetTimeTests(TestCase):
     def test_interrupted_it_can_be_done_again(self) -> None:
         self.patch(reset_time, "BATCH_OPERATIONS", 2)
         self.glitch(many=10)
-        with patch.object(Interrupts, "check", side_effect=[None, None, Interrupted("interrupted")]):
+        with patch.object(Interrupts, "check", side_effect=[None, None, Interrupted(SIGINT)]):
             self.assertEqual(kvtwist("reset-time", self.store).exit_code, 130)
         self.reset()
         self.assert_right(contents_of(self.store))

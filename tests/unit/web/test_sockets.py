@@ -66,6 +66,7 @@ class StaleTests(TestCase):
         remove_stale(self.socket)
         remove_stale("\0abstract")
         remove_stale(os.path.join(self.socket, "below"))
+        self.assertEqual(os.listdir(os.path.dirname(self.socket)), [])
 
 
 class ShortPathTests(TestCase):
