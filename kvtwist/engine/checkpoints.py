@@ -18,7 +18,7 @@ from kvtwist.engine.disk import is_passing
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.layout import Layout
 from kvtwist.engine.limits import Limits
-from kvtwist.engine.room import is_full
+from kvtwist.engine.room import is_full, with_reserve
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import StoreError
 
@@ -75,6 +75,11 @@ class Checkpoints:
         self._stopped = True
 
     @property
+    def running(self) -> bool:
+        """Whether one is running."""
+        return self._running is not None
+
+    @property
     def failing(self) -> bool:
         """Whether the last one failed, and the next one has not been tried yet."""
         return self._running is None and self._unfinished is not None
@@ -123,7 +128,11 @@ class Checkpoints:
         try:
             checkpoint = self._unfinished or await self._frozen()
             self._unfinished = checkpoint
-            await self._run_with_reserve(checkpoint)
+            await with_reserve(
+                self._room,
+                self._layout.storage.page_worker,
+                lambda: checkpoint.run(self._timeline.now_ms()),
+            )
         except (OSError, StoreError, CancelledError) as error:
             self._failed(may_pass=isinstance(error, OSError) and (is_passing(error) or is_full(error)))
             if not (is_full(error) and self._told_no_room):  # the same again, and again
@@ -147,22 +156,6 @@ class Checkpoints:
         waiting, self._waiting = self._waiting, []
         for done in waiting:
             done.callback(None)
-
-    async def _run_with_reserve(self, checkpoint: Checkpoint) -> None:
-        """Where there is no room for it the reserve has some."""
-        try:
-            await checkpoint.run(self._timeline.now_ms())
-        except OSError as error:
-            if not is_full(error):
-                raise
-            worker = self._layout.storage.page_worker
-            lent = await worker.run(self._room.lend)
-            try:
-                if not lent:
-                    raise
-                await checkpoint.run(self._timeline.now_ms())
-            finally:
-                worker.run(self._room.take_back)
 
     async def _frozen(self) -> Checkpoint:
         # A `Clear` that is taken back would bring back tables that have not been frozen.

@@ -18,7 +18,7 @@ from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import ENTRY_COST
 from kvtwist.engine.merges import SCRUB_SECONDS, Merges
 from kvtwist.engine.pages import PageCache
-from kvtwist.engine.room import operations_make_room
+from kvtwist.engine.room import PIECES, operations_make_room
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import Append, Clear, Get, NoRoom, Operation, Put, Record, StoreUnavailable
 
@@ -28,7 +28,7 @@ SWEEP_SECONDS = 1.0
 SWEEP_RECORDS = 1000
 """Records taken out of memory in one go."""
 MAKE_ROOM_SECONDS = 0.25
-"""How soon that may be done again for the sake of what has found no room."""
+"""How soon room is made again for little that has changed since."""
 STOP_SECONDS = 2.5
 """How long a clean stop waits for its checkpoint. Without one the next start replays the journal."""
 INDEX_COST = 330
@@ -168,7 +168,7 @@ class Housekeeping:
     def start(self, replayed: bool) -> None:
         """Begin; `replayed` says that the journal held something, which a checkpoint then moves into pages."""
         self._replayed = replayed
-        self._look_at_room()
+        self._looked_at_room(None)
         self._next = self._clock.callLater(SWEEP_SECONDS, self._turn)
 
     async def stop(self) -> None:
@@ -243,9 +243,11 @@ class Housekeeping:
         return None
 
     def _may_make_room(self) -> bool:
-        """Begin to make room for what has found none, unless that has been tried just now, or since the last write."""
-        too_soon = self._clock.seconds() < self._made_room + MAKE_ROOM_SECONDS
-        if not self._room.size or self._tried_at == self._commit.assigned or too_soon:
+        """Begin to make room for what has found none, unless that would be in vain."""
+        if not self._room.size or self._tried_at == self._commit.assigned:
+            return False  # nothing has changed since the last time
+        pending = self._checkpoints.running or self._commit.journal_bytes >= self._room.size // len(PIECES)
+        if not pending and self._clock.seconds() < self._made_room + MAKE_ROOM_SECONDS:
             return False
         self._room_made()
         return True

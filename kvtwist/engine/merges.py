@@ -4,8 +4,9 @@ When runs are merged, and pages written anew without what has expired: soon afte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from operator import is_
+from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
@@ -22,11 +23,13 @@ from kvtwist.engine.merging import (
     write_merged,
     write_scrubbed,
 )
-from kvtwist.engine.room import is_full
+from kvtwist.engine.room import with_reserve
 from kvtwist.engine.run import PageRef, Run
 from kvtwist.engine.thinning import thin
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import StoreDamaged, StoreError
+
+T = TypeVar("T")
 
 log = Logger(namespace="kvtwist.store")
 
@@ -67,10 +70,8 @@ class Merges:
         """The runs of each keyspace of which there was nothing more to be taken out."""
 
     def begin(self) -> None:
-        """Do all that is due, unless that goes on already, something has just failed, or the disk is full."""
-        if self._stopped or self._room.full:
-            return
-        if self._running is None and self._clock.seconds() >= self._not_before:
+        """Do all that is due, unless that goes on already or something has just failed."""
+        if self._running is None and not self._stopped and self._clock.seconds() >= self._not_before:
             running = Deferred.fromCoroutine(self._run())
             if not running.called:
                 self._running = running
@@ -140,20 +141,8 @@ class Merges:
         expired = tables.expires_ms is not None and tables.expires_ms <= now_ms
         if not expired and len(known) == len(tables.runs) and all(map(is_, known, tables.runs)):
             return
-        worker = self._layout.storage.page_worker
         try:
-            try:
-                await thin(self._layout, name, tables, now_ms, self._finished)
-            except OSError as error:
-                if not is_full(error):
-                    raise
-                lent = await worker.run(self._room.lend)
-                try:
-                    if not lent:
-                        raise
-                    await thin(self._layout, name, tables, now_ms, self._finished)
-                finally:
-                    worker.run(self._room.take_back)
+            await self._with_reserve(lambda: thin(self._layout, name, tables, now_ms, self._finished))
         except (OSError, StoreError) as error:
             self._failed()
             log.error("pages could not be thinned, and will be tried again: {error}", error=error)
@@ -200,14 +189,18 @@ class Merges:
     async def _do(self, name: str, tables: Tables, old: list[Run], write: Write) -> bool:
         """Write runs in the place of some; returns whether that succeeded. What fails leaves nothing behind."""
         layout = self._layout
-        try:
+
+        async def replaced() -> tuple[list[Run], set[int]]:
             try:
                 new = await self._written(name, tables, old, write)
             except StoreDamaged:
                 if not await self._find_damage(name, tables, old):
                     raise
                 new = await self._written(name, tables, old, write)
-            superfluous = await layout.replace(name, tables, old, new)
+            return new, await layout.replace(name, tables, old, new)
+
+        try:
+            new, superfluous = await self._with_reserve(replaced)
             self._finished(superfluous)
             if any(ref.number in self._damaged for run in new for ref in run.pages):
                 there = set(map(id, tables.runs))
@@ -238,6 +231,9 @@ class Merges:
             self._damaged[ref.number] = ref
             log.error("{error}; merges leave this page where it is", error=error)
         return bool(new)
+
+    async def _with_reserve(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        return await with_reserve(self._room, self._layout.storage.page_worker, attempt)
 
     def _failed(self) -> None:
         self.failed += 1

@@ -12,17 +12,20 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
+from kvtwist.engine.worker import Worker
 from kvtwist.model import DATA, Append, Clear, Delete, Operation, Put
 
 if TYPE_CHECKING:
     from kvtwist.engine.journal import Transaction
+
+T = TypeVar("T")
 
 RESERVE = 16 * 2**20
 """How many bytes a server keeps, in all pieces; more if the manifest is large."""
@@ -200,3 +203,19 @@ class Room:
             raise
         finally:
             self._disk.close(descriptor)
+
+
+async def with_reserve(room: Room, worker: Worker, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Do something that makes room; where there is none for it, once more, with the reserve to itself."""
+    try:
+        return await attempt()
+    except OSError as error:
+        if not is_full(error):
+            raise
+        lent = await worker.run(room.lend)
+        try:
+            if not lent:
+                raise
+            return await attempt()
+        finally:
+            worker.run(room.take_back)

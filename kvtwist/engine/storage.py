@@ -109,6 +109,7 @@ class Storage:
         self.disk.sync_directory(self.path)
         self.pages.remove(self.pages.numbers() - self.manifest.pages())
         manifests.remove_others(self.disk, self.path, self.manifest)
+        self.room.look()
         writer = JournalWriter(self.disk, self.path, revision + 1, self._sync, self.room)
         self.commit = GroupCommit(writer, self._journal_worker, revision, time.monotonic)
 

@@ -395,6 +395,7 @@ class LostBatchTests(EngineCase):
                 if not any(isinstance(operation, Clear) for operation in change):  # a Clear waits for the freezing
                     lost.append(self.engine.store.transact([], change))
                 finish(self.journal_jobs, self.page_jobs)
+                self.disk.heal()
                 self.successResultOf(checkpoint)
                 for deferred in lost:
                     self.failureResultOf(deferred, NoRoom)
