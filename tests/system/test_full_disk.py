@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.answer import Answer
-from tests.support.dialects import DIALECTS, KEYS, LSFR, Dialect, value_of
+from tests.support.dialects import DIALECTS, KEYS, LSFR, TRANSACTIONAL, Dialect, value_of
 from tests.support.mounts import Ballast, small_disk
 from tests.support.process import MIB, forget_peak, peak_memory
 from tests.support.server import PATIENCE, TWISTD, Server, running, until
