@@ -61,17 +61,27 @@ class Slice(Struct, frozen=True):
     rollbacks: int = 0
 
 
+# Operations and conditions cannot be parts of a cycle: Python need not search them for garbage, however many there are.
+
 # --- operations -------------------------------------------------------------------------------------------------------
 
 
-class Get(Struct, frozen=True):
+class Get(Struct, frozen=True, gc=False):
     """Read a record as it stands just before the operations behind this one. Its result is the `Record`, or None."""
 
     keyspace: str
     key: bytes
 
 
-class Put(Struct, frozen=True):
+class Peek(Get, frozen=True, gc=False):
+    """
+    Find out whether there is a record, and of which media type and revision, as `Get` does.
+
+    The value of its result is left out where it is large: a transaction may peek at any number of keys.
+    """
+
+
+class Put(Struct, frozen=True, gc=False):
     """
     Write a record.
 
@@ -85,7 +95,7 @@ class Put(Struct, frozen=True):
     ttl_ms: int | None = None
 
 
-class Restore(Put, frozen=True):
+class Restore(Put, frozen=True, gc=False):
     """
     Write a record as it was in another store, or at another time: with its own times in place of the transaction's.
 
@@ -98,7 +108,7 @@ class Restore(Put, frozen=True):
     expires_ms: int | None = None
 
 
-class Append(Struct, frozen=True):
+class Append(Struct, frozen=True, gc=False):
     """
     Write a record under `prefix` followed by the transaction's time and revision, 8 big-endian bytes each: later
     transactions sort behind earlier ones. (FoundationDB calls such keys versionstamped.)
@@ -111,14 +121,14 @@ class Append(Struct, frozen=True):
     ttl_ms: int | None = None
 
 
-class Delete(Struct, frozen=True):
+class Delete(Struct, frozen=True, gc=False):
     """Remove a record; removing one that is not there changes nothing."""
 
     keyspace: str
     key: bytes
 
 
-class Clear(Struct, frozen=True):
+class Clear(Struct, frozen=True, gc=False):
     """Remove every record of a keyspace."""
 
     keyspace: str
@@ -130,14 +140,14 @@ Operation = Get | Put | Append | Delete | Clear
 # --- conditions -------------------------------------------------------------------------------------------------------
 
 
-class Exists(Struct, frozen=True):
+class Exists(Struct, frozen=True, gc=False):
     """Holds when there is a record under the key."""
 
     keyspace: str
     key: bytes
 
 
-class Unchanged(Struct, frozen=True):
+class Unchanged(Struct, frozen=True, gc=False):
     """Holds when the record under the key is still the one of that revision; 0 means that there was none."""
 
     keyspace: str
@@ -145,7 +155,7 @@ class Unchanged(Struct, frozen=True):
     revision: int
 
 
-class UnchangedSince(Struct, frozen=True):
+class UnchangedSince(Struct, frozen=True, gc=False):
     """
     Holds when no transaction behind that revision has changed anything in the keyspace.
 
@@ -157,7 +167,22 @@ class UnchangedSince(Struct, frozen=True):
     rollbacks: int | None = None
 
 
-Condition = Exists | Unchanged | UnchangedSince
+class Room(Struct, frozen=True, gc=False):
+    """
+    Holds when a keyspace takes at most `limit` bytes once there is a record of that size under the key.
+
+    :ivar size: of the record's value, in bytes.
+    :ivar overhead: how many bytes each record counts for beside its key and value.
+    """
+
+    keyspace: str
+    key: bytes
+    size: int
+    overhead: int
+    limit: int
+
+
+Condition = Exists | Unchanged | UnchangedSince | Room
 
 
 class Outcome(Struct, frozen=True):

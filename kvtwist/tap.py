@@ -101,6 +101,7 @@ def _number_within(low: int, high: int, what: str) -> Callable[[str], int]:
 seconds = _number_within(1, 86_400, "a number of seconds")
 clock_step = _number_within(1, 999_999_999, "a number of seconds")
 connections = _number_within(1, 10_000_000, "a number")
+operations = _number_within(1, 10_000_000, "a number")
 head_size = _size_within(1024, 2**24)
 target_size = _size_within(64, 2**24)
 memory = _size_within(2**20, 2**50)
@@ -127,7 +128,8 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("memory-limit", None, "256MiB", "Memory for pages and for changes that are not in pages yet.", memory),
     ("max-value", None, "8MiB", "Largest value.", size),
     ("max-key", None, "4KiB", "Largest key, where the profile's spec sets no limit.", key_size),
-    ("max-staged", None, "64MiB", "How much may wait for POST /commit.", size),
+    ("max-staged", None, "64MiB", "Memory for changes that wait for POST /commit; past it, 507.", size),
+    ("max-operations", None, "10000", "How many keys one request may set; past it, 413.", operations),
     ("max-in-flight", None, "128MiB", "What all requests that are being answered may take; past it, 503.", size),
     ("max-head", None, "64KiB", "Largest head of a request; past it, 431.", head_size),
     ("max-target", None, "16KiB", "Longest request target; past it, 414.", target_size),
@@ -339,6 +341,7 @@ def _server(options: Mapping[str, Any]) -> Server:
         max_value=options["max-value"],
         max_key=options["max-key"],
         max_staged=options["max-staged"],
+        max_operations=options["max-operations"],
         scrape=metrics.scrape,
     )
     observers: list[Observer] = [metrics]

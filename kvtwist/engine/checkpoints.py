@@ -161,7 +161,11 @@ class Checkpoints:
         # A `Clear` that is taken back would bring back tables that have not been frozen.
         self._freezing = []
         try:
-            while (cleared := max((k.cleared for k in self._keyspaces.values()), default=0)) > self._commit.durable:
+            while True:
+                await self._commit.latch.free()  # half of a transaction may not be frozen either
+                cleared = max((k.cleared for k in self._keyspaces.values()), default=0)
+                if cleared <= self._commit.durable:
+                    break
                 await self._commit.settled(cleared)
             return Checkpoint(self._layout, self._keyspaces, self._commit.assigned)
         finally:

@@ -5,22 +5,33 @@ At most one batch is on its way to the disk; what arrives meanwhile is the next 
 wrote and those who read what it wrote, hear of it together. When a batch fails, so does the one that gathers behind it,
 which was built on what the first one showed: everything that is not on disk is taken back, newest first.
 
+Taking back a large transaction is done in slices, and the latch is held for as long as that takes.
+
 If there was just no room, it may have been for one large value: those who were not alone in the batch hear that they
 may try again, and whoever submits has to see to it that they are alone then.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from attrs import Factory, define
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kvtwist.engine.journal import JournalWriter, Transaction
+from kvtwist.engine.latch import Latch
 from kvtwist.engine.worker import Worker
 from kvtwist.model import NoRoom, StoreError
+
+log = Logger(namespace="kvtwist.store")
+
+CHANGE_COST = 400
+"""Memory that a change takes beside its key and value until it is durable: for the journal, to take it back, and to
+answer for it; measured, rounded up."""
 
 T = TypeVar("T")
 Undo = Callable[[], object]
@@ -30,6 +41,10 @@ Again = Callable[[Deferred[Any], str], object]
 
 def _nobody() -> None:
     """In place of who wants to know."""
+
+
+def _no_pause() -> Deferred[None]:
+    return succeed(None)
 
 
 class Crowded(NoRoom):
@@ -72,13 +87,21 @@ class GroupCommit:
         self.durable = revision
         """The last revision that is as durable as it was asked to be."""
         self.unsynced = 0
-        """About how many bytes of keys and values are not durable yet."""
+        """About how many bytes of memory the changes take that are not durable yet."""
         self.rollbacks = 0
         """How many times everything that was not on disk has been taken back."""
         self.on_batch: Callable[[], object] = _nobody
         """Called behind each batch that has become durable. Set by whoever wants to know."""
         self.on_no_room: Callable[[], bool] = bool
         """Called when a transaction found no room though it was alone; returns whether it is to be tried once more."""
+        self.latch = Latch()
+        """Held while memory is not what it was after any transaction."""
+        self.unsubmitted: list[Undo] = []
+        """What takes back the slices of a transaction that is being applied: it goes if a batch fails meanwhile."""
+        self.turn = sys.maxsize
+        """How many changes are taken back in one turn of the reactor."""
+        self.pause: Callable[[], Deferred[None]] = _no_pause
+        """Fires in the reactor's next turn."""
         self._writer = writer
         self._worker = worker
         self._clock = clock
@@ -106,7 +129,7 @@ class GroupCommit:
         batch.transactions.append(transaction)
         batch.undo.extend(undo)
         batch.writers.append((done, outcome, again))
-        weight = 0
+        weight = CHANGE_COST * len(transaction.changes)
         for change in transaction.changes:
             weight += len(change.key or b"") + len(change.value or b"")
         batch.weight += weight
@@ -194,15 +217,26 @@ class GroupCommit:
         error = failure.value
         if not isinstance(error, StoreError):
             error = self._writer.give_up(f"the journal cannot be written ({error})")
+        self.rollbacks += 1
+        taken_back = Deferred.fromCoroutine(self._take_back(error))
+        taken_back.addErrback(lambda failed: log.failure("a batch could not be taken back", failed))
+
+    async def _take_back(self, error: StoreError) -> None:
+        """Undo all that is not on disk, newest first, and tell everybody who waits for it."""
         assert self._flying is not None
         flying, gathering = self._flying, self._gathering
+        undo = flying.undo + gathering.undo + self.unsubmitted
+        self.unsubmitted = []
+        self.latch.hold()
+        while len(undo) > self.turn:
+            self._undo(undo, self.turn)
+            await self.pause()
+        self._undo(undo, len(undo))
         self._flying = None
         self._gathering = _Batch()
         self.unsynced = 0
-        self.rollbacks += 1
-        for undo in reversed(flying.undo + gathering.undo):
-            undo()
         revision = self.assigned = self.durable
+        self.latch.release()
         told: type[StoreError] = type(error)
         behind = Crowded if told is NoRoom else told
         if len(flying.writers) > 1 or (told is NoRoom and self.on_no_room()):
@@ -214,6 +248,10 @@ class GroupCommit:
             _tell(writer, behind(str(error)), again)
         for reader in flying.readers + gathering.readers:
             reader.callback(revision)
+
+    def _undo(self, undo: list[Undo], count: int) -> None:
+        for _ in range(count):
+            undo.pop()()
 
 
 def _tell(writer: Deferred[Any], error: StoreError, again: Again | None) -> None:
@@ -233,6 +271,8 @@ class MemoryCommit:
     def __init__(self) -> None:
         self.counters = CommitCounters()
         self.assigned = self.durable = 0
+        self.latch = Latch()
+        self.unsubmitted: list[Undo] = []
 
     def submit(self, transaction: Transaction, undo: list[Undo], outcome: T, again: Again | None = None) -> Deferred[T]:
         """See `GroupCommit.submit`."""
@@ -242,4 +282,6 @@ class MemoryCommit:
 
     def settled(self, revision: int) -> Deferred[int]:
         """See `GroupCommit.settled`."""
-        return succeed(self.durable)
+        if revision <= self.durable:
+            return succeed(self.durable)
+        return Deferred.fromCoroutine(self.latch.free()).addCallback(lambda _: self.durable)

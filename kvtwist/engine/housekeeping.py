@@ -47,6 +47,8 @@ class Sweeper:
 
     def sweep(self) -> bool:
         """Give up some; returns whether there may be more."""
+        if self._commit.latch.held:
+            return False  # whoever holds it has looked at what there is
         now_ms = self._timeline.now_ms()
         swept = [self._sweep(keyspace, now_ms) for keyspace in self._keyspaces.values()]
         self.swept += sum(swept)

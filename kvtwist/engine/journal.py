@@ -98,14 +98,50 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[int, int, int, list[list[Any]]]).decode
 
 
-def _encode(batch: Batch) -> bytes:
+PIECE = 2**18
+"""About how many bytes are packed in one go: that is one call, in which no other thread can run."""
+_CHANGE_SIZE = 32
+"""About how many bytes a change takes beside its key and value."""
+
+
+def _encode(batch: Batch) -> list[bytes]:
+    """The payload of a frame, in pieces if it is large."""
     first = batch.transactions[0]
     time_ms = first.time_ms
+    pieces: list[bytes] = []
     transactions: list[list[Any]] = []
+    size = 0
     for transaction in batch.transactions:
-        transactions.append([transaction.time_ms - time_ms, *map(_encode_change, transaction.changes)])
+        packed: list[Any] = [transaction.time_ms - time_ms]
         time_ms = transaction.time_ms
-    return _pack((batch.synced, first.revision, first.time_ms, transactions))
+        begun = False
+        for change in transaction.changes:
+            if size >= PIECE:
+                head = b"" if begun else _pack_items(transactions) + _array_head(1 + len(transaction.changes))
+                pieces.append(head + _pack_items(packed))
+                transactions, packed, size, begun = [], [], 0, True
+            packed.append(_encode_change(change))
+            size += _CHANGE_SIZE + len(change.key or b"") + len(change.value or b"")
+        if begun:
+            pieces.append(_pack_items(packed))
+        else:
+            transactions.append(packed)
+    if not pieces:
+        return [_pack((batch.synced, first.revision, first.time_ms, transactions))]
+    head = _pack((batch.synced, first.revision, first.time_ms, None))[:-1] + _array_head(len(batch.transactions))
+    return [head, *pieces, _pack_items(transactions)]
+
+
+def _pack_items(items: list[Any]) -> bytes:
+    """The items of a MessagePack array, without what says how many there are."""
+    return _pack(items)[len(_array_head(len(items))) :]
+
+
+def _array_head(count: int) -> bytes:
+    """What a MessagePack array of so many items begins with."""
+    if count < 16:
+        return bytes((0x90 | count,))
+    return b"\xdc" + count.to_bytes(2, "big") if count < 2**16 else b"\xdd" + count.to_bytes(4, "big")
 
 
 def _encode_change(change: Change) -> tuple[object, ...]:
@@ -150,11 +186,15 @@ def _header(salt: bytes) -> bytes:
     return start + _CHECKSUM.pack(zlib.crc32(start))
 
 
-def encode_frame(batch: Batch, salt: bytes) -> bytes:
-    """The bytes of one frame, in a segment of that salt."""
-    payload = _encode(batch)
-    head = _FRAME.pack(MAGIC, len(payload), _checksum(payload, salt))
-    return head + _CHECKSUM.pack(_checksum(head, salt)) + payload
+def encode_frame(batch: Batch, salt: bytes) -> list[bytes]:
+    """The bytes of one frame, in a segment of that salt; in pieces if there are many."""
+    pieces = _encode(batch)
+    checksum = zlib.crc32(salt)
+    for piece in pieces:
+        checksum = zlib.crc32(piece, checksum)
+    head = _FRAME.pack(MAGIC, sum(map(len, pieces)), checksum)
+    pieces[0] = head + _CHECKSUM.pack(_checksum(head, salt)) + pieces[0]
+    return pieces
 
 
 def _checksum(data: bytes | memoryview, salt: bytes) -> int:
@@ -409,23 +449,24 @@ class JournalWriter:
         if not self._begun:
             self._begin_first()
         frame = encode_frame(Batch(self._synced, transactions), self._salt)
-        self._needed = len(frame)
+        size = self._needed = sum(map(len, frame))
         if self._room.size:
             self._check_room(transactions)
-        if self._end + self._needed > self._size:
+        if self._end + size > self._size:
             self._grow()
         try:
-            self._disk.write(self._descriptor, frame)
+            for piece in frame:
+                self._disk.write(self._descriptor, piece)
         except OSError as error:
             self._cut(error)
             raise self._failed_to_write(error) from error
-        self._end += len(frame)
+        self._end += size
         self._size = max(self._size, self._end)
         if self._durable:
             self._sync()
             self._synced = transactions[-1].revision
         self._last = transactions[-1].revision
-        return len(frame)
+        return size
 
     def rotate(self) -> int:
         """

@@ -11,15 +11,15 @@ from functools import partial
 from heapq import merge
 from operator import itemgetter
 
-from kvtwist.engine.memtable import Entry, Memtable, Tombstone
+from msgspec import Struct
+
+from kvtwist.engine.memtable import Entry, Memtable, Tombstone, Trace
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.records import RecordCache
 from kvtwist.engine.run import PageLookup, Run, find_in
 from kvtwist.model import Record, Usage
 
 _by_key = itemgetter(0)
-TableChange = tuple[Memtable, bytes, Entry | None, int, int]
-"""A table, a key, its entry before, and by how many records and bytes the table has grown."""
 
 
 class Tables:
@@ -73,9 +73,10 @@ class Tables:
                 previous = key
                 yield key, entry
 
-    def set(self, key: bytes, entry: Entry, old: Entry | None) -> TableChange:
+    def set(self, key: bytes, entry: Entry, old: Entry | None) -> tuple[Memtable, Entry | None, int, int]:
         """
-        Make an entry the newest of its key; returns what `unset` takes back.
+        Make an entry the newest of its key; returns the table that has changed, its entry before, and by how many
+        records and bytes it has grown.
 
         :param old: what it takes the place of, for `usage`.
         """
@@ -85,18 +86,13 @@ class Tables:
             records, weight = 1, len(key) + len(entry.value)
         if type(old) is Record:
             records, weight = records - 1, weight - len(key) - len(old.value)
+        elif type(old) is Trace:
+            records, weight = records - 1, weight - len(key) - old.size
         active.records += records
         active.weight += weight
         # Without a disk there is nothing older that a tombstone would hide, and nobody who waits for it to be durable.
         before = active.set(key, None if type(entry) is Tombstone and not self._on_disk else entry)
-        return active, key, before, records, weight
-
-    def unset(self, change: TableChange) -> None:
-        """Take back what `set` has done. The table may have been frozen since."""
-        table, key, before, records, weight = change
-        table.set(key, before)
-        table.records -= records
-        table.weight -= weight
+        return active, before, records, weight
 
     def forget(self, key: bytes) -> None:
         """Give up the active entry of a record that has expired."""
@@ -115,6 +111,24 @@ class Tables:
             sum(run.records for run in self.runs) + sum(table.records for table in tables),
             sum(run.weight for run in self.runs) + sum(table.weight for table in tables),
         )
+
+
+class _Unset(Struct, gc=False):
+    """Takes back one `Keyspace.set`. The table may have been frozen since. A transaction has one for each change."""
+
+    keyspace: Keyspace
+    table: Memtable
+    key: bytes
+    before: Entry | None
+    records: int
+    weight: int
+    changed: int
+
+    def __call__(self) -> None:
+        self.table.set(self.key, self.before)
+        self.table.records -= self.records
+        self.table.weight -= self.weight
+        self.keyspace.changed = self.changed
 
 
 class Keyspace:
@@ -155,9 +169,12 @@ class Keyspace:
         :param old: what it takes the place of, for `usage`.
         """
         self.recent.discard(key)
-        change = self.tables.set(key, entry, old)
-        before, self.changed = self.changed, entry.revision
-        return partial(self._unset, self.tables, change, before)
+        table, before, records, weight = self.tables.set(key, entry, old)
+        undo = _Unset(self, table, key, before, records, weight, self.changed)
+        self.changed = entry.revision
+        if not self._on_disk and type(entry) is Tombstone:
+            self.cleared = entry.revision  # no entry tells since when the key is missing
+        return undo
 
     def clear(self, revision: int) -> Callable[[], object]:
         """Drop everything; returns what takes that back."""
@@ -165,10 +182,6 @@ class Keyspace:
         self.tables = Tables(self._on_disk)
         self.cleared = self.changed = revision
         return undo
-
-    def _unset(self, tables: Tables, change: TableChange, changed: int) -> None:
-        tables.unset(change)
-        self.changed = changed
 
     def _unclear(self, tables: Tables, cleared: int, changed: int) -> None:
         self.tables = tables

@@ -12,25 +12,27 @@ class Limits:
     """
     :ivar pages: bytes for the cache of pages, and the index of all pages.
     :ivar memtables: bytes for the active memtables, and as much again for the frozen ones.
-    :ivar unsynced: bytes of keys and values that may wait for their batch.
+    :ivar unsynced: bytes that changes may take while they wait for their batch, and as much again for its frame.
     :ivar journal: how large the journal may grow before a checkpoint begins.
     :ivar slice_bytes: how many bytes of keys and values one slice of a scan holds at most, unless it is one record.
     :ivar slice_steps: how many entries one slice looks at.
+    :ivar turn: how many operations of a transaction are done in one turn of the reactor.
     """
 
     pages: int = 128 * MIB
     memtables: int = 51 * MIB
-    unsynced: int = 25 * MIB
+    unsynced: int = 13 * MIB
     journal: int = 64 * MIB
     slice_bytes: int = MIB
     slice_steps: int = 4000
+    turn: int = 500
 
     @classmethod
     def within(cls, memory: int) -> Limits:
         """What fits into so many bytes: half for pages, two fifths for changes, a tenth for what is not synced."""
-        return cls(pages=memory // 2, memtables=memory // 5, unsynced=memory // 10)
+        return cls(pages=memory // 2, memtables=memory // 5, unsynced=memory // 20)
 
     @property
     def memory(self) -> int:
         """All of it: what a store without a disk may hold."""
-        return self.pages + 2 * self.memtables + self.unsynced
+        return self.pages + 2 * (self.memtables + self.unsynced)

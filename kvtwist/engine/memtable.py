@@ -17,7 +17,32 @@ class Tombstone(Struct, frozen=True, gc=False):
     revision: int
 
 
+class Trace(Record, frozen=True, array_like=True, gc=False):
+    """
+    In place of a record that was looked for by a transaction that has no use for its value, which may be large.
+
+    :ivar size: how many bytes the value has.
+    """
+
+    size: int = 0
+
+
 Entry = Record | Tombstone
+_LARGE = 256
+"""A value of more bytes is not kept for those that have no use for it."""
+
+
+def traced(entry: Entry | None) -> Entry | None:
+    """An entry without its value, if that is large."""
+    if type(entry) is not Record or len(entry.value) <= _LARGE:
+        return entry
+    return Trace(b"", entry.media_type, entry.revision, entry.modified_ms, entry.expires_ms, len(entry.value))
+
+
+def value_size(record: Record) -> int:
+    """How many bytes the value of a record has, left out or not."""
+    return record.size if type(record) is Trace else len(record.value)
+
 
 ENTRY_COST = 400
 """Memory that an entry takes beside its key and value: objects, dictionary and order; measured, rounded up."""

@@ -7,10 +7,12 @@ workers are no threads and its clock never rings, so that every Deferred has fir
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -112,7 +114,8 @@ def opened(
     if not (create and _is_free(disk, path)):
         look(disk, path)
     storage = Storage(path, disk, InlineWorker(), InlineWorker())
-    store = Store(Clock(), timeline or Timeline(), storage, limits)
+    at_once = evolve(limits or Limits(), turn=sys.maxsize)
+    store = Store(Clock(), timeline or Timeline(), storage, at_once)
     store.open()
     store.start()
     try:

@@ -8,7 +8,7 @@ a request asks for any number of keys, what it said of a key is kept, and is goo
 from __future__ import annotations
 
 from kvtwist.engine.keyspace import Tables
-from kvtwist.engine.memtable import Entry
+from kvtwist.engine.memtable import Entry, traced
 from kvtwist.engine.page import Page
 from kvtwist.engine.run import PageLookup, PageRef, Run, find_in
 
@@ -33,25 +33,28 @@ class Reading:
 
     def __init__(self, cached: PageLookup) -> None:
         self.pinned = Pinned(cached)
-        self._seen: dict[tuple[Tables, bytes], tuple[list[Run], Entry | None]] = {}
+        self._seen: dict[tuple[Tables, bytes, bool], tuple[list[Run], Entry | None]] = {}
 
-    def find(self, tables: Tables, key: bytes) -> Entry | None:
+    def find(self, tables: Tables, key: bytes, whole: bool) -> Entry | None:
         """
         The newest entry of a key.
 
+        :param whole: whether its value is of interest. There is not room for any number of large ones.
         :raises PageNeeded: when it takes a page that is not there.
         """
         entry = tables.in_memtables(key)
         if entry is not None:
             return entry
-        seen = self._seen.get((tables, key))
+        seen = self._seen.get((tables, key, whole))
         if seen is not None and seen[0] is tables.runs:
             return seen[1]
         newer, older = _split(tables.runs, seen[0] if seen is not None else [])
         entry = find_in(newer, key, self.pinned)
         if entry is None:
             entry = seen[1] if older and seen is not None else find_in(older, key, self.pinned)
-        self._seen[tables, key] = tables.runs, entry
+        if not whole:
+            entry = traced(entry)
+        self._seen[tables, key, whole] = tables.runs, entry
         return entry
 
 

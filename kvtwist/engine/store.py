@@ -2,7 +2,8 @@
 The store: `IStore` over memtables and pages.
 
 A transaction is checked and applied to memory in one go, in the reactor thread, and so all are in one order, that of
-their revisions. It is answered when it is durable; who reads what is not durable yet waits with it. Where an answer is
+their revisions. A large one is applied in slices: others have the reactor in between, and a latch keeps them from what
+is half done. It is answered when it is durable; who reads what is not durable yet waits with it. Where an answer is
 in a page that is not in memory, everything starts over once the page is there.
 
 When there is no room on the disk for a batch, its transactions start over as well, one at a time, so that only those
@@ -34,7 +35,7 @@ from kvtwist.engine.journal import Change, Recovery, Transaction
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.layout import Layout
 from kvtwist.engine.limits import Limits
-from kvtwist.engine.memtable import Entry, Tombstone
+from kvtwist.engine.memtable import Entry, Tombstone, Trace, traced, value_size
 from kvtwist.engine.page import MAX_KEY, Page
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.reading import Pinned, Reading
@@ -57,6 +58,7 @@ from kvtwist.model import (
     Put,
     Record,
     Restore,
+    Room,
     Slice,
     StoreError,
     StoreUnavailable,
@@ -69,8 +71,9 @@ log = Logger(namespace="kvtwist.store")
 
 T = TypeVar("T")
 
-_LOOKUPS = (Exists, Unchanged, Get)
+_LOOKUPS = (Exists, Unchanged, Room, Get)
 _Known = dict[tuple[str, bytes], Entry | None]
+_TOO_LONG = f"a key is at most {MAX_KEY} bytes long"
 
 TURN_SECONDS = 0.005
 """How long those who have waited for memory are served before others get their turn."""
@@ -183,11 +186,14 @@ class Store:
             storage.release()
             raise
         storage.commit.journal_bytes = recovery.size
+        storage.commit.turn = self.limits.turn
+        storage.commit.pause = self._pause
         return storage.commit
 
     async def close(self) -> None:
         """End; what was accepted is settled first. Who writes from now on hears `StoreUnavailable`."""
         self._closed = True
+        await self._commit.latch.free()
         await self.housekeeping.stop()
         self._read_no_more = True
         if self._storage is not None:
@@ -236,7 +242,12 @@ class Store:
     ) -> Slice:
         pinned = Pinned(self._cached)
         while True:
-            found = await self._with_pages(lambda: self._slice(keyspace, start, stop, limit, reverse, pinned), pinned)
+            await self._commit.latch.free()
+            try:
+                found = self._slice(keyspace, start, stop, limit, reverse, pinned)
+            except PageNeeded as needed:
+                pinned.pages[needed.ref.number] = await self._load(needed.ref)
+                continue
             revision = self._commit.assigned
             if not settled or await self._commit.settled(revision) >= revision:
                 return found
@@ -269,8 +280,12 @@ class Store:
         """See `IStore.transact`."""
         if self._closed:
             return fail(StoreUnavailable("the server is stopping"))
+        if len(conditions) + len(operations) > self.limits.turn:
+            done: Deferred[Outcome] = Deferred()  # which may be cancelled: the transaction runs to its end
+            Deferred.fromCoroutine(self._transact_large(conditions, operations)).chainDeferred(done)
+            return done
         if not all(map(_fits, operations)):
-            return fail(StoreError(f"a key is at most {MAX_KEY} bytes long"))
+            return fail(StoreError(_TOO_LONG))
         try:
             if self._must_wait(operations):
                 return Deferred.fromCoroutine(self._transact_when_room(conditions, operations))
@@ -282,24 +297,43 @@ class Store:
 
     def _must_wait(self, operations: Sequence[Operation]) -> bool:
         """:raises StoreError: there is no room, and there will be none."""
+        if self._commit.latch.held:
+            return True
         for operation in operations:
-            if type(operation) is not Get:
+            if not isinstance(operation, Get):
                 return self._serving or self.housekeeping.room(operations) is not None
         return False
 
     async def _transact_when_room(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
         return await self._transact_in_turn(self._line, _Place(operations), conditions, operations)
 
+    async def _transact_large(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
+        for start in range(0, len(operations), self.limits.turn):
+            if not all(map(_fits, operations[start : start + self.limits.turn])):
+                raise StoreError(_TOO_LONG)
+            await self._pause()
+        # What has to be read from disk is read now, while others can go on.
+        reading = Reading(self._cached)
+        await self._known_in_slices(conditions, operations, reading)
+        return await self._transact_in_turn(self._line, _Place(operations), conditions, operations, reading)
+
     async def _transact_in_turn(
-        self, line: deque[_Place], place: _Place, conditions: Sequence[Condition], operations: Sequence[Operation]
+        self,
+        line: deque[_Place],
+        place: _Place,
+        conditions: Sequence[Condition],
+        operations: Sequence[Operation],
+        reading: Reading | None = None,
     ) -> Outcome:
         line.append(place)
         if not self._serving:
             Deferred.fromCoroutine(self._serve()).addErrback(lambda f: log.failure("nobody is served any more", f))
         try:
             await place.turn
-            reading = await self._read(conditions, operations)
-            outcome = self._transact_now(conditions, operations, reading)
+            if len(conditions) + len(operations) > self.limits.turn:
+                outcome = await self._transact_in_slices(conditions, operations, reading or Reading(self._cached))
+            else:
+                outcome = self._transact_now(conditions, operations, await self._read(conditions, operations))
         finally:
             place.applied.callback(None)
         return await outcome
@@ -311,8 +345,10 @@ class Store:
         too_large = sys.maxsize
         while self._alone or self._line:
             if self._clock.seconds() - began > TURN_SECONDS:
-                await deferLater(self._clock, 0)
+                await self._pause()
                 began = self._clock.seconds()
+            if self._commit.latch.held:
+                await self._commit.latch.free()
             line = self._alone or self._line
             place = line[0]
             try:
@@ -356,10 +392,13 @@ class Store:
         reading = Reading(self._cached)
         for asked in (*conditions, *operations):
             if isinstance(asked, _LOOKUPS):
-                await self._with_pages(partial(self._find, asked.keyspace, asked.key, reading), reading.pinned)
+                await self._with_pages(partial(self._look_up, asked, reading, {}), reading.pinned)
                 reading.pinned.pages.clear()
         # What was there before a wait may be elsewhere after it.
         await self._with_pages(partial(self._known, conditions, operations, reading), reading.pinned)
+        while self._commit.latch.held:
+            await self._commit.latch.free()
+            await self._with_pages(partial(self._known, conditions, operations, reading), reading.pinned)
         if self._closed:
             raise StoreUnavailable("the server is stopping")
         return reading
@@ -369,17 +408,83 @@ class Store:
     ) -> Deferred[Outcome]:
         """:raises PageNeeded: before anything was changed."""
         known = self._known(conditions, operations, reading)
-        for condition in conditions:
-            if not self._holds(condition, known):
-                return Deferred.fromCoroutine(self._when_settled(Outcome(False), conditions, operations))
-        if self._commit.broken is not None and not all(isinstance(o, Get) for o in operations):
-            return fail(StoreUnavailable(self._commit.broken))
-
+        refused = self._refused(conditions, operations, known)
+        if refused is not None:
+            return refused
         revision = self._commit.assigned + 1
         now_ms = self._timeline.now_ms()
         results: list[Record | None] = []
         changes: list[Change] = []
         undo: list[Undo] = []
+        self._do(operations, known, revision, now_ms, results, changes, undo)
+        return self._submit(conditions, operations, results, Transaction(revision, now_ms, changes), undo)
+
+    async def _transact_in_slices(
+        self, conditions: Sequence[Condition], operations: Sequence[Operation], reading: Reading
+    ) -> Deferred[Outcome]:
+        """The same, with turns for others in between. The caller sees to it that no other transaction is done then."""
+        latch = self._commit.latch
+        while True:
+            latch.hold()
+            try:
+                outcome = await self._try_in_slices(conditions, operations, reading)
+            finally:
+                latch.release()
+            if outcome is not None:
+                return outcome
+            await latch.free()
+
+    async def _try_in_slices(
+        self, conditions: Sequence[Condition], operations: Sequence[Operation], reading: Reading
+    ) -> Deferred[Outcome] | None:
+        """None: a batch has failed, all that was not durable is taken back, this transaction included."""
+        commit = self._commit
+        rollbacks = commit.rollbacks
+        known = await self._known_in_slices(conditions, operations, reading)
+        if commit.rollbacks != rollbacks:
+            return None
+        if self._closed:
+            raise StoreUnavailable("the server is stopping")
+        refused = self._refused(conditions, operations, known)
+        if refused is not None:
+            return refused
+        # From here on it must not fail: what waits for this revision is told when it is submitted, or taken back.
+        revision = commit.assigned + 1
+        now_ms = self._timeline.now_ms()
+        results: list[Record | None] = []
+        changes: list[Change] = []
+        undo: list[Undo] = []
+        commit.unsubmitted = undo
+        turn = self.limits.turn
+        for start in range(0, len(operations), turn):
+            self._do(operations[start : start + turn], known, revision, now_ms, results, changes, undo)
+            await self._pause()
+            if commit.rollbacks != rollbacks:
+                return None
+        commit.unsubmitted = []
+        return self._submit(conditions, operations, results, Transaction(revision, now_ms, changes), undo)
+
+    def _refused(
+        self, conditions: Sequence[Condition], operations: Sequence[Operation], known: _Known
+    ) -> Deferred[Outcome] | None:
+        for condition in conditions:
+            if not self._holds(condition, known):
+                return Deferred.fromCoroutine(self._when_settled(Outcome(False), conditions, operations))
+        if self._commit.broken is not None and not all(isinstance(o, Get) for o in operations):
+            return fail(StoreUnavailable(self._commit.broken))
+        return None
+
+    def _do(
+        self,
+        operations: Sequence[Operation],
+        known: _Known,
+        revision: int,
+        now_ms: int,
+        results: list[Record | None],
+        changes: list[Change],
+        undo: list[Undo],
+    ) -> None:
+        """Do some operations of a transaction, and add to its results, its changes, and what takes them back."""
         for operation in operations:
             if isinstance(operation, Get):
                 results.append(self._alive(known[operation.keyspace, operation.key]))
@@ -388,11 +493,20 @@ class Store:
                 changes.append(change)
                 undo.append(self._apply(change, revision, now_ms, known))
                 results.append(None)
+
+    def _submit(
+        self,
+        conditions: Sequence[Condition],
+        operations: Sequence[Operation],
+        results: list[Record | None],
+        transaction: Transaction,
+        undo: list[Undo],
+    ) -> Deferred[Outcome]:
         outcome = Outcome(True, results)
-        if not changes:
+        if not transaction.changes:
             return Deferred.fromCoroutine(self._when_settled(outcome, conditions, operations))
         again = partial(self._transact_alone, conditions, operations)
-        return self._commit.submit(Transaction(revision, now_ms, changes), undo, outcome, again)
+        return self._commit.submit(transaction, undo, outcome, again)
 
     def _transact_alone(
         self, conditions: Sequence[Condition], operations: Sequence[Operation], done: Deferred[Outcome], why: str
@@ -453,9 +567,18 @@ class Store:
             return outcome
         return await self.transact(conditions, operations)
 
-    def _find(self, keyspace: str, key: bytes, reading: Reading | None) -> Entry | None:
-        space = self._keyspaces[keyspace]
-        return space.get(key, self._cached) if reading is None else reading.find(space.tables, key)
+    def _look_up(self, asked: Exists | Unchanged | Room | Get, reading: Reading | None, known: _Known) -> None:
+        """Add an entry to what is known: without a large value, if nobody wants that."""
+        at = asked.keyspace, asked.key
+        whole = type(asked) is Get
+        if at in known and not (whole and type(known[at]) is Trace):
+            return
+        space = self._keyspaces[asked.keyspace]
+        if reading is not None:
+            known[at] = reading.find(space.tables, asked.key, whole)
+        else:
+            entry = space.get(asked.key, self._cached)
+            known[at] = entry if whole else traced(entry)
 
     def _known(
         self, conditions: Sequence[Condition], operations: Sequence[Operation], reading: Reading | None
@@ -464,20 +587,47 @@ class Store:
         known: _Known = {}
         for asked in (*conditions, *operations):
             if isinstance(asked, _LOOKUPS):
-                at = asked.keyspace, asked.key
-                if at not in known:
-                    known[at] = self._find(asked.keyspace, asked.key, reading)
+                self._look_up(asked, reading, known)
         return known
+
+    async def _known_in_slices(
+        self, conditions: Sequence[Condition], operations: Sequence[Operation], reading: Reading
+    ) -> _Known:
+        known: _Known = {}
+        for count, asked in enumerate((*conditions, *operations), 1):
+            if count % self.limits.turn == 0:
+                await self._pause()
+            if isinstance(asked, _LOOKUPS):
+                try:
+                    self._look_up(asked, reading, known)
+                except PageNeeded:
+                    await self._with_pages(partial(self._look_up, asked, reading, known), reading.pinned)
+                    reading.pinned.pages.clear()
+        return known
+
+    def _pause(self) -> Deferred[None]:
+        """Fires in the next turn of the reactor."""
+        return deferLater(self._clock, 0)
 
     def _holds(self, condition: Condition, known: _Known) -> bool:
         if isinstance(condition, UnchangedSince):
             if condition.rollbacks not in (None, self._commit.rollbacks):
                 return False
             return self._keyspaces[condition.keyspace].changed <= condition.revision
+        if isinstance(condition, Room):
+            return self._has_room(condition, known[condition.keyspace, condition.key])
         record = self._alive(known[condition.keyspace, condition.key])
         if isinstance(condition, Exists):
             return record is not None
         return condition.revision == (0 if record is None else record.revision)
+
+    def _has_room(self, condition: Room, old: Entry | None) -> bool:
+        usage = self._keyspaces[condition.keyspace].tables.usage()
+        records, size = usage.records + 1, usage.size + len(condition.key) + condition.size
+        if isinstance(old, Record):
+            records -= 1
+            size -= len(condition.key) + value_size(old)
+        return size + records * condition.overhead <= condition.limit
 
     def _apply(self, change: Change, revision: int, time_ms: int, known: _Known) -> Undo:
         space = self._keyspaces[change.keyspace]

@@ -4,82 +4,132 @@ JSON that comes back exactly as it was sent.
 A parser that builds objects loses what a client wrote: `1.0`, `1e400`, forty digits, `"\\u00e9"`, a member name that is
 there twice. This one only finds out where values begin and end, by RFC 8259 to the letter, in one pass and without
 recursion, so that no depth of nesting is too much; the text itself is kept.
+
+It reads in steps. A regular expression holds the interpreter for as long as it matches, so none looks at more than a
+window of the text; where something is longer than that, it is looked at window by window.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
+from codecs import utf_8_decode
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
 
 import msgspec
-from twisted.internet.threads import deferToThread
 
-T = TypeVar("T")
+from kvtwist.profiles._turns import STEP, Steps, at_once
+
+_WINDOW = 16 * 1024
+_SPAN = 64 * 1024
+"""How many bytes make a step."""
+LONGEST_NAME = 6 * 2**15 + 2
+"""The longest key that there may be, with each byte written as \\u00XX, in quotes."""
 
 _SPACE = rb"[ \t\n\r]*"
 _NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _PLAIN = rb'[^"\\\x00-\x1f]*'
 _SCALAR = rb'(?:%b|true|false|null|"%b")' % (_NUMBER, _PLAIN)
-_space_run = re.compile(_SPACE)
-# Runs of scalars are taken at once, for speed. The bound keeps the regular expression's own memory small.
-_scalar_run = re.compile(rb"(?:%b%b,%b){0,500}" % (_SCALAR, _SPACE, _SPACE))
-_scalar = re.compile(rb"(?:%b|true|false|null)" % _NUMBER).match
-_member_run = re.compile(rb'(?:"%b"%b:%b%b%b,%b){0,500}' % (_PLAIN, _SPACE, _SPACE, _SCALAR, _SPACE, _SPACE))
-_plain_run = re.compile(_PLAIN)
+_space_run = re.compile(_SPACE).match
+_digit_run = re.compile(rb"[0-9]*").match
+_plain_run = re.compile(_PLAIN).match
+# Runs of scalars are taken at once, for speed.
+_scalar_run = re.compile(rb"(?:%b%b,%b){0,500}" % (_SCALAR, _SPACE, _SPACE)).match
+_member_run = re.compile(rb'(?:"%b"%b:%b%b%b,%b){0,500}' % (_PLAIN, _SPACE, _SPACE, _SCALAR, _SPACE, _SPACE)).match
+# Most values are scalars, or hold nothing else.
+_MEMBER = rb'"%b"%b:%b%b%b' % (_PLAIN, _SPACE, _SPACE, _SCALAR, _SPACE)
+_EASY = rb"(?:%b|\[%b(?:%b%b(?:,%b%b%b){0,99})?\]|\{%b(?:%b(?:,%b%b){0,99})?\})" % (
+    *(_SCALAR, _SPACE, _SCALAR, _SPACE, _SPACE, _SCALAR, _SPACE),
+    *(_SPACE, _MEMBER, _SPACE, _MEMBER),
+)
+_easy = re.compile(_EASY).match
+_easy_member = re.compile(rb'"(%b)"%b:%b(%b)%b([,}])' % (_PLAIN, _SPACE, _SPACE, _EASY, _SPACE)).match
+_easy_string = re.compile(rb'"%b"' % _PLAIN).match
+_number = re.compile(_NUMBER).match
 _escapes = re.compile(rb'(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})%b){1,500}' % _PLAIN).match
-_colon = re.compile(rb"%b:%b" % (_SPACE, _SPACE)).match
-
-_LARGE = 64 * 1024
+_fraction = re.compile(rb"\.[0-9]").match
+_exponent = re.compile(rb"[eE][+-]?[0-9]").match
 
 
 class NotJSON(ValueError):
     """The text is not the JSON that was asked for; the message says where or why."""
 
 
-def members(text: bytes) -> list[tuple[str, bytes]]:
+class TooManyMembers(ValueError):
+    """The object has more members than were allowed."""
+
+
+def read_members(text: bytes, most: int = sys.maxsize) -> Steps[list[tuple[str, bytes]]]:
     """
     The members of an object in the order in which they stand, repeated names included: (name, text of the value).
 
+    :param most: how many there may be.
     :raises NotJSON: it is not an object.
+    :raises TooManyMembers: it has more members.
     """
-    _check_utf8(text)
-    at = _space(text, 0)
+    yield from _utf8(text)
+    at = yield from _space(text, 0)
     if text[at : at + 1] != b"{":
-        _value_only(text, at)
+        end = yield from _value(text, at)
+        yield from _end(text, end)
         raise NotJSON("a JSON object is expected")
     found: list[tuple[str, bytes]] = []
-    at = _space(text, at + 1)
-    if text[at : at + 1] == b"}":
+    mark = at
+    at = yield from _space(text, at + 1)
+    following = text[at : at + 1]
+    if following == b"}":
         at += 1
-    else:
-        while True:
-            colon = _string(text, at)
+    while following != b"}":
+        if len(found) == most:
+            raise TooManyMembers(f"there are more than {most} members")
+        member = _easy_member(text, at, at + _WINDOW)
+        if member is not None:
+            found.append((member[1].decode(), member[2]))
+            following = member[3]
+            at = member.end()
+        else:
+            colon = yield from _string(text, at)
+            if colon - at > LONGEST_NAME:
+                raise NotJSON("the name of a member is too long")
             name = json.loads(text[at:colon])
-            at = _after_colon(text, colon)
-            end = _value(text, at)
-            found.append((name, text[at:end]))
-            at = _space(text, end)
-            if text[at : at + 1] == b"}":
-                at += 1
-                break
-            if text[at : at + 1] != b",":
+            at = yield from _space(text, colon)
+            if text[at : at + 1] != b":":
                 raise _unexpected(text, at)
-            at = _space(text, at + 1)
-    _end(text, at)
+            at = yield from _space(text, at + 1)
+            end = yield from _value(text, at)
+            found.append((name, text[at:end]))
+            at = yield from _space(text, end)
+            following = text[at : at + 1]
+            if following not in (b",", b"}"):
+                raise _unexpected(text, at)
+            at += 1
+        if following == b",":
+            at = yield from _space(text, at)
+        if len(found) % STEP == 0 or at - mark > _SPAN:
+            mark = at
+            yield
+    yield from _end(text, at)
     return found
 
 
-def value(text: bytes) -> bytes:
+def read_value(text: bytes) -> Steps[bytes]:
     """
     The text of the one value that a JSON text holds, without white space around it.
 
     :raises NotJSON: it is not JSON.
     """
-    _check_utf8(text)
-    return _value_only(text, _space(text, 0))
+    yield from _utf8(text)
+    at = yield from _space(text, 0)
+    end = _easy_end(text, at) or (yield from _value(text, at))
+    yield from _end(text, end)
+    return text[at:end]
+
+
+def value(text: bytes) -> bytes:
+    """The same in one go, for a text that is not long."""
+    return at_once(read_value(text))
 
 
 def is_json(text: bytes) -> bool:
@@ -96,7 +146,11 @@ def is_json(text: bytes) -> bool:
 
 
 def string(text: bytes) -> str:
-    """:raises NotJSON: the text is not a JSON string."""
+    """
+    The string that a text holds, which must not be long.
+
+    :raises NotJSON: the text is not a JSON string.
+    """
     only = value(text)
     if not only.startswith(b'"'):
         raise NotJSON("a JSON string is expected")
@@ -109,108 +163,154 @@ def quote(text: str) -> bytes:
     return msgspec.json.encode(text)
 
 
-async def parsed(parse: Callable[[bytes], T], text: bytes) -> T:
-    """What one of the functions here makes of a text; a large one is read in a thread."""
-    return parse(text) if len(text) < _LARGE else await deferToThread(parse, text)
+def _utf8(text: bytes) -> Steps[None]:
+    view = memoryview(text)
+    at = 0
+    while at < len(text):
+        try:
+            _, size = utf_8_decode(view[at : at + _SPAN], "strict", at + _SPAN >= len(text))
+        except UnicodeDecodeError as error:
+            raise NotJSON(f"byte {at + error.start} is not UTF-8") from None
+        at += size
+        if at < len(text):
+            yield
 
 
-def _check_utf8(text: bytes) -> None:
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        raise NotJSON(f"byte {error.start} is not UTF-8") from None
+_VALUE, _FIRST_VALUE, _NAME, _FIRST_NAME, _COLON, _AFTER = range(6)
+"""What comes next: a value; a value, or the end of the array; a name; a name, or the end of the object; the colon
+after a name; what follows on a value."""
 
 
-def _value_only(text: bytes, at: int) -> bytes:
-    end = _value(text, at)
-    _end(text, _space(text, end))
-    return text[at:end]
-
-
-def _value(text: bytes, at: int) -> int:
+def _value(text: bytes, at: int) -> Steps[int]:
     """Where the value that begins at `at` ends."""
     closers = bytearray()  # the brackets that are open, innermost last
+    state = _VALUE
+    steps, mark = 0, at
     while True:
-        # A value begins here.
+        steps += 1
+        if steps == STEP or at - mark > _SPAN:
+            steps, mark = 0, at
+            yield
+        if text[at : at + 1] in _SPACES:
+            at = yield from _space(text, at)
         first = text[at : at + 1]
-        if first == b"[":
-            at = _space(text, at + 1)
-            if text[at : at + 1] != b"]":
-                closers += b"]"
-                at = _skip(_scalar_run, text, at)
+        if state == _AFTER:
+            if first == b",":
+                at += 1
+                state = _VALUE if closers[-1:] == b"]" else _NAME
                 continue
-            at += 1
-        elif first == b"{":
-            at = _space(text, at + 1)
-            if text[at : at + 1] != b"}":
-                closers += b"}"
-                at = _name(text, at)
-                continue
-            at += 1
-        elif first == b'"':
-            at = _string(text, at)
-        else:
-            scalar = _scalar(text, at)
-            if scalar is None:
+            if first != closers[-1:]:
                 raise _unexpected(text, at)
-            at = scalar.end()
-        # A value ended here: go on behind all that ends with it.
-        while closers:
-            at = _space(text, at)
-            following = text[at : at + 1]
-            if following == b",":
-                at = _space(text, at + 1)
-                at = _skip(_scalar_run, text, at) if closers[-1:] == b"]" else _name(text, at)
-                break
-            if following != closers[-1:]:
-                raise _unexpected(text, at)
+            at += 1
             del closers[-1]
+        elif state == _COLON:
+            if first != b":":
+                raise _unexpected(text, at)
             at += 1
+            state = _VALUE
+            continue
+        elif state in (_NAME, _FIRST_NAME) and not (state == _FIRST_NAME and first == b"}"):
+            end = _end_of(_member_run, text, at)
+            state = _NAME
+            if end == at:
+                end = yield from _string(text, at)
+                state = _COLON
+            at = end
+            continue
+        elif state in (_FIRST_VALUE, _FIRST_NAME) and first == closers[-1:]:
+            at += 1
+            del closers[-1]
+        elif closers[-1:] == b"]" and (end := _end_of(_scalar_run, text, at)) > at:
+            at = end
+            state = _VALUE
+            continue
+        elif (end := _easy_end(text, at)) > 0:
+            at = end
+        elif first == b"[":
+            at += 1
+            closers += b"]"
+            state = _FIRST_VALUE
+            continue
+        elif first == b"{":
+            at += 1
+            closers += b"}"
+            state = _FIRST_NAME
+            continue
+        elif first == b'"':
+            at = yield from _string(text, at)
         else:
+            at = yield from _long_number(text, at)
+        # A value has ended.
+        if not closers:
             return at
+        state = _AFTER
 
 
-def _name(text: bytes, at: int) -> int:
-    """Where the value of a member begins, some members with plain values skipped."""
-    at = _skip(_member_run, text, at)
-    return _after_colon(text, _string(text, at))
+_SPACES = frozenset((b" ", b"\t", b"\n", b"\r"))
 
 
-def _after_colon(text: bytes, at: int) -> int:
-    colon = _colon(text, at)
-    if colon is None:
-        raise _unexpected(text, at)
-    return colon.end()
+def _easy_end(text: bytes, at: int) -> int:
+    """Where the value that begins at `at` ends, if it is a simple one within a window; else 0."""
+    found = _easy(text, at, at + _WINDOW)
+    return found.end() if found is not None and found.end() < at + _WINDOW else 0
 
 
-def _string(text: bytes, at: int) -> int:
+def _end_of(run: Callable[[bytes, int, int], re.Match[bytes] | None], text: bytes, at: int) -> int:
+    """Where a run that may be empty ends, within a window."""
+    found = run(text, at, at + _WINDOW)
+    assert found is not None
+    return found.end()
+
+
+def _all_of(run: Callable[[bytes, int, int], re.Match[bytes] | None], text: bytes, at: int) -> Steps[int]:
+    """Where a run that may be empty ends, however long it is."""
+    while (end := _end_of(run, text, at)) - at == _WINDOW:
+        at = end
+        yield
+    return end
+
+
+def _space(text: bytes, at: int) -> Steps[int]:
+    return _all_of(_space_run, text, at)
+
+
+def _string(text: bytes, at: int) -> Steps[int]:
     """Where the string that begins at `at` ends."""
+    found = _easy_string(text, at, at + _WINDOW)
+    if found is not None:
+        return found.end()
     if text[at : at + 1] != b'"':
         raise _unexpected(text, at)
-    at = _skip(_plain_run, text, at + 1)
+    mark = at
+    at = yield from _all_of(_plain_run, text, at + 1)
     while text[at : at + 1] == b"\\":
-        escapes = _escapes(text, at)
+        escapes = _escapes(text, at, at + _WINDOW)
         if escapes is None:
             raise _unexpected(text, at)
-        at = escapes.end()
+        at = yield from _all_of(_plain_run, text, escapes.end())
+        if at - mark > _SPAN:
+            mark = at
+            yield
     if text[at : at + 1] != b'"':
         raise _unexpected(text, at)
     return at + 1
 
 
-def _space(text: bytes, at: int) -> int:
-    return _skip(_space_run, text, at)
+def _long_number(text: bytes, at: int) -> Steps[int]:
+    """Where the number that begins at `at`, and is longer than the window, ends."""
+    if _number(text, at, at + _WINDOW) is None:
+        raise _unexpected(text, at)
+    at += text[at : at + 1] == b"-"
+    at = at + 1 if text[at : at + 1] == b"0" else (yield from _all_of(_digit_run, text, at))
+    for part in (_fraction, _exponent):
+        begun = part(text, at)
+        if begun is not None:
+            at = yield from _all_of(_digit_run, text, begun.end())
+    return at
 
 
-def _skip(run: re.Pattern[bytes], text: bytes, at: int) -> int:
-    """Where a run that may be empty ends."""
-    found = run.match(text, at)
-    assert found is not None
-    return found.end()
-
-
-def _end(text: bytes, at: int) -> None:
-    at = _space(text, at)
+def _end(text: bytes, at: int) -> Steps[None]:
+    at = yield from _space(text, at)
     if at < len(text):
         raise _unexpected(text, at)
 

@@ -12,11 +12,13 @@ class Settings:
     """
     :ivar max_value: largest value, in bytes.
     :ivar max_key: largest key, in bytes of UTF-8, where the spec itself sets no limit.
-    :ivar max_staged: how many bytes of keys and values may wait for a commit.
+    :ivar max_staged: how many bytes of memory the changes that wait for a commit may take.
+    :ivar max_operations: how many keys one request may set.
     :ivar scrape: what `GET /metrics` answers.
     """
 
     max_value: int = 8 * 2**20
     max_key: int = 4096
     max_staged: int = 64 * 2**20
+    max_operations: int = 10_000
     scrape: Callable[[], bytes] = bytes

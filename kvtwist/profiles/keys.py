@@ -29,21 +29,24 @@ from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
 from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
-from kvtwist.model import DATA, JSON, Clear, Delete, Exists, Get, Operation, Put, Record
+from kvtwist.model import DATA, JSON, Clear, Delete, Exists, Operation, Peek, Put, Record
 from kvtwist.profiles import _json
 from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded, query
 from kvtwist.profiles._glob import Glob
-from kvtwist.profiles._json import NotJSON, parsed
+from kvtwist.profiles._json import NotJSON, TooManyMembers
 from kvtwist.profiles._listing import Element, answer
 from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, as_json, json_error, json_reply
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
+from kvtwist.profiles._turns import STEP, Permits, Steps, in_turns
 
 MAX_KEY = 255
 MAX_EXPIRE_IN = 315_360_000  # ten years, in seconds
 MAX_LIMIT = 1_000_000
 DELETED_AT_ONCE = 1000
 """How many keys that a filter matches are deleted in one transaction."""
+_SPAN = 64 * 1024
+_BAD_LENGTH = f"a key is 1 to {MAX_KEY} bytes long"
 
 _has_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _is_number = re.compile(r"[0-9]{1,18}").fullmatch
@@ -66,6 +69,8 @@ class Keys:
         self._settings = settings
         self._longest = max(MAX_KEY, settings.max_key)
         """The longest key that is listed."""
+        self._permits = Permits(settings.max_operations)
+        """For keys that are being set: what a client sends takes many times its size when it is taken apart."""
         self.max_body = settings.max_value + 6 * MAX_KEY + 1024
 
     @app.route("/keys", methods=["GET"])
@@ -89,11 +94,19 @@ class Keys:
     async def put(self, request: Any) -> Response:
         """Set one key, or several at once."""
         ttl_ms = _ttl_ms(request)
-        try:
-            found = await parsed(_json.members, request.content.read())
-        except NotJSON as error:
-            raise BadRequest(str(error)) from None
-        return await self._put(_pairs(found), ttl_ms)
+        body = request.content.read()
+        most = self._settings.max_operations
+        async with self._permits.held(_colons(body, most)):
+            try:
+                found = await in_turns(_json.read_members(body, most))
+            except TooManyMembers:
+                raise RequestEntityTooLarge(
+                    f"more than {most} keys in one request; send several requests, or use kvtwist import"
+                ) from None
+            except NotJSON as error:
+                raise BadRequest(str(error)) from None
+            del body
+            return await self._put(_pairs(found), ttl_ms)
 
     @app.route("/keys", methods=["DELETE"], query=["filter"])
     async def delete_all(self, request: Any) -> Response:
@@ -120,7 +133,7 @@ class Keys:
         _checked(name)
         ttl_ms = _ttl_ms(request)
         try:
-            value = await parsed(_json.value, request.content.read())
+            value = await in_turns(_json.read_value(request.content.read()))
         except NotJSON as error:
             raise BadRequest(str(error)) from None
         return await self._put([(name, value)], ttl_ms)
@@ -140,18 +153,22 @@ class Keys:
         return Response(200, {"Content-Type": CONTENT_TYPE_LATEST}, self._settings.scrape())
 
     async def _put(self, pairs: Pairs, ttl_ms: int | None) -> Response:
-        reads: list[Operation] = []
-        writes: list[Operation] = []
-        for name, value in pairs:
+        outcome = await self._store.transact([], await in_turns(self._operations(pairs, ttl_ms)))
+        known = all(record is not None for record in outcome.results[: len(pairs)])
+        return json_reply(200 if known else 201, await in_turns(_object(pairs)))
+
+    def _operations(self, pairs: Pairs, ttl_ms: int | None) -> Steps[list[Operation]]:
+        peeks: list[Operation] = []
+        puts: list[Operation] = []
+        for count, (name, value) in enumerate(pairs, 1):
             if len(value) > self._settings.max_value:
                 raise RequestEntityTooLarge
             key = _checked(name)
-            reads.append(Get(DATA, key))
-            writes.append(Put(DATA, key, value, JSON, ttl_ms))
-        outcome = await self._store.transact([], reads + writes)
-        known = all(record is not None for record in outcome.results[: len(reads)])
-        body = b",".join(_json.quote(name) + b":" + value for name, value in pairs)
-        return json_reply(200 if known else 201, b"{" + body + b"}")
+            peeks.append(Peek(DATA, key))
+            puts.append(Put(DATA, key, value, JSON, ttl_ms))
+            if count % STEP == 0:
+                yield
+        return peeks + puts
 
     async def _delete_matching(self, glob: Glob) -> None:
         """Delete what is found, in as many transactions as it takes. A key that is written meanwhile goes as well."""
@@ -200,10 +217,30 @@ def _checked(name: str) -> bytes:
     except UnicodeEncodeError:  # half of a surrogate pair
         raise BadRequest("the key is not Unicode") from None
     if not 1 <= len(key) <= MAX_KEY:
-        raise BadRequest(f"a key is 1 to {MAX_KEY} bytes long")
+        raise BadRequest(_BAD_LENGTH)
     if _has_control(name):
         raise BadRequest("a key holds no control characters")
     return key
+
+
+def _colons(body: bytes, most: int) -> int:
+    """At least as many as an object has members, or `most`."""
+    count = 0
+    for start in range(0, len(body), _SPAN):
+        count += body.count(b":", start, start + _SPAN)
+        if count >= most:
+            break
+    return count
+
+
+def _object(pairs: Pairs) -> Steps[bytes]:
+    """The members of an object, put together again."""
+    members: list[bytes] = []
+    for count, (name, value) in enumerate(pairs, 1):
+        members.append(_json.quote(name) + b":" + value)
+        if count % STEP == 0:
+            yield
+    return b"{" + b",".join(members) + b"}"
 
 
 def _pairs(found: Pairs) -> Pairs:
@@ -215,6 +252,8 @@ def _pairs(found: Pairs) -> Pairs:
         raise BadRequest("no key is given")
     name = names.get("id") or names.get("key")
     if len(found) == 2 and "value" in names and name is not None and name.startswith(b'"'):
+        if len(name) > _json.LONGEST_NAME:
+            raise BadRequest(_BAD_LENGTH)
         return [(_json.string(name), names["value"])]
     return found
 

@@ -20,15 +20,18 @@ from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, RequestE
 from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
-from kvtwist.model import DATA, JSON, STAGED, Clear, Delete, Get, NoRoom, Operation, Put, Record
+from kvtwist.model import DATA, JSON, STAGED, Clear, Delete, NoRoom, Operation, Peek, Put, Record, Room
 from kvtwist.profiles._app import DialectApp, answer_errors, decoded
-from kvtwist.profiles._json import NotJSON, members, parsed, string
+from kvtwist.profiles._json import LONGEST_NAME, NotJSON, TooManyMembers, read_members, read_value, string
 from kvtwist.profiles._reply import NO_CONTENT, as_json, json_error, json_reply, pair
 from kvtwist.profiles._scan import gathered
 from kvtwist.profiles._settings import Settings
+from kvtwist.profiles._turns import STEP, Steps, in_turns
 
 DELETION = "application/x-kvtwist-deletion"
 """Media type of a staged change that removes its key."""
+CHANGE_COST = 1000
+"""Memory that a staged change takes beside its key and value, at the commit at the latest; measured, rounded up."""
 
 
 @implementer(IProfile)
@@ -72,25 +75,23 @@ class Transactional:
         """Queue one pair for the next commit."""
         name, value = await self._one_pair(request.content.read())
         key = name.encode()
-        await self._check_room(key, len(value))
         staged, stored = await self._stage(key, value, JSON)
         return json_reply(200 if _will_exist(staged, stored) else 201, pair(name, value))
 
     @app.route("/set", methods=["DELETE"])
     async def stage_deletion(self, request: Any) -> Response:
         """Queue the deletion of a key, be it there or not, for the next commit."""
-        body = request.content.read()
         try:
-            name = await parsed(string, body)
+            text = await in_turns(read_value(request.content.read()))
         except NotJSON as error:
             raise BadRequest(str(error)) from None
-        if not name:
+        if not text.startswith(b'"'):
+            raise BadRequest("a JSON string is expected")
+        if text == b'""':
             raise BadRequest("the key is empty")
-        if self._can_be_a_key(name):
-            key = name.encode()
-            await self._check_room(key, 0)
-            await self._stage(key, b"", DELETION)
-        return json_reply(200, body.strip())
+        if len(text) <= LONGEST_NAME and self._can_be_a_key(name := string(text)):
+            await self._stage(name.encode(), b"", DELETION)
+        return json_reply(200, text)
 
     @app.route("/commit", methods=["POST"])
     async def commit(self, request: Any) -> Response:
@@ -117,23 +118,18 @@ class Transactional:
     async def _commit_unless_overtaken(self) -> bool:
         """Commit all that is staged, unless somebody staged or committed something while it was gathered."""
         staged, unchanged = await gathered(self._store, STAGED)
-        # One `Clear`, not a deletion for each: those would be in the way of the next commit.
-        operations: list[Operation] = [Clear(STAGED)] if staged else []
-        for key, change in staged:
-            if change.media_type == DELETION:
-                operations.append(Delete(DATA, key))
-            else:
-                operations.append(Put(DATA, key, change.value, change.media_type))
-        outcome = await self._store.transact([unchanged], operations)
+        outcome = await self._store.transact([unchanged], await in_turns(_operations(staged)))
         return outcome.committed
 
     async def _one_pair(self, body: bytes) -> tuple[str, bytes]:
         try:
-            found = await parsed(members, body)
+            found = await in_turns(read_members(body, most=1))
+        except TooManyMembers:
+            raise BadRequest("exactly one key is expected, not several") from None
         except NotJSON as error:
             raise BadRequest(str(error)) from None
-        if len(found) != 1:
-            raise BadRequest(f"exactly one key is expected, not {len(found)}")
+        if not found:
+            raise BadRequest("exactly one key is expected, not none")
         [(name, value)] = found
         if not name:
             raise BadRequest("the key is empty")
@@ -149,31 +145,44 @@ class Transactional:
         except UnicodeEncodeError:  # half of a surrogate pair
             return False
 
-    async def _check_room(self, key: bytes, size: int) -> None:
-        missing = self._store.usage(STAGED).size + len(key) + size - self._settings.max_staged
-        if missing <= 0:
-            return
-        replaced = await self._store.get(STAGED, key)
-        if replaced is None or missing > len(key) + len(replaced.value):
-            raise NoRoom(f"more than {self._settings.max_staged} bytes would be staged; commit first")
-
     async def _stage(self, key: bytes, value: bytes, media_type: str) -> tuple[Record | None, Record | None]:
-        """Stage a change; returns what was staged for the key before, and what is stored under it."""
+        """
+        Stage a change; returns what was staged for the key before, and what is stored under it.
+
+        :raises NoRoom: with it, more would wait for the commit than may.
+        """
         while self._held is not None:
             through: Deferred[None] = Deferred()
             self._held.append(through)
             await through
+        room = Room(STAGED, key, len(value), CHANGE_COST, self._settings.max_staged)
         self._staging += 1
         try:
             outcome = await self._store.transact(
-                [], [Get(STAGED, key), Get(DATA, key), Put(STAGED, key, value, media_type)]
+                [room], [Peek(STAGED, key), Peek(DATA, key), Put(STAGED, key, value, media_type)]
             )
         finally:
             self._staging -= 1
             if not self._staging and self._quiet is not None:
                 quiet, self._quiet = self._quiet, None
                 quiet.callback(None)
+        if not outcome.committed:
+            raise NoRoom(f"more than {self._settings.max_staged} bytes would be staged; commit first")
         return outcome.results[0], outcome.results[1]
+
+
+def _operations(staged: list[tuple[bytes, Record]]) -> Steps[list[Operation]]:
+    """What a commit does."""
+    # One `Clear`, not a deletion for each: those would be in the way of the next commit.
+    operations: list[Operation] = [Clear(STAGED)] if staged else []
+    for count, (key, change) in enumerate(staged, 1):
+        if change.media_type == DELETION:
+            operations.append(Delete(DATA, key))
+        else:
+            operations.append(Put(DATA, key, change.value, change.media_type))
+        if count % STEP == 0:
+            yield
+    return operations
 
 
 def _will_exist(staged: Record | None, stored: Record | None) -> bool:

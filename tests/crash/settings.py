@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kvtwist.engine import Limits, journal, merging
 from kvtwist.engine.memtable import ENTRY_COST
@@ -37,7 +37,7 @@ class Settings:
     @classmethod
     def made_from(cls, choices: random.Random) -> Settings:
         """Some at random."""
-        return cls(
+        settings = cls(
             sync=choices.random() < 0.75,
             stale=choices.random() < 0.2,
             failing_syncs=choices.random() < 0.3,
@@ -57,6 +57,9 @@ class Settings:
             ],
             salts=choices.getrandbits(32),
         )
+        if settings.salts % 4 == 0:  # whatever has a few operations is done, and undone, in slices
+            settings = evolve(settings, limits=evolve(settings.limits, turn=2))
+        return settings
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -185,12 +185,12 @@ class Workload:
 
     def _watch(self, store: Store, commit: GroupCommit) -> None:
         """Do everything to the model as well, at the moment at which the store does it."""
-        transact_now, submit = store._transact_now, commit.submit
+        submit_known, submit = store._submit, commit.submit
         current: list[_Call] = []
 
-        def transact_watched(conditions: Any, operations: Any, reading: Any) -> Deferred[Outcome]:
+        def submit_known_watched(conditions: Any, operations: Any, *rest: Any) -> Deferred[Outcome]:
             current[:] = [call for call in self._calls if call.operations is operations]
-            return transact_now(conditions, operations, reading)
+            return submit_known(conditions, operations, *rest)
 
         def submit_watched(transaction: Transaction, undo: Any, outcome: Outcome, again: Again) -> Deferred[Outcome]:
             [call] = current
@@ -202,7 +202,7 @@ class Workload:
             done.chainDeferred(heard)
             return heard
 
-        store._transact_now = transact_watched  # type: ignore[method-assign]
+        store._submit = submit_known_watched  # type: ignore[method-assign]
         commit.submit = submit_watched  # type: ignore[method-assign]
 
     def _apply(self, call: _Call, transaction: Transaction) -> None:
@@ -314,15 +314,19 @@ class Workload:
 
     def _work_once(self) -> None:
         workers = [worker for worker in (self._engine.journal, self._engine.pages) if len(worker)]  # type: ignore[arg-type]
-        assert workers, "somebody waits for nothing"
-        worker = self._choices.choice(workers)
-        assert isinstance(worker, SteppedWorker)
-        worker.step()
+        steps = [worker.step for worker in workers if isinstance(worker, SteppedWorker)]
+        if self._in_slices():
+            steps.append(self._engine.turn)
+        assert steps, "somebody waits for nothing"
+        self._choices.choice(steps)()
         self._settle()
+
+    def _in_slices(self) -> bool:
+        return any(call.getTime() <= self._clock.seconds() for call in self._clock.getDelayedCalls())
 
     def _work(self) -> None:
         for _ in range(self._choices.choice([1, 1, 2, 3, 8, 30])):
-            if self._engine.journal or self._engine.pages:
+            if self._engine.journal or self._engine.pages or self._in_slices():
                 self._work_once()
 
     def _pass_time(self) -> None:

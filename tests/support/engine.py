@@ -531,7 +531,17 @@ class Engine:
 
     def do(self, *operations: Operation, conditions: Sequence[Condition] = ()) -> Outcome:
         """Run a transaction."""
-        return result_of(self.store.transact(conditions, operations))
+        done = self.store.transact(conditions, operations)
+        self.pump()
+        return result_of(done)
+
+    def turn(self) -> None:
+        """One turn of the reactor."""
+        turn(self.clock)
+
+    def pump(self) -> None:
+        """Let the reactor turn until nothing is due any more."""
+        self.clock.advance(0)
 
     def get(self, key: bytes, keyspace: str = DATA) -> bytes | None:
         """The value under a key."""
@@ -562,6 +572,15 @@ class Engine:
         """Names of all files below the directory that have a part in them, sorted."""
         names = [str(path.relative_to(self.path)) for path in self.path.rglob("*") if path.is_file()]
         return sorted(name for name in names if part in name)
+
+
+def turn(clock: Clock) -> None:
+    """Call what is due, and not yet what asks for its turn meanwhile."""
+    for call in [call for call in clock.getDelayedCalls() if call.getTime() <= clock.seconds()]:
+        if call.active():
+            clock.calls.remove(call)
+            call.called = 1
+            call.func(*call.args, **call.kw)
 
 
 def put(key: bytes, value: bytes, ttl_ms: int | None = None, keyspace: str = DATA) -> Put:

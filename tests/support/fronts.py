@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import h11
+from twisted.internet.task import Cooperator
 
 from kvtwist.engine import Limits, Store
 from kvtwist.engine.timeline import Timeline
 from kvtwist.interfaces import IProfile
-from kvtwist.profiles import PROFILES, Settings, _json
+from kvtwist.profiles import PROFILES, Settings, _turns
 from kvtwist.web.dispatch import Dispatcher, Observer, Request
 from kvtwist.web.front import FrontSite
 from kvtwist.web.inflight import InFlight
@@ -26,8 +27,9 @@ _STEP = 4096
 
 @contextmanager
 def without_threads() -> Iterator[None]:
-    """Let nothing be done in another thread, which would not come back before the reactor runs: large JSON, that is."""
-    with patch.object(_json, "_LARGE", 2**62):
+    """Let nothing wait for the next turn of the reactor, which does not run: what is done in steps is done in one go."""
+    hasty = Cooperator(lambda: lambda: False, lambda work: work())
+    with patch.object(_turns, "cooperate", hasty.cooperate):
         yield
 
 

@@ -194,8 +194,8 @@ class SweepTests(EngineCase):
         self.assertEqual(self.engine.store.usage(DATA).records, 0)
 
     def test_many_that_are_not_durable_yet_do_not_keep_the_sweeper_running_in_circles(self) -> None:
-        changes = [put(b"%04d" % number, b"v", ttl_ms=100) for number in range(1500)]
-        self.engine.store.transact([], changes)
+        for number in range(1500):
+            self.engine.store.transact([], [put(b"%04d" % number, b"v", ttl_ms=100)])
         at_once = 0
         call_later = self.engine.clock.callLater
 

@@ -11,9 +11,19 @@ import os
 import zlib
 from itertools import accumulate, pairwise
 from pathlib import Path
+from unittest import mock
 
 from kvtwist.engine import journal
-from kvtwist.engine.journal import Change, JournalWriter, Recovery, Transaction, replay, segment_name
+from kvtwist.engine.journal import (
+    Batch,
+    Change,
+    JournalWriter,
+    Recovery,
+    Transaction,
+    encode_frame,
+    replay,
+    segment_name,
+)
 from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable
 from tests.support.engine import FaultyDisk, ForgetfulDisk, TestCase
 
@@ -178,6 +188,42 @@ class ReadingTests(JournalCase):
         writer.close()
         self.segment(1).write_bytes(self.header()[:7])
         self.assertIn(str(self.segment(1)), self.refusal())
+
+
+class PieceTests(JournalCase):
+    """A large frame is made and written in pieces, and its bytes are those of one that is not."""
+
+    def test_pieces_make_the_frame(self) -> None:
+        batches = {
+            "a transaction": [transaction(5)],
+            "several": [transaction(5 + n, b"v" * (n % 7)) for n in range(40)],
+            "many changes": [transaction(5, changes=300)],
+            "a mixture": [transaction(5), transaction(6, changes=300), transaction(7), transaction(8, changes=17)],
+            "large values": [transaction(5 + n, bytes(500)) for n in range(20)],
+            "no change": [transaction(5 + n, changes=0) for n in range(20)],
+        }
+        for what, transactions in batches.items():
+            batch = Batch(4, transactions)
+            [whole] = encode_frame(batch, b"12345678")
+            for size in (1, 40, 100, 1000, 5000):
+                with mock.patch.object(journal, "PIECE", size):
+                    pieces = encode_frame(batch, b"12345678")
+                self.assertEqual(b"".join(pieces), whole, (what, size))
+                largest = max(len(t.changes) and len(t.changes[0].value or b"") for t in transactions)
+                self.assertLess(max(map(len, pieces)), size + largest + 250, (what, size))
+
+    def test_a_frame_of_pieces_is_read_back_and_goes_whole_if_one_cannot_be_written(self) -> None:
+        self.patch(journal, "PIECE", 100)
+        writer = self.writer()
+        writer.append([transaction(1, changes=50)])
+        for skip in range(5):
+            self.disk.fail("write", errno.ENOSPC, skip=skip)
+            self.assertRaises(NoRoom, writer.append, [transaction(2, changes=50)])
+        self.disk.heal()
+        writer.append([transaction(2, b"again", changes=50)])
+        writer.close()
+        found = list(replay(self.disk, str(self.path), 0, Recovery()))
+        self.assertEqual(found, [transaction(1, changes=50), transaction(2, b"again", changes=50)])
 
 
 class TornTests(JournalCase):

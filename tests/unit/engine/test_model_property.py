@@ -4,6 +4,8 @@ The store beside plain dictionaries, through long random histories of everything
 In the first machine every job is done at once, and each answer must be the dictionaries' own. In the second one jobs
 wait until the history lets them run: transactions, reads, checkpoints and failures cross each other in every order, and
 a read must be the view of one moment between its question and its answer, and of nothing that a crash could take back.
+
+What has more than a few operations is large enough to be applied, and taken back, in slices.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from kvtwist.model import (
     NoRoom,
     Operation,
     Outcome,
+    Peek,
     Put,
     Record,
     Slice,
@@ -63,9 +66,10 @@ def operations_with(ttls: st.SearchStrategy[int | None]) -> st.SearchStrategy[li
         st.builds(Delete, keyspaces, keys),
         st.builds(Clear, keyspaces),
         st.builds(Get, keyspaces, keys),
+        st.builds(Peek, keyspaces, keys),
         st.builds(Append, keyspaces, keys, values, st.just("text/plain"), ttls),
     ]
-    return st.lists(st.one_of(changes), max_size=4).filter(_appends_to_different_keys)
+    return st.lists(st.one_of(changes), max_size=6).filter(_appends_to_different_keys)
 
 
 def _appends_to_different_keys(operations: Sequence[Operation]) -> bool:
@@ -108,7 +112,7 @@ class Machine(RuleBasedStateMachine):
         self.engine = Engine(
             self.directory / "store",
             disk=self.disk,
-            limits=Limits(journal=2000, pages=self.pages, slice_bytes=150, slice_steps=7),
+            limits=Limits(journal=2000, pages=self.pages, slice_bytes=150, slice_steps=7, turn=2),
         )
 
     def teardown(self) -> None:
@@ -150,6 +154,7 @@ class StoreMachine(Machine):
         self.disk.fail("write", errno.ENOSPC, path="journal", times=9)
         refused: list[Failure] = []
         self.engine.store.transact([], operations).addErrback(refused.append)
+        self.engine.pump()
         self.disk.heal()
         if not all(isinstance(operation, Get) for operation in operations):
             assert refused[0].check(NoRoom)
@@ -327,6 +332,11 @@ class InterleavedMachine(Machine):
         """Long enough for another try of what has failed."""
         self.engine.clock.advance(seconds)
 
+    @rule()
+    def take_turn(self) -> None:
+        """The reactor goes on with what is done in slices."""
+        self.engine.turn()
+
     @precondition(lambda self: self.journal_jobs)
     @rule()
     def do_journal_job(self) -> None:
@@ -339,7 +349,6 @@ class InterleavedMachine(Machine):
         self.disk.fail("write", errno.ENOSPC, path="journal")
         self.journal_jobs.step()
         self.disk.heal()
-        del self.states[self.engine.storage.commit.assigned + 1 :]
 
     @precondition(lambda self: self.page_jobs)
     @rule()
@@ -380,10 +389,12 @@ class InterleavedMachine(Machine):
         self.assert_same()
 
     def settle(self) -> None:
+        self.engine.pump()
         while self.journal_jobs or self.page_jobs:
             for jobs in (self.journal_jobs, self.page_jobs):
                 if jobs:
                     jobs.step()
+            self.engine.pump()
 
     def forget(self) -> None:
         self.reads, self.writes, self.checkpoints = [], [], []

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.profiles import _json
-from kvtwist.profiles._json import NotJSON, members, parsed, quote, string, value
+from kvtwist.profiles._json import NotJSON, TooManyMembers, quote, read_members, read_value, string, value
+from kvtwist.profiles._turns import STEP, at_once
 
 GOOD = (
     b"0",
@@ -127,6 +127,10 @@ BAD = (
     b'"\xf4\x90\x80\x80"',
     b'\xff\xfe"\x00a\x00"\x00',
 )
+
+
+def members(text: bytes) -> list[tuple[str, bytes]]:
+    return at_once(read_members(text))
 
 
 def is_json(text: bytes) -> bool:
@@ -262,22 +266,62 @@ class StringTests(SynchronousTestCase):
             self.assertNotIn(b"\n", quote(text))
 
 
-class ParsedTests(SynchronousTestCase):
-    def test_a_small_text_is_read_at_once(self) -> None:
-        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(parsed(value, b" 1 "))), b"1")
-        self.failureResultOf(Deferred.fromCoroutine(parsed(value, b"!")), NotJSON)
+class StepsTests(SynchronousTestCase):
+    """However long a text is, and whatever is long in it, reading goes in steps that are short."""
 
-    def test_a_large_one_is_read_in_a_thread(self) -> None:
-        given: list[tuple[object, bytes]] = []
+    def test_no_step_looks_at_much(self) -> None:
+        size = 2**18
+        texts = {
+            "a string": b'"' + b"a" * size + b'"',
+            "escapes": b'"' + b"\\n" * (size // 2) + b'"',
+            "escapes far apart": b'"' + (b"\\n" + b"a" * 1000) * (size // 1002) + b'"',
+            "digits": b"1" * size + b"." + b"1" * size + b"e" + b"1" * size,
+            "white space": b" " * size + b"1" + b" " * size,
+            "scalars": b"[" + b"1," * (size // 2) + b"1]",
+            "strings": b"[" + (b'"' + b"a" * 10_000 + b'",') * (size // 10_000) + b"1]",
+            "arrays": b"[" + b"[]," * (size // 3) + b"1]",
+            "depth": b"[" * (size // 2) + b"]" * (size // 2),
+            "members": b"{" + b'"a":1,' * (size // 6) + b'"a":1}',
+            "members that are not plain": b"{" + b'"\\n":{},' * (size // 8) + b'"a":1}',
+            "letters of three bytes": '"{}"'.format("\u2028" * (size // 3)).encode(),
+        }
+        for what, text in texts.items():
+            most_bytes, most_calls = self.steps_of(text, what)
+            self.assertLess(most_bytes, 2 * _json._SPAN, what)
+            self.assertLess(most_calls, 3 * STEP, what)
 
-        def defer_to_thread(parse: object, text: bytes) -> Deferred[bytes]:
-            given.append((parse, text))
-            return Deferred()
+    def steps_of(self, text: bytes, what: str) -> tuple[int, int]:
+        """How many bytes one step has looked at at the most, and in how many calls."""
+        looked: list[int] = []
 
-        self.patch(_json, "deferToThread", defer_to_thread)
-        text = b'"' + b"a" * 2**20 + b'"'
-        self.assertNoResult(Deferred.fromCoroutine(parsed(value, text)))
-        self.assertEqual(given, [(value, text)])
+        def watch(name: str) -> None:
+            match = getattr(_json, name)
+
+            def watched(text: bytes, at: int, end: int = 2**40) -> object:
+                found = match(text, at, end)
+                looked.append(found.end() - at if found else 0)
+                return found
+
+            self.patch(_json, name, watched)
+
+        for name in ("_space_run", "_digit_run", "_plain_run", "_scalar_run", "_member_run"):
+            watch(name)
+        for name in ("_easy", "_easy_string", "_number", "_escapes"):
+            watch(name)
+        most_bytes = most_calls = 0
+        try:
+            for _ in read_value(text):
+                most_bytes, most_calls = max(most_bytes, sum(looked)), max(most_calls, len(looked))
+                looked.clear()
+        finally:
+            most_bytes, most_calls = max(most_bytes, sum(looked)), max(most_calls, len(looked))
+        return most_bytes, most_calls
+
+    def test_too_many_members_are_counted_while_they_are_read(self) -> None:
+        text = b"{" + b",".join(b'"%d":%d' % (n, n) for n in range(10)) + b"}"
+        self.assertEqual(len(at_once(read_members(text, 10))), 10)
+        self.assertRaises(TooManyMembers, at_once, read_members(text, 9))
+        self.assertRaises(TooManyMembers, at_once, read_members(text[:20] + b"no JSON", 2))
 
 
 # --- anything at all --------------------------------------------------------------------------------------------------
