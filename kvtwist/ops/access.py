@@ -76,9 +76,9 @@ def _start(client: str, second: int) -> bytes:
 
 
 def common(told: Sequence[Exchange]) -> str:
-    """NCSA Common Log Format; `499` is nginx's status for a client that left."""
+    """NCSA Common Log Format."""
     lines = [
-        b'%b%b %b %b" %d %d' % (_start(e.client, int(e.ended)), e.method, e.target, e.version, e.status or 499, e.size)
+        b'%b%b %b %b" %d %d' % (_start(e.client, int(e.ended)), e.method, e.target, e.version, e.status, e.size)
         for e in told
     ]
     text = b"\n".join(lines).decode("latin-1")
@@ -97,7 +97,7 @@ def common(told: Sequence[Exchange]) -> str:
 def _escaped(exchange: Exchange) -> str:
     request = b"%b %b %b" % (exchange.method, exchange.target, exchange.version)
     text = request.decode("latin-1").encode("unicode_escape").decode().replace('"', '\\"')
-    return f'{_start(exchange.client, int(exchange.ended)).decode()}{text}" {exchange.status or 499} {exchange.size}'
+    return f'{_start(exchange.client, int(exchange.ended)).decode()}{text}" {exchange.status} {exchange.size}'
 
 
 class _Line(msgspec.Struct, gc=False):

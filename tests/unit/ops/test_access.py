@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from kvtwist.model import Exchange
+from kvtwist.model import LEFT, Exchange
 from kvtwist.ops.access import FLUSH_LINES, FLUSH_SECONDS, FORMATS, AccessLog, common, json
 from kvtwist.ops.logs import ACCESS, formatted
 
@@ -49,7 +49,7 @@ class AccessLogTests(SynchronousTestCase):
         self.assertEqual(common([exchange()]), expected)
 
     def test_a_client_that_left_is_499(self) -> None:
-        self.assertTrue(common([exchange(status=0)]).endswith('" 499 31'))
+        self.assertTrue(common([exchange(status=LEFT)]).endswith('" 499 31'))
 
     def test_json(self) -> None:
         self.assertEqual(
@@ -83,7 +83,7 @@ class AccessLogTests(SynchronousTestCase):
 
     def test_lines_together_are_what_each_is_alone(self) -> None:
         later = NOW + 1.5
-        told = [exchange("/a"), exchange("/b", status=0, ended=later), exchange("/c", ended=later)]
+        told = [exchange("/a"), exchange("/b", status=LEFT, ended=later), exchange("/c", ended=later)]
         for lines in FORMATS.values():
             self.assertEqual(lines(told), "\n".join(lines([one]) for one in told))
             for target in STRANGE:
