@@ -26,7 +26,7 @@ from kvtwist.profiles._json import LONGEST_NAME, NotJSON, TooManyMembers, read_m
 from kvtwist.profiles._reply import NO_CONTENT, as_json, json_error, json_reply, pair
 from kvtwist.profiles._scan import gathered
 from kvtwist.profiles._settings import Settings
-from kvtwist.profiles._turns import STEP, Steps, in_turns
+from kvtwist.profiles._turns import STEP, Permits, Steps, in_turns
 
 DELETION = "application/x-kvtwist-deletion"
 """Media type of a staged change that removes its key."""
@@ -49,6 +49,8 @@ class Transactional:
         self._settings = settings
         self._held: list[Deferred[None]] | None = None
         """Who wants to stage while a commit that was overtaken tries again."""
+        self._gathering = Permits(settings.max_staged)
+        """For bytes that commits gather: all of them together may have no more in memory than may be staged."""
         self._staging = 0
         """How many are staging something right now."""
         self._quiet: Deferred[None] | None = None
@@ -96,10 +98,12 @@ class Transactional:
     @app.route("/commit", methods=["POST"])
     async def commit(self, request: Any) -> Response:
         """Make all that is queued happen, at one instant."""
-        while not await self._commit_unless_overtaken():
-            if self._held is None:
-                await self._commit_while_nobody_stages()
-                break
+        staged = self._store.usage(STAGED)
+        async with self._gathering.held(staged.size + staged.records * CHANGE_COST):
+            while not await self._commit_unless_overtaken():
+                if self._held is None:
+                    await self._commit_while_nobody_stages()
+                    break
         return NO_CONTENT
 
     async def _commit_while_nobody_stages(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
+from unittest.mock import patch
 
 from klein import Response
 from twisted.internet import reactor
@@ -13,7 +15,7 @@ from werkzeug.exceptions import BadRequest
 
 from kvtwist.engine import Limits
 from kvtwist.model import DATA, STAGED, NoRoom
-from kvtwist.profiles import Settings
+from kvtwist.profiles import Settings, transactional
 from kvtwist.profiles.transactional import CHANGE_COST, Transactional
 from tests.support.engine import Engine, EngineCase, SteppedWorker, put
 
@@ -194,3 +196,32 @@ class LargeBodyTests(StagingCase):
         done = self.run_handler(self.profile.stage_deletion(Body(b" " + body + b"\n")))
         self.assertEqual(self.successResultOf(done).body, body)
         self.assertEqual(self.engine.store.usage(STAGED).records, 0)
+
+
+class GatheringTests(StagingCase):
+    def test_commits_together_gather_no_more_than_may_be_staged(self) -> None:
+        gathered: list[int] = []
+        for most, at_once in ((60_000, 3), (30_000, 2), (20_000, 1)):
+            self.allow(most)
+            for number in range(12):  # of several slices
+                self.is_taken(self.stage(f"a{number}", "v" * 200))
+            with patch.object(transactional, "gathered", counted_by(gathered)):
+                gathered.clear()
+                commits = [self.commit() for _ in range(3)]
+                self.assertEqual(len(gathered), at_once, most)
+                while not all(commit.called for commit in commits):
+                    reactor.iterate(0)  # type: ignore[attr-defined]
+                    self.finish()
+            for commit in commits:
+                self.assertEqual(self.successResultOf(commit).code, 204)
+
+
+def counted_by(calls: list[int]) -> Callable[..., Any]:
+    """`gathered`, with its calls counted."""
+    before = transactional.gathered
+
+    async def counted(*arguments: Any) -> Any:
+        calls.append(1)
+        return await before(*arguments)
+
+    return counted
