@@ -1,6 +1,8 @@
-"""All requests that are read or answered have a limit together: past it the answer is 503, at once, and nothing else."""
+"""What requests hold has a limit together: past it the answer is 503. (`tests/unit/web/test_room.py` says who loses.)"""
 
 from __future__ import annotations
+
+from contextlib import ExitStack
 
 import pytest
 
@@ -12,7 +14,7 @@ from tests.support.wire import Connection, chunked, head
 
 SIZE = 40_000
 LIMIT = 64 * 1024
-"""One body of that size has room, and two have not."""
+"""One body of that size has room, and one of twice that has not."""
 
 
 @pytest.fixture
@@ -35,26 +37,21 @@ def begun(connection: Connection, dialect: Dialect, key: str) -> bytes:
     return call.body
 
 
-@pytest.mark.parametrize("framing", ["sized", "chunked"])
-def test_a_body_without_room_is_503_and_the_one_that_was_there_goes_on(
-    server: Server, dialect: Dialect, key: str, framing: str
-) -> None:
-    with Connection(server.address) as first, Connection(server.address) as second:
-        rest = begun(first, dialect, key)
-        call = dialect.write(key + "x", value_of(SIZE))
-        large = encoded(call) if framing == "sized" else chunked(call.method, call.target, call.body[:9], call.body[9:])
-        second.send(large)
-        answer = second.receive()
-        is_overload(answer, dialect)
-        if answer.header("connection") == "close":
-            assert second.receive_rest() == b""
-        else:
-            assert second.ask("GET", dialect.target("missing")).status == 404
-        first.send(rest)
-        assert first.receive().status == dialect.created
-    assert dialect.read(server.address, key) == value_of(SIZE)
-    with Connection(server.address) as third:
-        assert dialect.put(third, key + "x", value_of(SIZE)).status < 300
+def test_what_is_only_announced_costs_others_nothing(server: Server, dialect: Dialect, key: str) -> None:
+    with ExitStack() as stack:
+        for number in range(4):
+            begun(stack.enter_context(Connection(server.address)), dialect, f"{key}{number}")
+        with Connection(server.address) as other:
+            assert dialect.put(other, key, value_of(SIZE)).status == dialect.created
+
+
+def test_a_body_that_can_never_have_room_is_503(server: Server, dialect: Dialect, key: str) -> None:
+    call = dialect.write(key, value_of(2 * SIZE))
+    for request in (encoded(call), chunked(call.method, call.target, call.body[:9], call.body[9:])):
+        with Connection(server.address) as connection:
+            connection.send(request)
+            is_overload(connection.receive(), dialect)
+            assert connection.receive_rest() == b""
 
 
 def test_small_requests_have_room_beside_a_large_one(server: Server, dialect: Dialect, key: str) -> None:
@@ -62,23 +59,6 @@ def test_small_requests_have_room_beside_a_large_one(server: Server, dialect: Di
         begun(first, dialect, key)
         for _ in range(20):
             assert second.ask("GET", dialect.target("missing")).status == 404
-
-
-def test_so_many_small_ones_that_there_is_no_room(server: Server, dialect: Dialect, key: str) -> None:
-    connections = [Connection(server.address) for _ in range(LIMIT // 4096)]
-    call = dialect.write(key, b'"v"')
-    admitted = []
-    for connection in connections:
-        connection.send(head(call.method, call.target, f"Content-Length: {len(call.body)}", "Expect: 100-continue"))
-        first = connection.receive_head()
-        admitted.append(first.startswith(b"HTTP/1.1 100 "))
-        if not admitted[-1]:
-            assert first.startswith(b"HTTP/1.1 503 ")
-    assert admitted == [True] * (len(connections) - 1) + [False]
-    for connection in connections:
-        connection.close()
-    with Connection(server.address) as last:
-        assert dialect.put(last, key, b'"v"').status < 300
 
 
 @pytest.mark.parametrize("leave", ["close", "abort"])
