@@ -285,7 +285,8 @@ class FrontConnection(TwistedProtocol):
         before, self._untaken = self._untaken, transports.untaken(self.transport)
         if self._untaken < before:
             self._patience = now + self._site.limits.idle_seconds
-        if now >= self._patience or (self._phase is CLOSING and not self._untaken):
+        lingers = self._phase is CLOSING and (self._unheard or self._tls)  # else it is closed at its next turn
+        if now >= self._patience or (lingers and not self._untaken):
             self.abort()
         else:
             self.deadline = min(self._patience, now + LINGER_SECONDS)

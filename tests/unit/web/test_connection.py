@@ -242,6 +242,17 @@ class SendingTests(SynchronousTestCase):
         self.assertEqual((peer.fate, fronted.net.faults), ("closed", []))
 
 
+class BusyTests(SynchronousTestCase):
+    def test_a_last_answer_is_not_taken_back_since_the_server_is_busy(self) -> None:
+        _, fronted = probed()
+        peer = fronted.connect()
+        peer.protocol.dataReceived(head("GET", "/now", "Connection: close"))
+        for _ in range(5):  # in which the transport does not have its turn
+            fronted.net.advance(1)
+        fronted.net.settle()
+        self.assertEqual((statuses(peer), peer.fate), ([200], "closed"))
+
+
 class HouseholdTests(SynchronousTestCase):
     def test_a_fault_of_ours_ends_the_connection_and_gives_back_what_it_held(self) -> None:
         _, fronted = probed()
