@@ -269,8 +269,9 @@ class Housekeeping:
         try:
             if not self._all_in_pages():
                 await self._checkpoints.run()
-            if not self._checkpoints.failing:
-                await self._merges.thin_all()
+            await self._merges.thin_all()
+            if self._checkpoints.failing:
+                await self._checkpoints.run()
         except CancelledError:
             pass  # the store is closing
         except Exception:
@@ -301,7 +302,7 @@ class Housekeeping:
         # What has expired goes from the journal, too.
         expired = self._sweeper.swept and self._clock.seconds() - self._checkpointed >= SCRUB_SECONDS
         scarce = self._room.is_scarce and not self._all_in_pages()
-        if self._room.full and not self._checkpoints.failing:
+        if self._room.full and (not self._checkpoints.failing or self._tried_at != self._commit.assigned):
             self._room_made()
         elif self._replayed or expired or scarce or self._checkpoints.failing:
             self._replayed = False

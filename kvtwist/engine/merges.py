@@ -66,8 +66,8 @@ class Merges:
         """Runs that such a merge has left: to merge them with nothing but each other would lead nowhere."""
         self._room = layout.storage.room
         self._lock = DeferredLock()
-        self._thinned: dict[str, list[Run]] = {}
-        """The runs of each keyspace of which there was nothing more to be taken out."""
+        self._thinned: dict[str, tuple[list[Run], int]] = {}
+        """The runs of each keyspace of which there was nothing more to be taken out, at some revision."""
 
     def begin(self) -> None:
         """Do all that is due, unless that goes on already or something has just failed."""
@@ -137,9 +137,10 @@ class Merges:
 
     async def _thin(self, name: str, tables: Tables) -> None:
         now_ms = self._timeline.now_ms()
-        known = self._thinned.get(name, [])
-        expired = tables.expires_ms is not None and tables.expires_ms <= now_ms
-        if not expired and len(known) == len(tables.runs) and all(map(is_, known, tables.runs)):
+        revision = self._layout.storage.commit.durable
+        known, thinned_at = self._thinned.get(name, ([], -1))
+        unchanged = len(known) == len(tables.runs) and all(map(is_, known, tables.runs)) and thinned_at == revision
+        if unchanged and not (tables.expires_ms is not None and tables.expires_ms <= now_ms):
             return
         try:
             await self._with_reserve(lambda: thin(self._layout, name, tables, now_ms, self._finished))
@@ -147,7 +148,7 @@ class Merges:
             self._failed()
             log.error("pages could not be thinned, and will be tried again: {error}", error=error)
         else:
-            self._thinned[name] = list(tables.runs)
+            self._thinned[name] = list(tables.runs), revision
 
     def _next(self, failed: set[str]) -> tuple[str, Tables, list[Run]] | None:
         for name, tables in self._layout.tables.items():

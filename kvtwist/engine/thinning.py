@@ -5,12 +5,16 @@ A merge writes all that is left before it removes anything, which takes as much 
 that is not there. Here pages of one run are written anew without what newer runs have replaced or removed, and what
 has expired; the manifest is written, and the old pages are removed, before the next few. Tombstones stay where they
 are, but for those of the oldest run: they go with the next merge.
+
+What the journal has on disk counts as newer, too, since a start applies it: so even where there is no room for a
+checkpoint, what has been deleted leads to some.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
+from heapq import merge
 from itertools import zip_longest
 from operator import attrgetter
 
@@ -19,7 +23,7 @@ from attrs import frozen
 from kvtwist.engine import merging
 from kvtwist.engine.keyspace import Tables
 from kvtwist.engine.layout import Layout
-from kvtwist.engine.merging import EncodedRecords, PageNumbers, merged_records, run_records, write_run
+from kvtwist.engine.merging import PageNumbers, merged_records, run_records, write_run
 from kvtwist.engine.page import TOMBSTONE, expires_of, tombstone_of, weight_of
 from kvtwist.engine.pages import PageDirectory, PageReader
 from kvtwist.engine.room import PIECES
@@ -47,13 +51,17 @@ async def thin(layout: Layout, name: str, tables: Tables, now_ms: int, finished:
     :param finished: called with the pages that are of no use any more, each time that there are some.
     Raises `OSError` or `StoreError`; what was thinned by then stays so.
     """
+    synced = await layout.storage.commit.flush()
+    changed = _keys_of(tables, synced)
     most = max(layout.storage.room.size // len(PIECES), merging.PAGE_SIZE)
     for run in reversed(list(tables.runs)):
         start: bytes | None = b""
         while start is not None and layout.tables.get(name) is tables:  # else it was cleared, and its pages are gone
             depth = next(at for at, other in enumerate(tables.runs) if other is run)
             thinned = await layout.write(
-                write_thinned(layout.storage.pages, name, layout.numbers, tables.runs, depth, start, now_ms, most)
+                write_thinned(
+                    layout.storage.pages, name, layout.numbers, tables.runs, depth, changed, start, now_ms, most
+                )
             )
             start = thinned.following
             if thinned.run.pages == run.pages:
@@ -70,6 +78,7 @@ def write_thinned(
     numbers: PageNumbers,
     runs: Sequence[Run],
     depth: int,
+    changed: Sequence[bytes],
     start: bytes,
     now_ms: int,
     most: int,
@@ -78,6 +87,7 @@ def write_thinned(
     Write anew those pages of a run in which something is of no use any more.
 
     :param runs: of the keyspace, the newest first; it is the one at `depth`.
+    :param changed: keys, in order, of which the journal has something newer than any run.
     :param start: pages that begin before this key stay as they are.
     :param most: about how many bytes to write.
 
@@ -86,7 +96,12 @@ def write_thinned(
     old = runs[depth]
     base = depth == len(runs) - 1
     at = bisect_left(old.pages, start, key=_first)
-    newer = _Keys(merged_records([_from(directory, run, start) for run in runs[:depth]]))
+    newer = _Keys(
+        merge(
+            (key for key, _ in merged_records([_from(directory, run, start) for run in runs[:depth]])),
+            changed[bisect_left(changed, start) :],
+        )
+    )
     pages = old.pages[:at]
     written: list[PageRef] = []
     pending: list[tuple[bytes, bytes]] = []
@@ -142,11 +157,19 @@ def write_thinned(
     return Thinned(Run([*pages, *rest], records, weight, tombstones), rest[0].first if rest else None)
 
 
+def _keys_of(tables: Tables, synced: int) -> list[bytes]:
+    """The keys in memtables, in order, as far as the journal has them on the disk itself."""
+    found: set[bytes] = set()
+    for table in filter(None, (tables.active, tables.frozen)):
+        found.update(key for key, entry in table.range(b"", None) if entry.revision <= synced)
+    return sorted(found)
+
+
 class _Keys:
     """The keys of newer runs, to be asked for in ascending order."""
 
-    def __init__(self, records: EncodedRecords) -> None:
-        self._records = records
+    def __init__(self, keys: Iterator[bytes]) -> None:
+        self._keys = keys
         self._key: bytes | None = b""
         self._step()
 
@@ -165,7 +188,7 @@ class _Keys:
             self._step()
 
     def _step(self) -> None:
-        self._key = next((key for key, _ in self._records), None)
+        self._key = next(self._keys, None)
 
 
 def _from(directory: PageReader, run: Run, start: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -72,6 +72,7 @@ LOST_SYNCS = [
     LostSync("a batch", "sync", ("journal._sync", "journal.append"), seed=1),
     LostSync("the journal at a clean stop", "sync", ("journal._sync", "journal.close"), seed=2),
     LostSync("the old segment, before the next one begins", "sync", ("journal._sync", "journal.rotate")),
+    LostSync("the journal, before pages leave out what it has replaced", "sync", ("journal._sync", "journal.flush")),
     LostSync("the header of a new segment", "sync", ("journal._named",)),
     LostSync("the name of a new segment", "sync_directory", ("journal._named", "journal.rotate"), seed=1),
     LostSync(

@@ -63,7 +63,12 @@ def contents_of(settings: Settings, place: Path, left: Platter, clock: Clock) ->
     :raises StoreError: it cannot be opened.
     """
     engine = MemoryEngine(
-        place, clock=clock, disk=MemoryDisk(root_of(place), left), limits=settings.limits, sync=settings.sync
+        place,
+        clock=clock,
+        disk=MemoryDisk(root_of(place), left),
+        limits=settings.limits,
+        sync=settings.sync,
+        reserve=settings.reserve,
     )
     try:
         engine.open()

@@ -34,6 +34,11 @@ class Settings:
     scale: list[tuple[Any, str, float]]
     salts: int
 
+    @property
+    def reserve(self) -> int:
+        """How much room is kept on the disk for what makes room."""
+        return 800 * (self.salts % 2)
+
     @classmethod
     def made_from(cls, choices: random.Random) -> Settings:
         """Some at random."""

@@ -36,7 +36,9 @@ class Visit:
         self.disk = MemoryDisk(root_of(place), left, self.note)
         self.disk.forgotten = forgotten
         self.went_on = "nothing"
-        self.engine = MemoryEngine(place, clock=clock, disk=self.disk, limits=settings.limits, sync=settings.sync)
+        self.engine = MemoryEngine(
+            place, clock=clock, disk=self.disk, limits=settings.limits, sync=settings.sync, reserve=settings.reserve
+        )
         self._opened = False
 
     def open(self, least: int, most: int) -> None:

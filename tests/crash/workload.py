@@ -141,7 +141,12 @@ class Workload:
             self._disk = MemoryDisk(root_of(self._place), platter, self._note)
             self._disk.forgotten = self._forgotten
             self._engine = MemoryEngine(
-                self._place, clock=self._clock, disk=self._disk, limits=self.settings.limits, sync=self.settings.sync
+                self._place,
+                clock=self._clock,
+                disk=self._disk,
+                limits=self.settings.limits,
+                sync=self.settings.sync,
+                reserve=self.settings.reserve,
             )
             try:
                 self._open()

@@ -322,7 +322,7 @@ class SmallDisk(WatchedDisk):
 
     def used(self) -> int:
         """Bytes of all files."""
-        return sum(path.stat().st_size for path in self._root.rglob("*") if path.is_file())
+        return _size_of(self._root)
 
     def room(self, directory: str) -> tuple[int, int]:
         return max(self.capacity - self.used(), 0), self.capacity
@@ -339,6 +339,14 @@ class SmallDisk(WatchedDisk):
         super().extend(descriptor, min(size, room))
         if size > room:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _size_of(directory: os.PathLike[str] | str) -> int:
+    try:
+        with os.scandir(directory) as entries:
+            return sum(_size_of(entry.path) if entry.is_dir() else entry.stat().st_size for entry in entries)
+    except FileNotFoundError:
+        return 0
 
 
 class ForgetfulDisk(FaultyDisk):
@@ -469,6 +477,7 @@ class Engine:
     A store in a directory, with everything it depends on. It begins empty-handed: call `open`.
 
     :ivar wall: what to add to the clock for the wall clock's time.
+    :ivar reserve: see `Storage`.
     """
 
     path: Path
@@ -479,6 +488,7 @@ class Engine:
     limits: Limits = Factory(Limits)
     sync: bool = True
     wall: float = 1_000_000.0
+    reserve: int = 0
     store: Store = field(init=False)
     storage: Storage = field(init=False)
     recovery: Recovery = field(init=False)
@@ -486,7 +496,7 @@ class Engine:
     def open(self) -> Recovery:
         """Open and start the store; :raises StoreError: as the store does."""
         timeline = Timeline(lambda: self.clock.seconds() + self.wall, self.clock.seconds)
-        self.storage = Storage(str(self.path), self.disk, self.journal, self.pages, self.sync)
+        self.storage = Storage(str(self.path), self.disk, self.journal, self.pages, self.sync, reserve=self.reserve)
         self.store = Store(self.clock, timeline, self.storage, self.limits)
         self.recovery = self.store.open()
         self.store.start()

@@ -273,7 +273,7 @@ class MemoryEngine(Engine):
     def open(self) -> Recovery:
         """See `Engine.open`."""
         timeline = Timeline(lambda: self.clock.seconds() + self.wall, self.clock.seconds)
-        self.storage = Storage(str(self.path), self.disk, self.journal, self.pages, self.sync)
+        self.storage = Storage(str(self.path), self.disk, self.journal, self.pages, self.sync, reserve=self.reserve)
         self.store = Store(self.clock, timeline, self.storage, self.limits)
         self.recovery = self.store.open()
         self.store.start()

@@ -460,7 +460,7 @@ class ScrubTests(MergeCase):
     def test_one_that_finds_no_room_leaves_nothing(self) -> None:
         for skip in range(4):
             self.expire()
-            self.disk.fail("write", errno.ENOSPC, path="pages", skip=skip)
+            self.disk.fail("write", errno.ENOSPC, path="pages", skip=skip, times=99)
             with capturedLogs() as events:
                 self.page_jobs.finish()
             self.disk.heal()

@@ -1,0 +1,300 @@
+"""A full disk: deletions always go on, and always lead to room, by the reserve that is kept for them."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from kvtwist.engine import Limits, merging
+from kvtwist.engine.journal import Change, Transaction
+from kvtwist.engine.room import (
+    FOR_PAGES,
+    PIECES,
+    SHARE,
+    SPARE,
+    Room,
+    operations_make_room,
+    transactions_make_room,
+)
+from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, NoRoom, Operation, Put
+from tests.support.engine import Engine, EngineCase, FaultyDisk, SmallDisk, TestCase, failure_of, put
+
+MIB = 2**20
+
+
+class MakesRoomTests(SynchronousTestCase):
+    def test_what_leaves_no_more_than_there_was(self) -> None:
+        """As each dialect deletes, and what is no deletion."""
+        written = Put(DATA, b"k", b"v", "")
+        table: list[tuple[bool, Sequence[Operation]]] = [
+            (True, [Delete(DATA, b"k")]),
+            (True, [Clear(DATA)]),
+            (True, [Delete(DATA, b"k"), Append(HISTORY, b"k", b"", "")]),
+            (True, [Put(STAGED, b"k", b"", "")]),
+            (True, [Clear(STAGED), Delete(DATA, b"k"), written]),
+            (True, [Delete(STAGED, b"k"), written]),
+            (False, [written]),
+            (False, [Put(DATA, b"k", b"", "")]),
+            (False, [Put(STAGED, b"k", b"v", "")]),
+            (False, [written, Append(HISTORY, b"k", b"v", "")]),
+            (False, [Delete(DATA, b"k"), written, written]),
+        ]
+        for expected, operations in table:
+            self.assertEqual(operations_make_room(operations), expected, operations)
+            transaction = Transaction(1, 0, [change(operation) for operation in operations])
+            self.assertEqual(transactions_make_room([transaction]), expected, operations)
+            refused = Transaction(2, 0, [change(written)])
+            self.assertFalse(transactions_make_room([transaction, refused]))
+
+
+def change(operation: Operation) -> Change:
+    key = getattr(operation, "key", getattr(operation, "prefix", None))
+    return Change(operation.keyspace, key, getattr(operation, "value", None))
+
+
+class RoomTests(TestCase):
+    def room(self, capacity: int, most: int) -> tuple[Room, SmallDisk]:
+        disk = SmallDisk(self.path, capacity)
+        return Room(disk, str(self.path), most), disk
+
+    def pieces(self) -> dict[str, int]:
+        return {path.name: path.stat().st_size for path in self.path.iterdir() if path.name in PIECES}
+
+    def test_its_size(self) -> None:
+        for capacity, most, size in ((10_000, 0, 0), (10**6, 8000, 8000), (48_000, 8000, 48_000 // SHARE)):
+            room, _ = self.room(capacity, most)
+            room.look()
+            self.assertFalse(room.full)
+            self.assertEqual(sum(self.pieces().values()), size // len(PIECES) * len(PIECES))
+
+    def test_it_is_larger_where_the_manifest_is(self) -> None:
+        (self.path / "manifest-00000000000000000007").write_bytes(bytes(5000))
+        room, _ = self.room(10**6, 8000)
+        room.look()
+        self.assertEqual(room.size, 24_000)
+
+    def test_what_is_there_is_used_on(self) -> None:
+        room, disk = self.room(10**6, 8000)
+        room.look()
+        calls: list[str] = []
+        self.patch(disk, "before", lambda call, path: calls.append(call))
+        again = Room(disk, str(self.path), 8000)
+        again.look()
+        self.assertTrue(again.is_whole)
+        self.assertEqual(calls, [])
+        (self.path / PIECES[3]).write_bytes(b"a part of it")
+        Room(disk, str(self.path), 8000).look()
+        self.assertEqual(set(self.pieces().values()), {1000})
+
+    def test_it_is_given_up_piece_by_piece_after_the_spare_segment(self) -> None:
+        (self.path / SPARE).write_bytes(b"")
+        room, _ = self.room(10**6, 8000)
+        room.look()
+        self.assertTrue(room.give_up(len(PIECES)))
+        self.assertFalse((self.path / SPARE).exists())
+        self.assertFalse(room.full)
+        self.assertFalse(room.give_up(len(PIECES)))
+        for left in reversed(range(FOR_PAGES, len(PIECES))):
+            self.assertTrue(room.give_up(FOR_PAGES))
+            self.assertEqual(len(self.pieces()), left)
+            self.assertTrue(room.full)
+            self.assertEqual(room.is_low, left == FOR_PAGES)
+        self.assertFalse(room.give_up(FOR_PAGES))
+        self.assertTrue(room.keep())
+        self.assertEqual(len(self.pieces()), len(PIECES))
+
+    def test_it_is_whole_before_the_disk_is_not_full_any_more(self) -> None:
+        room, disk = self.room(10**6, 8000)
+        room.look()
+        room.refuse(20_000)
+        for capacity, full in ((8000, True), (15_999, True), (40_000, True), (48_000, False)):
+            disk.capacity = capacity
+            room.look()
+            self.assertEqual(room.full, full, capacity)
+        room.refuse(1)
+        disk.capacity = disk.used() + 8000
+        room.look()
+        self.assertFalse(room.full)
+
+    def test_nothing_of_it_is_made_again_while_it_is_lent(self) -> None:
+        room, _ = self.room(10**6, 8000)
+        room.look()
+        self.assertTrue(room.lend())
+        self.assertTrue(room.lend(), "for another one who makes room")
+        room.look()
+        room.take_back()
+        self.assertEqual((self.pieces(), room.keep(), room.full), ({}, False, True))
+        room.take_back()
+        self.assertTrue(room.is_whole)
+        self.assertFalse(room.full)
+
+    def test_a_piece_for_which_there_is_no_room_leaves_nothing(self) -> None:
+        disk = FaultyDisk()
+        for call in ("create", "extend"):
+            disk.fail(call, errno.ENOSPC, path=PIECES[2])
+            room = Room(disk, str(self.path), 8000)
+            room.look()
+            self.assertTrue(room.full)
+            self.assertEqual(sorted(self.pieces()), list(PIECES[:2]))
+            room.look()
+            self.assertFalse(room.full)
+            self.assertEqual(disk.paths, {})
+            for name in PIECES:
+                (self.path / name).unlink()
+
+
+class FullDiskCase(EngineCase):
+    """A disk that is soon full, of which the store keeps a part."""
+
+    disk: SmallDisk
+    capacity = 100_000
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(merging, "PAGE_SIZE", 1500)
+
+    def make_engine(self) -> Engine:
+        self.disk = SmallDisk(self.path / "store", self.capacity)
+        limits = Limits(pages=MIB, memtables=MIB, journal=10**9)
+        return Engine(self.path / "store", disk=self.disk, limits=limits, reserve=10**6)
+
+    def fill(self, size: int = 300) -> dict[bytes, bytes]:
+        """Write until there is no room."""
+        kept: dict[bytes, bytes] = {}
+        for number in count():
+            key, value = b"%05d" % number, bytes([number % 256]) * size
+            if isinstance(failure_of(self.engine.store.transact([], [put(key, value)])), NoRoom):
+                return kept
+            kept[key] = value
+        raise AssertionError("the disk is never full")
+
+    def pass_time(self, seconds: int = 20) -> None:
+        self.engine.clock.pump([1.0] * seconds)
+
+    def assert_holds(self, kept: dict[bytes, bytes]) -> None:
+        self.assertEqual(dict(self.engine.items()), kept)
+        self.assertLessEqual(self.disk.used(), self.capacity)
+
+
+class FullDiskTests(FullDiskCase):
+    def test_most_of_the_disk_can_be_used(self) -> None:
+        kept = self.fill()
+        self.assertGreater(sum(map(len, kept.values())), 0.7 * self.capacity)
+        self.assert_holds(kept)
+
+    def test_whatever_is_deleted_in_whatever_order_leads_to_room(self) -> None:
+        for seed in range(4):
+            choices = random.Random(seed)
+            size = choices.choice([60, 300, 1500])
+            kept = self.fill(size)
+            doomed = choices.sample(sorted(kept), int(len(kept) * choices.choice([0.5, 0.9, 1.0])))
+            for key in doomed:
+                self.engine.delete(key)
+                del kept[key]
+                if choices.random() < 0.02:
+                    self.engine.clock.advance(1)
+                if choices.random() < 0.01:
+                    self.engine.reopen()
+            self.pass_time()
+            self.assert_holds(kept)
+            self.assertFalse(self.engine.storage.room.full)
+            again = {b"again%d" % number: b"x" * size for number in range(len(doomed) // 2)}
+            for key, value in again.items():
+                self.engine.put(key, value)
+            self.assert_holds(kept | again)
+            self.engine.reopen()
+            self.assert_holds(kept | again)
+            for key in kept | again:
+                self.engine.delete(key)
+            self.pass_time()
+
+    def test_each_way_to_remove_everything_leads_to_room(self) -> None:
+        def expire(kept: dict[bytes, bytes]) -> None:
+            self.engine.clock.advance(100_000)
+
+        def clear(kept: dict[bytes, bytes]) -> None:
+            self.engine.do(Clear(DATA))
+
+        def delete_at_once(kept: dict[bytes, bytes]) -> None:
+            self.engine.do(*[Delete(DATA, key) for key in kept])
+
+        ways: list[Callable[[dict[bytes, bytes]], None]] = [expire, clear, delete_at_once]
+        first = 0
+        for way in ways:
+            kept: dict[bytes, bytes] = {}
+            for number in count():
+                change = put(b"%05d" % number, bytes(300), ttl_ms=50_000_000)
+                if isinstance(failure_of(self.engine.store.transact([], [change])), NoRoom):
+                    break
+                kept[change.key] = change.value
+            first = first or len(kept)
+            self.assertGreater(len(kept), 0.9 * first)
+            way(kept)
+            self.pass_time()
+            self.assert_holds({})
+            self.assertFalse(self.engine.storage.room.full)
+
+    def test_what_is_written_over_makes_room_too(self) -> None:
+        kept = self.fill()
+        for key in sorted(kept)[::2]:
+            done = self.engine.store.transact([], [Delete(DATA, key), put(key, b"short")])
+            self.assertIsNone(failure_of(done))
+            kept[key] = b"short"
+        self.pass_time()
+        self.assert_holds(kept)
+        self.engine.put(b"more", bytes(10_000))
+
+    def test_where_others_have_filled_the_disk(self) -> None:
+        kept = {b"%05d" % number: bytes(300) for number in range(150)}
+        for key, value in kept.items():
+            self.engine.put(key, value)
+        self.disk.capacity = self.disk.used()
+        self.assertIsInstance(failure_of(self.engine.store.transact([], [put(b"large", bytes(10**5))])), NoRoom)
+        for key in sorted(kept)[:120]:
+            self.engine.delete(key)
+            del kept[key]
+        self.pass_time()
+        self.assertEqual(dict(self.engine.items()), kept)
+        for number in range(50):
+            self.engine.put(b"again%d" % number, bytes(300))
+
+    def test_the_log_says_once_that_it_is_full_and_once_that_it_is_over(self) -> None:
+        with capturedLogs() as events:
+            kept = self.fill()
+            for _ in range(50):
+                failure_of(self.engine.store.transact([], [put(b"more", bytes(300))]))
+            self.pass_time()
+            told = self.told(events)
+            self.assertEqual(told, ["the disk is full"])
+            self.engine.do(Clear(DATA))
+            self.pass_time()
+            self.assertEqual(self.told(events), ["the disk is full", "there is room on the disk"])
+        self.assertGreater(len(kept), 100)
+
+    def told(self, events: Sequence[object]) -> list[str]:
+        lines = [formatEvent(event) for event in events]  # type: ignore[arg-type]
+        return [part for line in lines for part in ("the disk is full", "there is room on the disk") if part in line]
+
+    def test_what_has_found_no_room_is_not_tried_over_and_over(self) -> None:
+        self.fill()
+        self.pass_time()
+        checkpoints = self.engine.store.figures().checkpoints
+        for number in range(100):
+            failure_of(self.engine.store.transact([], [put(b"more%d" % number, bytes(3000))]))
+        self.assertLessEqual(self.engine.store.figures().checkpoints - checkpoints, 1)
+
+    def test_the_reserve_is_no_part_of_the_store(self) -> None:
+        self.engine.put(b"k", b"v")
+        for name in PIECES:
+            self.assertIn(name, self.engine.files())
+        self.engine.die()
+        for name in PIECES:
+            (self.engine.path / name).unlink()
+        self.engine.open()
+        self.assertEqual(self.engine.items(), [(b"k", b"v")])
+        self.assertTrue(self.engine.storage.room.is_whole)
