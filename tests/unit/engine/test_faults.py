@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from kvtwist.engine import Limits
 from kvtwist.engine.commit import Again, Undo
-from kvtwist.engine.journal import Transaction
+from kvtwist.engine.journal import Batch, Change, Transaction, encode_frame
 from kvtwist.engine.room import Room
 from kvtwist.model import (
     DATA,
@@ -260,6 +260,23 @@ class CrowdedTests(FaultCase):
             self.write(b"%02d" % number, 100)
         self.journal_jobs.finish()
         self.assertEqual(self.heard[1:], [(b"%02d" % number, "True") for number in range(100)])
+
+    def test_deletions_are_tried_however_small_a_write_was_that_has_failed(self) -> None:
+        key = bytes(40)
+        self.write(key, 1)
+        self.journal_jobs.finish()
+        self.heard.clear()
+        self.fly()
+        self.ignore(self.write(b"p", 38))
+        deleted = self.store.transact([], [Delete(DATA, key)])
+        written = Change(DATA, b"p", bytes(38), "application/octet-stream")
+        frame = encode_frame(Batch(3, [Transaction(4, self.engine.now_ms(), [Change(DATA, key)])]), b"")
+        self.assertLess(len(frame), len(encode_frame(Batch(3, [Transaction(4, self.engine.now_ms(), [written])]), b"")))
+        self.journal_jobs.step()
+        self.disk.largest = len(frame)
+        self.journal_jobs.finish()
+        self.assertEqual(self.heard, [(b"k", "True"), (b"p", "NoRoom")])
+        self.assertTrue(self.successResultOf(deleted).committed)
 
     def test_who_comes_while_they_are_tried_waits_and_shares_batches_again(self) -> None:
         self.fly()

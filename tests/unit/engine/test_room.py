@@ -11,7 +11,8 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.engine import Limits, merging
-from kvtwist.engine.journal import Change, Transaction
+from kvtwist.engine.housekeeping import MAKE_ROOM_SECONDS
+from kvtwist.engine.journal import Change, JournalWriter, Transaction
 from kvtwist.engine.room import (
     FOR_PAGES,
     PIECES,
@@ -148,6 +149,62 @@ class RoomTests(TestCase):
                 (self.path / name).unlink()
 
 
+class JournalTests(TestCase):
+    """What the journal takes of the room, and what it leaves."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.disk = SmallDisk(self.path, 48_000)
+        self.room = Room(self.disk, str(self.path), 8000)
+        self.room.look()
+        self.writer = JournalWriter(self.disk, str(self.path), 1, True, self.room)
+        self.addCleanup(self.writer.close)
+        self.revision = 0
+
+    def write(self, changed: Change) -> int:
+        size = self.writer.append([Transaction(self.revision + 1, 0, [changed])])
+        self.revision += 1
+        return size
+
+    def test_what_is_written_leaves_room_for_a_checkpoint_of_all_of_it(self) -> None:
+        written = 0
+        with self.assertRaises(NoRoom):
+            while True:
+                written += self.write(Change(DATA, b"k", bytes(400)))
+        free = self.disk.capacity - self.disk.used()
+        self.assertGreater(written, 15_000)
+        self.assertGreaterEqual(free + self.room.size // 4 + 1000, written)
+        self.assertTrue(self.room.is_whole)
+        self.writer.rotate()
+        with self.assertRaises(NoRoom):
+            self.write(Change(DATA, b"k", bytes(400)))
+        self.writer.drop(self.revision)
+        self.write(Change(DATA, b"k", bytes(400)))
+
+    def test_what_belongs_to_the_reserve_is_for_deletions(self) -> None:
+        self.write(Change(DATA, b"k", bytes(400)))
+        for _ in range(3):
+            self.room.give_up()
+        ballast = self.path / "ballast"
+        ballast.write_bytes(bytes(self.disk.capacity - self.disk.used() - 1200))  # there is room for two of the three
+        self.assertRaises(NoRoom, self.write, Change(DATA, b"k", bytes(20)))
+        self.write(Change(DATA, b"k"))
+        ballast.unlink()
+        self.write(Change(DATA, b"k", bytes(20)))
+        self.assertTrue(self.room.is_whole)
+
+    def test_deletions_take_half_of_it(self) -> None:
+        self.write(Change(DATA, b"k", bytes(400)))
+        self.disk.capacity = self.disk.used()
+        written = 0
+        with self.assertRaises(NoRoom):
+            while True:
+                written += self.write(Change(DATA, b"k"))
+        self.assertGreater(written, self.room.size * 0.4)
+        self.assertTrue(self.room.is_low)
+        self.assertEqual(len([path for path in self.path.iterdir() if path.name in PIECES]), FOR_PAGES)
+
+
 class FullDiskCase(EngineCase):
     """A disk that is soon full, of which the store keeps a part."""
 
@@ -238,6 +295,14 @@ class FullDiskTests(FullDiskCase):
             self.pass_time()
             self.assert_holds({})
             self.assertFalse(self.engine.storage.room.full)
+
+    def test_what_finds_no_room_waits_for_what_was_deleted_just_before(self) -> None:
+        kept = self.fill(1500)
+        for key in sorted(kept)[:10]:
+            self.engine.delete(key)
+        self.engine.clock.advance(MAKE_ROOM_SECONDS)
+        for number in range(4):
+            self.engine.put(b"again%d" % number, bytes(1500))
 
     def test_what_is_written_over_makes_room_too(self) -> None:
         kept = self.fill()

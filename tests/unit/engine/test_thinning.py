@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 
 from kvtwist.engine import Limits, merges, merging
 from kvtwist.engine.thinning import thin
-from kvtwist.model import DATA, Clear, Delete, Operation
-from tests.support.engine import Engine, EngineCase, FaultyDisk, failure_of, put, result_of
+from kvtwist.model import DATA, Clear, Delete, Operation, StoreUnavailable
+from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, failure_of, put, result_of
 from tests.support.tools import kvtwist
 
 
@@ -115,11 +115,12 @@ class ThinningTests(ThinningCase):
 
     def test_it_takes_little_room_at_a_time(self) -> None:
         for number in range(60):
-            self.engine.put(b"%02d" % number, bytes(200))
+            self.engine.put(b"%02d" % number, bytes(20))
         self.engine.checkpoint()
         for number in range(0, 60, 3):
             self.engine.delete(b"%02d" % number)
-        most = before = len(self.pages())
+        before = len(self.pages())
+        most = before
 
         def look(call: str, path: str) -> None:
             nonlocal most
@@ -129,6 +130,35 @@ class ThinningTests(ThinningCase):
         result_of(self.thin())
         self.assertLessEqual(most, before + 3)
         self.assertLess(len(self.pages()), before)
+
+    def test_of_a_keyspace_of_which_everything_was_removed_nothing_stays(self) -> None:
+        for number in range(60):
+            self.engine.put(b"%02d" % number, bytes(20))
+        self.engine.checkpoint()
+        for number in range(60):
+            self.engine.delete(b"%02d" % number)
+            if number % 20 == 19:
+                self.engine.checkpoint()
+        result_of(self.thin())
+        self.assertEqual(self.pages(), set())
+        self.assertEqual(self.engine.items(), [])
+
+    def test_what_may_be_taken_back_takes_nothing_away(self) -> None:
+        for number in range(3):
+            self.engine.put(b"%d" % number, b"v")
+        self.engine.checkpoint()
+        self.engine.die()
+        self.engine.journal = journal = SteppedWorker()
+        self.engine.open()
+        store = self.engine.store
+        store.transact([], [Delete(DATA, b"0")])
+        thinned = self.thin()
+        lost = store.transact([], [Delete(DATA, b"1")])
+        self.disk.fail("write", errno.EIO, path="journal", skip=2)  # the header, and the first one
+        journal.finish()
+        result_of(thinned)
+        self.assertIsInstance(failure_of(lost), StoreUnavailable)
+        self.assertEqual(self.engine.items(), [(b"1", b"v"), (b"2", b"v")])
 
     def test_one_that_fails_leaves_nothing_and_changes_nothing(self) -> None:
         for call in ("create", "write", "sync", "rename"):
