@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.commit import GroupCommit
@@ -101,11 +100,8 @@ class Storage:
 
         :raises OSError: that cannot be done.
         """
-        # A process that was killed may have left names behind that are not on the disk itself: that of the directory,
-        # and that of the manifest, behind which nothing older may go before it is.
-        if revision == 0:
-            with suppress(PermissionError):  # who may not look into the one above has not made this one
-                self.disk.sync_directory(os.path.dirname(self.path))
+        # A process that was killed may have left the name of a manifest that is not on the disk itself, and nothing
+        # older may go before it is. (That of the directory was synced when the one of the pages was made in it.)
         self.disk.sync_directory(self.path)
         self.pages.remove(self.pages.numbers() - self.manifest.pages())
         manifests.remove_others(self.disk, self.path, self.manifest)

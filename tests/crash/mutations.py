@@ -86,7 +86,6 @@ LOST_SYNCS = [
     LostSync("the name of a manifest", "sync_directory", ("layout._save",), "/store"),
     LostSync("that a manifest was taken back", "sync_directory", ("layout._remove",)),
     LostSync("names that a start has found", "sync_directory", ("storage.begin",), "/store", seed=9),
-    LostSync("the name of a directory that a start has found", "sync_directory", ("storage.begin",), "/data", seed=3),
     LostSync("the name of a new directory", "sync_directory", ("storage.open",)),
 ]
 
