@@ -216,6 +216,9 @@ async def with_reserve(room: Room, worker: Worker, attempt: Callable[[], Awaitab
         try:
             if not lent:
                 raise
-            return await attempt()
-        finally:
+            result = await attempt()
+        except BaseException:
             worker.run(room.take_back)
+            raise
+        await worker.run(room.take_back)  # whoever has waited for this finds the reserve whole
+        return result
