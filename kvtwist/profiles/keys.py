@@ -43,7 +43,7 @@ from kvtwist.profiles._turns import STEP, Permits, Steps, in_turns
 MAX_KEY = 255
 MAX_EXPIRE_IN = 315_360_000  # ten years, in seconds
 MAX_LIMIT = 1_000_000
-DELETED_AT_ONCE = 1000
+DELETED_AT_ONCE = 500
 """How many keys that a filter matches are deleted in one transaction."""
 _SPAN = 64 * 1024
 _BAD_LENGTH = f"a key is 1 to {MAX_KEY} bytes long"
