@@ -208,6 +208,8 @@ class FrontConnection(TwistedProtocol):
 
     def drop(self) -> None:
         """See `kvtwist.web.inflight.Holder`."""
+        self._phase = GONE
+        self._give_up()  # now: what its handler holds would stay until the reactor's next turn, beside that of others
         self._let_go()
         self.transport.abortConnection()
 
@@ -221,10 +223,6 @@ class FrontConnection(TwistedProtocol):
         self._leave()
         self._site.in_flight.give(self._kept)
         self._kept = 0
-        request = self._request
-        if request is not None:
-            self._release(request)
-            request.left(is_complete=False)
 
     def _give_up(self) -> None:
         """Nobody waits for the request any more."""
@@ -232,8 +230,7 @@ class FrontConnection(TwistedProtocol):
         if request is None:
             return
         self._release(request)
-        if not request.gone:
-            request.left(is_complete=not self._out and not self._outbox.blocked)
+        request.left(is_complete=not self._out and not self._outbox.blocked)
         if self._producer is not None:
             self._producer.stopProducing()
         if request.turn is not None:

@@ -86,7 +86,7 @@ class ThinningTests(ThinningCase):
         seen = {key for key, _ in tables.active.range(b"", None)}
         now_ms = self.engine.now_ms()
         for run in self.engine.storage.manifest.keyspaces.get(DATA, []):
-            keys = [key for ref in run.pages for key, _ in pages.read(ref.number).records()]
+            keys = [key for ref in run.pages for key, _ in pages.read(ref).records()]
             self.assertEqual(sorted(set(keys)), keys)
             self.assertFalse(seen.intersection(keys))
             seen.update(keys)
@@ -206,7 +206,7 @@ class SupersededTests(ThinningCase):
             self.engine.checkpoint()
             pages = self.engine.storage.pages
             [run] = self.engine.storage.manifest.keyspaces[DATA]
-            keys = [key for ref in run.pages for key, _ in pages.read(ref.number).records()]
+            keys = [key for ref in run.pages for key, _ in pages.read(ref).records()]
             self.assertEqual(keys, [b"%02d" % number for number in range(10) if number not in (3, 5)])
             self.assertEqual(self.engine.store.usage(DATA), usage)
             expected = [(b"%02d" % n, b"newer" if n == 5 else b"frozen") for n in range(10) if n != 3]
