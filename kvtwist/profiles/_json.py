@@ -163,6 +163,15 @@ def quote(text: str) -> bytes:
     return msgspec.json.encode(text)
 
 
+def is_utf8(text: bytes) -> bool:
+    """Whether a text is UTF-8, without making a string of it."""
+    try:
+        at_once(_utf8(text))
+    except NotJSON:
+        return False
+    return True
+
+
 def _utf8(text: bytes) -> Steps[None]:
     view = memoryview(text)
     at = 0

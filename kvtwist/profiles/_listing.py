@@ -1,13 +1,13 @@
 """
 JSON arrays and objects that may be larger than memory, written piece by piece: every listing is written here.
 
-Small elements are gathered into pieces. A large value is a piece of its own: where it is JSON already, that is the very
-object that the store holds, which is in memory once however many clients list it.
+Small elements are gathered into pieces. A large value is a piece of its own where it is JSON already: that is the very
+object that the store holds, which is in memory once however many clients list it. Another large value comes in pieces.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 from klein import Response
@@ -18,11 +18,9 @@ from kvtwist.profiles._scan import Items, send
 
 PIECE = 64 * 1024
 """Elements are gathered until they take so many bytes."""
-LARGE = 16 * 1024
-"""A value of so many bytes is not copied into a piece."""
 
-Element = tuple[bytes, bytes, bytes]
-"""JSON text before a value, the value, and the text after it; without the comma between two elements."""
+Element = tuple[bytes, bytes | Iterator[bytes], bytes]
+"""JSON text before a value, the value or its pieces, and the text after it; without the comma between two elements."""
 
 
 async def answer(
@@ -66,20 +64,20 @@ async def _pieces(
             text += comma
             text += before
             comma = b","
-            is_large = len(value) >= LARGE
-            if not is_large:
+            if isinstance(value, bytes):
                 text += value
                 text += after
                 if len(text) < PIECE:
                     continue
+                value, after = iter(()), b""
             if is_whole:
                 is_whole = False
                 yield b""
             yield bytes(text)
             text.clear()
-            if is_large:
-                yield value
-                value = b""  # or it would be kept until the next element is there
-                text += after
+            for piece in value:
+                yield piece
+                piece = b""  # or it would be kept until the next element is there
+            text += after
     text += brackets[1:]
     yield bytes(text)

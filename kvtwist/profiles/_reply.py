@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from codecs import getincrementaldecoder
+from collections.abc import AsyncGenerator, Iterator
 from types import MappingProxyType
+from typing import Any
 
 from klein import Response
 
 from kvtwist.model import JSON, Record
 from kvtwist.profiles._app import Headers
-from kvtwist.profiles._json import quote
+from kvtwist.profiles._json import is_utf8, quote
+from kvtwist.profiles._scan import send
 
 JSON_HEADERS: Headers = MappingProxyType({"Content-Type": JSON})
 
 NO_CONTENT = Response(204)
+
+LARGE = 16 * 1024
+"""A value of so many bytes is not copied into another text."""
+_CUT = 48 * 1024
+"""So many bytes of a value are made JSON at a time; base64 wants a multiple of three."""
+_BASE64 = b'{"base64":"'
 
 
 def json_reply(code: int, body: bytes) -> Response:
@@ -31,11 +41,62 @@ def pair(key: str, value: bytes) -> bytes:
     return b"{" + quote(key) + b":" + value + b"}"
 
 
-def as_json(record: Record) -> bytes:
-    """A record's value as JSON text: itself, or a string, or `{"base64": ...}` where it is not UTF-8."""
+def as_json(record: Record) -> bytes | Iterator[bytes]:
+    """
+    A record's value as JSON text: itself, or a string, or `{"base64": ...}` where it is not UTF-8.
+
+    That of a large value comes in pieces, so that nothing is copied for each client: JSON as the very object that the
+    store holds, other text a little at a time.
+    """
+    value = record.value
+    if len(value) >= LARGE:
+        if record.media_type == JSON:
+            return iter((value,))
+        return _quoted(value) if is_utf8(value) else _encoded(value)
     if record.media_type == JSON:
-        return record.value
+        return value
     try:
-        return quote(record.value.decode())
+        return quote(value.decode())
     except UnicodeDecodeError:
-        return b'{"base64":"' + b64encode(record.value) + b'"}'
+        return _BASE64 + b64encode(value) + b'"}'
+
+
+def _quoted(value: bytes) -> Iterator[bytes]:
+    decode = getincrementaldecoder("utf-8")().decode
+    yield b'"'
+    for at in range(0, len(value), _CUT):
+        yield quote(decode(value[at : at + _CUT]))[1:-1]
+    yield b'"'
+
+
+def _encoded(value: bytes) -> Iterator[bytes]:
+    yield _BASE64
+    for at in range(0, len(value), _CUT):
+        yield b64encode(value[at : at + _CUT])
+    yield b'"}'
+
+
+async def answer_value(request: Any, before: bytes, record: Record, after: bytes) -> Response | None:
+    """Answer with a record's value as JSON text between other text. What is large is not copied."""
+    value = as_json(record)
+    if isinstance(value, bytes):
+        return json_reply(200, before + value + after)
+    if record.media_type == JSON:
+        if not before + after:
+            return json_reply(200, record.value)
+        request.setHeader("Content-Length", str(len(before) + len(record.value) + len(after)))
+    request.hold(len(record.value))
+    for name, header in JSON_HEADERS.items():
+        request.setHeader(name, header)
+    if request.method != b"HEAD":
+        await send(request, _between(before, value, after))
+    return None
+
+
+async def _between(before: bytes, pieces: Iterator[bytes], after: bytes) -> AsyncGenerator[bytes, None]:
+    if before:
+        yield before
+    for piece in pieces:
+        yield piece
+    if after:
+        yield after

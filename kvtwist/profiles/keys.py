@@ -35,7 +35,7 @@ from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded, q
 from kvtwist.profiles._glob import Glob
 from kvtwist.profiles._json import NotJSON, TooManyMembers
 from kvtwist.profiles._listing import Element, answer
-from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, as_json, json_error, json_reply
+from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, answer_value, as_json, json_error, json_reply
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
 from kvtwist.profiles._turns import STEP, Permits, Steps, in_turns
@@ -119,12 +119,12 @@ class Keys:
         return NO_CONTENT
 
     @app.route("/keys/<key>", methods=["GET", "HEAD"])
-    async def get(self, request: Any, key: str) -> Response:
+    async def get(self, request: Any, key: str) -> Response | None:
         """The value of a key."""
         record = await self._store.get(DATA, _checked(decoded(key)))
         if record is None:
             raise NotFound("key not found")
-        return json_reply(200, as_json(record))
+        return await answer_value(request, b"", record, b"")
 
     @app.route("/keys/<key>", methods=["PUT"], query=["expire_in"])
     async def put_one(self, request: Any, key: str) -> Response:

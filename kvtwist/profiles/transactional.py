@@ -22,8 +22,8 @@ from zope.interface import implementer
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, JSON, STAGED, Clear, Delete, NoRoom, Operation, Peek, Put, Record, Room
 from kvtwist.profiles._app import DialectApp, answer_errors, decoded
-from kvtwist.profiles._json import LONGEST_NAME, NotJSON, TooManyMembers, read_members, read_value, string
-from kvtwist.profiles._reply import NO_CONTENT, as_json, json_error, json_reply, pair
+from kvtwist.profiles._json import LONGEST_NAME, NotJSON, TooManyMembers, quote, read_members, read_value, string
+from kvtwist.profiles._reply import NO_CONTENT, answer_value, json_error, json_reply, pair
 from kvtwist.profiles._scan import gathered
 from kvtwist.profiles._settings import Settings
 from kvtwist.profiles._turns import STEP, Permits, Steps, in_turns
@@ -59,7 +59,7 @@ class Transactional:
         self.max_body = settings.max_value + 6 * settings.max_key + 1024
 
     @app.route("/<key>", methods=["GET"])
-    async def get(self, request: Any, key: str) -> Response:
+    async def get(self, request: Any, key: str) -> Response | None:
         """What the last commit left under a key."""
         if request.method != b"GET":
             raise NotFound  # werkzeug lets HEAD in wherever it lets GET in
@@ -70,7 +70,7 @@ class Transactional:
         record = await self._store.get(DATA, name.encode())
         if record is None:
             raise NotFound
-        return json_reply(200, pair(name, as_json(record)))
+        return await answer_value(request, b"{" + quote(name) + b":", record, b"}")
 
     @app.route("/set", methods=["POST"])
     async def stage(self, request: Any) -> Response:

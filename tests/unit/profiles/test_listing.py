@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from klein import Response
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IPushProducer
 
 from kvtwist.model import JSON, OCTETS, TEXT, Record, Slice
-from kvtwist.profiles import Settings, _listing
-from kvtwist.profiles._listing import LARGE, PIECE, Element
+from kvtwist.profiles import Settings, _listing, _reply
+from kvtwist.profiles._listing import PIECE, Element
+from kvtwist.profiles._reply import LARGE
 from kvtwist.profiles._scan import Items
 from kvtwist.profiles.history import DELETION, History
 from kvtwist.profiles.keys import Keys
 from tests.support.engine import TestCase, result_of
+from tests.unit.profiles.streams import Request, finished
 
 NOW_MS = 1_605_097_943_904
 REPEATABLE = settings(max_examples=200, deadline=None, derandomize=True, database=None)
@@ -37,57 +38,6 @@ class Slices:
         self.asked += 1
         items = self._slices.popleft() if self._slices else []
         return succeed(Slice(items, b"more" if self._slices else None))
-
-
-class Request:
-    """A request whose client takes a piece when the test says so; `eager`, it takes all there is."""
-
-    def __init__(self, uri: bytes = b"/keys", method: bytes = b"GET", eager: bool = True) -> None:
-        self.uri = uri
-        self.method = method
-        self.headers: dict[str | bytes, str | bytes] = {}
-        self.pieces: list[bytes] = []
-        self.written = 0
-        self.held: list[int] = []
-        self.hold = self.held.append
-        self._eager = eager
-        self._producer: IPushProducer | None = None
-
-    def setHeader(self, name: str | bytes, value: str | bytes) -> None:
-        self.headers[name] = value
-
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        assert streaming
-        self._producer = producer
-
-    def unregisterProducer(self) -> None:
-        self._producer = None
-
-    def write(self, piece: bytes) -> None:
-        self.pieces.append(piece)
-        self.written += len(piece)
-        if not self._eager:
-            assert self._producer is not None
-            self._producer.pauseProducing()
-
-    def take(self) -> None:
-        """Let the client take what was written last."""
-        self.pieces.clear()
-        assert self._producer is not None
-        self._producer.resumeProducing()
-
-    @property
-    def streaming(self) -> bool:
-        return self._producer is not None
-
-
-def finished(deferred: Deferred[Any]) -> Any:
-    """What a handler returns, others having their turn as often as it lets them."""
-    for _ in range(1000):
-        if deferred.called:
-            break
-        reactor.iterate(0)
-    return result_of(deferred)
 
 
 def body(request: Request, answer: Response | None) -> bytes:
@@ -130,7 +80,7 @@ class SizeTests(TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(_listing, "PIECE", 64)
-        self.patch(_listing, "LARGE", 24)
+        self.patch(_reply, "LARGE", 24)
 
     def test_keys_is_json_at_every_size(self) -> None:
         for size in range(2, 90):
@@ -280,7 +230,7 @@ class TakingTests(TestCase):
 
     def test_a_piece_is_sent_once_it_is_large_enough(self) -> None:
         for size, first in ((1000, 1000 + len(b'{"0":,"1":')), (PIECE - len(b'{"0":'), PIECE)):
-            self.patch(_listing, "LARGE", PIECE)
+            self.patch(_reply, "LARGE", PIECE)
             request = Request()
             items = [(b"0", Record(b"1" * size, JSON, 1, 1)), (b"1", Record(b"1" * PIECE, JSON, 1, 1))]
             finished(self.begin(Slices(items), request))
