@@ -1,5 +1,5 @@
 """
-Whatever clients do, the process takes the interpreter, `--memory-limit`, `--max-in-flight`, and twelve of the largest value.
+Whatever clients do, the process takes the interpreter, `--memory-limit`, `--max-in-flight`, and 16 of the largest value.
 
 Seen from outside: the kernel's count of the resident memory of a server, under clients that only cost.
 """
@@ -22,7 +22,7 @@ MIB = 2**20
 VALUE = 8 * MIB
 MEMORY_LIMIT = 16 * MIB
 IN_FLIGHT = 32 * MIB
-BESIDES = 12 * VALUE
+BESIDES = 16 * VALUE
 """What docs/operations.md promises beside the limits: copies of a value on its way to the disk, and the allocator's."""
 
 Open = Callable[[], socket.socket]
