@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, cast
 
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
@@ -335,8 +336,6 @@ def _server(options: Mapping[str, Any]) -> Server:
     store = Store(reactor, timeline, storage, Limits.within(options["memory-limit"]))
     server_log = _log(options)
     metrics = Metrics(store)
-    if server_log is not None:
-        metrics.dropped_lines = server_log.dropped
     settings = Settings(
         max_value=options["max-value"],
         max_key=options["max-key"],
@@ -351,9 +350,15 @@ def _server(options: Mapping[str, Any]) -> Server:
         observers.append(access_log)
     profiles = [PROFILES[name](store, settings) for name in options["profile"]]
     dispatcher = Dispatcher(profiles, reactor, observers)
-    metrics.in_flight = lambda: dispatcher.in_flight
     in_flight = InFlight(options["max-in-flight"])
-    metrics.in_flight_bytes = lambda: in_flight.held
+    dropped_lines = int if server_log is None else server_log.dropped
+    for family, name, help_text, read in (
+        (GaugeMetricFamily, "http_requests_in_flight", "Requests being answered.", lambda: dispatcher.in_flight),
+        (GaugeMetricFamily, "http_in_flight_bytes", "What they take.", lambda: in_flight.held),
+        (CounterMetricFamily, "http_evictions", "Connections closed to make room.", lambda: in_flight.dropped),
+        (CounterMetricFamily, "log_dropped_lines", "Lines of the log that could not be written.", dropped_lines),
+    ):
+        metrics.watch(family, f"kvtwist_{name}", help_text, read)
     limits = WebLimits(
         head=options["max-head"],
         target=options["max-target"],

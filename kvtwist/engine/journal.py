@@ -56,7 +56,7 @@ SPARE_SIZE = 16 * 2**20
 """How much of a superfluous segment is kept at the most."""
 SPARE_SHARE = 16
 """It takes no more than this part of what is free on the disk."""
-_is_segment = re.compile(r"journal-(\d{20})\.log").fullmatch
+_is_segment = re.compile(r"journal-([0-9]{20})\.log").fullmatch
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):

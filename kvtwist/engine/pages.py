@@ -84,7 +84,7 @@ def page_number(name: str) -> int | None:
         number = int(base64.b64decode(name.rstrip("_").encode()))
     except ValueError:
         return None
-    return number if page_file(number) == name else None
+    return number if number >= 0 and page_file(number) == name else None
 
 
 def is_unfinished(name: str) -> bool:

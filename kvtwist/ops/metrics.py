@@ -17,6 +17,7 @@ from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import STAGED, Figures, Usage
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+Family = GaugeMetricFamily | CounterMetricFamily
 
 
 class Counted(Protocol):
@@ -57,18 +58,15 @@ class Metrics:
 
     def __init__(self, store: IStore) -> None:
         self._registry = registry = CollectorRegistry()
-        self.in_flight: Callable[[], int] = int
-        """Set by whoever knows."""
-        self.in_flight_bytes: Callable[[], int] = int
-        """Set by whoever knows."""
-        self.dropped_lines: Callable[[], int] = int
-        """Set by whoever knows: how many lines of the log were dropped."""
         self._series: dict[tuple[str, str, bytes, int], _Series] = {}
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         registry.register(_RequestCollector(self._series))
-        registry.register(_StoreCollector(store, lambda: self.in_flight(), lambda: self.in_flight_bytes()))
-        registry.register(_LogCollector(lambda: self.dropped_lines()))
+        registry.register(_StoreCollector(store))
+
+    def watch(self, family: type[Family], name: str, help_text: str, read: Callable[[], int]) -> None:
+        """Show what somebody else knows, who is asked for it when Prometheus asks."""
+        self._registry.register(_Reading(family, name, help_text, read))
 
     def __call__(self, request: Counted, route: Routed, seconds: float) -> None:
         """Count a request."""
@@ -119,10 +117,8 @@ class _RequestCollector(Collector):
 
 
 class _StoreCollector(Collector):
-    def __init__(self, store: IStore, in_flight: Callable[[], int], in_flight_bytes: Callable[[], int]) -> None:
+    def __init__(self, store: IStore) -> None:
         self._store = store
-        self._in_flight = in_flight
-        self._in_flight_bytes = in_flight_bytes
 
     def describe(self) -> list[Metric]:
         """None in advance: the store need not be open yet."""
@@ -131,8 +127,6 @@ class _StoreCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Ask the store."""
         figures = self._store.figures()
-        yield GaugeMetricFamily("kvtwist_http_requests_in_flight", "Requests being answered.", self._in_flight())
-        yield GaugeMetricFamily("kvtwist_http_in_flight_bytes", "What they take.", self._in_flight_bytes())
         yield from _usage(figures)
         for name, help_text, value in _gauges(figures):
             yield GaugeMetricFamily(name, help_text, value)
@@ -140,14 +134,16 @@ class _StoreCollector(Collector):
             yield CounterMetricFamily(name, help_text, value)
 
 
-class _LogCollector(Collector):
-    def __init__(self, dropped_lines: Callable[[], int]) -> None:
-        self._dropped_lines = dropped_lines
+class _Reading(Collector):
+    def __init__(self, family: type[Family], name: str, help_text: str, read: Callable[[], int]) -> None:
+        self._family = family
+        self._name = name
+        self._help_text = help_text
+        self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        """Ask the log."""
-        dropped = self._dropped_lines()
-        yield CounterMetricFamily("kvtwist_log_dropped_lines", "Lines of the log that could not be written.", dropped)
+        """Ask who knows."""
+        yield self._family(self._name, self._help_text, self._read())
 
 
 def _usage(figures: Figures) -> Iterator[Metric]:

@@ -71,6 +71,12 @@ class Crowd:
             connection.sendall(head("GET", target))
             return int(connection.recv(100).split()[1])
 
+    def metric(self, name: str) -> float:
+        """What the server tells Prometheus."""
+        with self._connect() as connection, connection.makefile("rb") as answer:
+            connection.sendall(head("GET", "/metrics"))
+            return next(float(line.split()[1]) for line in answer if line.startswith(name.encode()))
+
 
 @pytest.fixture(params=["tcp", "tls"])
 def crowd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crowd]:

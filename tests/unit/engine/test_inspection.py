@@ -158,7 +158,7 @@ class DirectoryTests(TestCase):
             database[b"%d" % number] = b""
             self.assertIn(page_file(number), os.listdir(self.path))
             self.assertEqual(page_number(page_file(number)), number)
-        for name in ("", "_", "MQ==", "MQ==__", "MDE=_", "notes", "MQ==_.new", "\udcff"):
+        for name in ("", "_", "MQ==", "MQ==__", "MDE=_", "LTE=_", "notes", "MQ==_.new", "\udcff"):
             self.assertIsNone(page_number(name), name)
 
     def test_what_is_begun_is_a_store(self) -> None:
