@@ -19,10 +19,8 @@ import kvtwist
 PATIENCE: Final = 60.0
 """Seconds after which an event that tests wait for counts as never coming. Nothing is measured with it."""
 
-_RUN: Final = "from signal import *; signal(SIGINT, default_int_handler); from twisted.scripts.twistd import run; run()"
-TWISTD: Final = (sys.executable, "-c", _RUN)
-"""Twisted's own script, whose place in the file system depends on how it was installed. A shell ignores SIGINT for what it
-runs in the background, tests included, and so would what they start."""
+TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
+"""Twisted's own script, whose place in the file system depends on how it was installed."""
 _LISTENING: Final = r"kvtwist is serving .* on (?:https?://(?P<host>[^: ]+):(?P<port>[0-9]+)|unix:)"
 _SOURCES: Final = Path(kvtwist.__file__).resolve().parents[1]
 
