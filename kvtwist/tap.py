@@ -25,7 +25,7 @@ from twisted.python import usage
 from kvtwist import __version__
 from kvtwist.engine import Limits, Store, StoreService
 from kvtwist.engine.disk import DESCRIPTORS, Disk
-from kvtwist.engine.room import RESERVE
+from kvtwist.engine.disk_space import RESERVE
 from kvtwist.engine.storage import ADMIN_SOCKET, Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.engine.worker import ThreadWorker

@@ -21,7 +21,7 @@ from twisted.scripts.twistd import run
 from twisted.web.server import Site
 
 from kvtwist import tap
-from kvtwist.engine.records import RecordCache
+from kvtwist.engine.record_cache import RecordCache
 from kvtwist.ops.metrics import BUCKETS, LEFT, Metrics
 from kvtwist.web.connection import FrontConnection
 from kvtwist.web.dispatch import Dispatcher

@@ -23,7 +23,7 @@ from kvtwist.engine.inspection.directory import Listing
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.page import TOMBSTONE, expires_of, weight_of
-from kvtwist.engine.run import Run
+from kvtwist.engine.sorted_run import SortedRun
 from kvtwist.words import counted
 
 LARGEST = 10
@@ -127,7 +127,7 @@ def _total(paths: list[str]) -> int:
     return sum(disk.length(path) for path in paths)
 
 
-def _from_manifest(name: str, runs: list[Run]) -> _Keyspace:
+def _from_manifest(name: str, runs: list[SortedRun]) -> _Keyspace:
     found = _Keyspace(name, len(runs), sum(len(run.pages) for run in runs), sum(run.size for run in runs))
     found.records = sum(run.records for run in runs)
     found.weight = sum(run.weight for run in runs)

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.layout import Layout
+from kvtwist.engine.disk_state import DiskState
 from kvtwist.interfaces import IBackup
 
 END = "backup.json"
@@ -47,25 +47,25 @@ class Part:
 class Backup:
     """:ivar parts: its files."""
 
-    def __init__(self, layout: Layout, revision: int, parts: Sequence[Part]) -> None:
+    def __init__(self, disk_state: DiskState, revision: int, parts: Sequence[Part]) -> None:
         self.revision = revision
         self.parts = parts
         self.size = sum(tarfile.BLOCKSIZE + _padded(part.size) for part in parts) + len(_END)
-        self._layout: Layout | None = layout
+        self._disk_state: DiskState | None = disk_state
 
     @classmethod
-    async def begin(cls, layout: Layout) -> Backup:
+    async def begin(cls, disk_state: DiskState) -> Backup:
         """
         Settle what it holds.
 
         :raises StoreUnavailable: the store cannot say what is on disk.
         """
-        manifest = await layout.pin()
-        storage = layout.storage
+        manifest = await disk_state.pin()
+        storage = disk_state.storage
         try:
             revision, segments = await storage.commit.mark(manifest.revision)
         except Exception:
-            await layout.unpin()
+            await disk_state.unpin()
             raise
         content = manifests.encoded(manifest)
         parts = [Part(manifests.name_of(manifest), len(content), content)]
@@ -77,7 +77,7 @@ class Backup:
         parts += [Part(os.path.basename(path), size) for path, size in segments]
         end = msgspec.json.encode({"revision": revision, "files": len(parts)})
         parts.append(Part(END, len(end), end))
-        return cls(layout, revision, parts)
+        return cls(disk_state, revision, parts)
 
     async def archive(self) -> AsyncGenerator[bytes, None]:
         """See `IBackup.archive`. Each piece is read from the disk when it is asked for."""
@@ -85,8 +85,8 @@ class Backup:
             yield _header(part)
             position = 0
             while position < part.size:
-                assert self._layout is not None
-                storage = self._layout.storage
+                assert self._disk_state is not None
+                storage = self._disk_state.storage
                 if part.content is not None:
                     piece = part.content
                 else:
@@ -100,9 +100,9 @@ class Backup:
 
     async def close(self) -> None:
         """See `IBackup.close`. From now on the store may remove the files."""
-        layout, self._layout = self._layout, None
-        if layout is not None:
-            await layout.unpin()
+        disk_state, self._disk_state = self._disk_state, None
+        if disk_state is not None:
+            await disk_state.unpin()
 
 
 def _read(disk: Disk, path: str, position: int, count: int) -> bytes:

@@ -1,5 +1,5 @@
 """
-Checkpoints: what moves records from memory to disk, and lets the journal be forgotten.
+Checkpointer: what moves records from memory to disk, and lets the journal be forgotten.
 
     1. freeze the memtables at revision R, wait until R is on disk and begin a new journal segment
     2. write what is frozen as a new run of each keyspace, page by page, synced; but for what has been replaced or
@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from kvtwist.engine.disk_state import DiskState
 from kvtwist.engine.keyspace import Keyspace, Tables
-from kvtwist.engine.layout import Layout
 from kvtwist.engine.memtable import Memtable
-from kvtwist.engine.merging import write_frozen
-from kvtwist.engine.run import Run
+from kvtwist.engine.run_writer import write_frozen
+from kvtwist.engine.sorted_run import SortedRun
 from kvtwist.model import StoreError
 
 
@@ -31,7 +31,7 @@ class Checkpoint:
     :ivar superfluous: numbers of pages that are of no use any more, once it has run.
     """
 
-    def __init__(self, layout: Layout, keyspaces: dict[str, Keyspace], revision: int) -> None:
+    def __init__(self, disk_state: DiskState, keyspaces: dict[str, Keyspace], revision: int) -> None:
         """
         Freezes at once, so that it holds exactly what was there up to `revision`.
 
@@ -39,7 +39,7 @@ class Checkpoint:
         """
         self.revision = revision
         self.superfluous: set[int] = set()
-        self._layout = layout
+        self._disk_state = disk_state
         self._keyspaces = keyspaces
         self._rotated = False
         self._tables: dict[str, Tables] = {}
@@ -53,8 +53,8 @@ class Checkpoint:
 
         Raises `OSError` or `StoreError` when it could not be finished. Nothing is lost then, and nothing is gained.
         """
-        layout = self._layout
-        storage = layout.storage
+        disk_state = self._disk_state
+        storage = disk_state.storage
         # If a batch could not be written, what was frozen has been taken back to the last revision that could.
         self.revision = min(self.revision, await storage.commit.settled(self.revision))
         if self._rotated:
@@ -62,25 +62,25 @@ class Checkpoint:
         else:
             synced = await storage.commit.rotate()
             self._rotated = True
-        new: dict[str, Run] = {}
+        new: dict[str, SortedRun] = {}
         try:
             for name, tables in self._tables.items():
                 if tables.frozen and not self._is_cleared(name, tables, synced):
                     steps = write_frozen(
                         storage.pages,
                         name,
-                        layout.numbers,
+                        disk_state.numbers,
                         tables.frozen,
                         now_ms,
                         base=not tables.runs,
                         is_superseded=partial(_is_superseded, tables.active, synced),
                     )
-                    run = await layout.write(steps)
+                    run = await disk_state.write(steps)
                     if run.pages:
                         new[name] = run
-            self.superfluous = await layout.add(self.revision, now_ms, self._tables, new)
+            self.superfluous = await disk_state.add(self.revision, now_ms, self._tables, new)
         except (OSError, StoreError):
-            await layout.remove({ref.number for run in new.values() for ref in run.pages})
+            await disk_state.remove({ref.number for run in new.values() for ref in run.pages})
             raise
 
     def _is_cleared(self, name: str, tables: Tables, synced: int) -> bool:
@@ -90,8 +90,8 @@ class Checkpoint:
 
     async def clean(self) -> None:
         """Step 4. Raises `OSError` or `StoreError`; the next start drops the rest."""
-        await self._layout.remove(self.superfluous)
-        await self._layout.drop(self.revision)
+        await self._disk_state.remove(self.superfluous)
+        await self._disk_state.drop(self.revision)
 
 
 def _is_superseded(active: Memtable, synced: int, key: bytes) -> bool:

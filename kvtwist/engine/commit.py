@@ -92,13 +92,13 @@ class GroupCommit:
         """How many times everything that was not on disk has been taken back."""
         self.on_batch: Callable[[], object] = _nobody
         """Called behind each batch that has become durable. Set by whoever wants to know."""
-        self.on_no_room: Callable[[], bool] = bool
+        self.on_no_space: Callable[[], bool] = bool
         """Called when a transaction found no room though it was alone; returns whether it is to be tried once more."""
         self.latch = Latch()
         """Held while memory is not what it was after any transaction."""
         self.unsubmitted: list[Undo] = []
         """What takes back the slices of a transaction that is being applied: it goes if a batch fails meanwhile."""
-        self.turn = sys.maxsize
+        self.step = sys.maxsize
         """How many changes are taken back in one turn of the reactor."""
         self.pause: Callable[[], Deferred[None]] = _no_pause
         """Fires in the reactor's next turn."""
@@ -228,8 +228,8 @@ class GroupCommit:
         undo = flying.undo + gathering.undo + self.unsubmitted
         self.unsubmitted = []
         self.latch.hold()
-        while len(undo) > self.turn:
-            self._undo(undo, self.turn)
+        while len(undo) > self.step:
+            self._undo(undo, self.step)
             await self.pause()
         self._undo(undo, len(undo))
         self._flying = None
@@ -239,7 +239,7 @@ class GroupCommit:
         self.latch.release()
         told: type[StoreError] = type(error)
         behind = Crowded if told is NoRoom else told
-        if len(flying.writers) > 1 or (told is NoRoom and self.on_no_room()):
+        if len(flying.writers) > 1 or (told is NoRoom and self.on_no_space()):
             told = behind
         # Who tries again does so before those go on who wait for room, which are among the readers.
         for writer, _, again in flying.writers:

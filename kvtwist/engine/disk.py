@@ -167,7 +167,7 @@ class Disk:
         """How long a file is."""
         return os.stat(path).st_size
 
-    def room(self, directory: str) -> tuple[int, int]:
+    def space(self, directory: str) -> tuple[int, int]:
         """How many bytes are free on the disk that a directory is on, and how many it has."""
         found = os.statvfs(directory)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize

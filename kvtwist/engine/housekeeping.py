@@ -10,15 +10,15 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from kvtwist.engine.checkpoints import CheckpointCounters, Checkpoints
+from kvtwist.engine.checkpointer import CheckpointCounters, Checkpointer
 from kvtwist.engine.commit import GroupCommit, MemoryCommit
+from kvtwist.engine.compactor import PURGE_SECONDS, Compactor
+from kvtwist.engine.disk_space import PIECES, operations_free_space
+from kvtwist.engine.disk_state import DiskState
 from kvtwist.engine.keyspace import Keyspace
-from kvtwist.engine.layout import Layout
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import ENTRY_COST
-from kvtwist.engine.merges import SCRUB_SECONDS, Merges
 from kvtwist.engine.pages import PageCache
-from kvtwist.engine.room import PIECES, operations_make_room
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import Append, Clear, Get, NoRoom, Operation, Put, Record, StoreUnavailable
 
@@ -27,7 +27,7 @@ log = Logger(namespace="kvtwist.store")
 SWEEP_SECONDS = 1.0
 SWEEP_RECORDS = 1000
 """Records taken out of memory in one go."""
-MAKE_ROOM_SECONDS = 0.25
+MAKE_SPACE_SECONDS = 0.25
 """How soon room is made again for little that has changed since."""
 STOP_SECONDS = 2.5
 """How long a clean stop waits for its checkpoint. Without one the next start replays the journal."""
@@ -81,18 +81,18 @@ class MemoryHousekeeping:
 
     def start(self, replayed: bool) -> None:
         """Begin."""
-        self._next = self._clock.callLater(SWEEP_SECONDS, self._turn)
+        self._next = self._clock.callLater(SWEEP_SECONDS, self._tick)
 
     async def stop(self) -> None:
         """End."""
         if self._next is not None:
             self._next.cancel()
 
-    def _turn(self) -> None:
+    def _tick(self) -> None:
         more = self._sweeper.sweep()
-        self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._turn)
+        self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._tick)
 
-    def room(self, operations: Sequence[Operation]) -> Deferred[None] | None:
+    def wait_before(self, operations: Sequence[Operation]) -> Deferred[None] | None:
         """
         None: some operations may be done.
 
@@ -133,7 +133,7 @@ class Housekeeping:
         sweeper: Sweeper,
         keyspaces: dict[str, Keyspace],
         cache: PageCache,
-        layout: Layout,
+        disk_state: DiskState,
         commit: GroupCommit,
         timeline: Timeline,
         clock: IReactorTime,
@@ -142,45 +142,45 @@ class Housekeeping:
         self._sweeper = sweeper
         self._keyspaces = keyspaces
         self._cache = cache
-        self._layout = layout
+        self._disk_state = disk_state
         self._commit = commit
         self._clock = clock
         self._limits = limits
         self._next: IDelayedCall | None = None
         self._replayed = False
         self._checkpointed = clock.seconds()
-        self._checkpoints = Checkpoints(
-            layout, keyspaces, commit, timeline, clock, limits, finished=self._after_checkpoint
+        self._checkpointer = Checkpointer(
+            disk_state, keyspaces, commit, timeline, clock, limits, finished=self._after_checkpoint
         )
-        self._merges = Merges(layout, timeline, clock, finished=self._pages_changed)
-        self._room = layout.storage.room
+        self._compactor = Compactor(disk_state, timeline, clock, finished=self._pages_changed)
+        self._disk_space = disk_state.storage.disk_space
         self._told_full = False
-        self._making_room: Deferred[None] | None = None
-        self._waiting_for_room: list[Deferred[None]] = []
+        self._making_space: Deferred[None] | None = None
+        self._waiting_for_space: list[Deferred[None]] = []
         self._tried_at = -1
-        self._made_room = -MAKE_ROOM_SECONDS
-        commit.on_no_room = self._may_make_room
+        self._made_space = -MAKE_SPACE_SECONDS
+        commit.on_no_space = self._may_make_space
         self._size_cache()
 
     @property
     def counters(self) -> CheckpointCounters:
         """What checkpoints there were."""
-        return self._checkpoints.counters
+        return self._checkpointer.counters
 
     def start(self, replayed: bool) -> None:
         """Begin; `replayed` says that the journal held something, which a checkpoint then moves into pages."""
         self._replayed = replayed
-        self._looked_at_room(None)
-        self._next = self._clock.callLater(SWEEP_SECONDS, self._turn)
+        self._disk_space_seen(None)
+        self._next = self._clock.callLater(SWEEP_SECONDS, self._tick)
 
     async def stop(self) -> None:
         """End with a checkpoint, if it does not take too long."""
-        self._checkpoints.stop()
+        self._checkpointer.stop()
         if self._next is not None:
             self._next.cancel()
-        self._merges.stop()
-        if self._making_room is not None:
-            self._making_room.cancel()
+        self._compactor.stop()
+        if self._making_space is not None:
+            self._making_space.cancel()
         if self._commit.broken:
             return
         too_long = self._clock.callLater(STOP_SECONDS, self._give_up)
@@ -194,21 +194,21 @@ class Housekeeping:
             too_long.cancel()
 
     def _all_in_pages(self) -> bool:
-        return self._layout.storage.manifest.revision >= self._commit.assigned
+        return self._disk_state.storage.manifest.revision >= self._commit.assigned
 
     def _give_up(self) -> None:
         log.warn("the checkpoint takes too long for a stop; the next start replays the journal instead")
-        self._checkpoints.give_up()
+        self._checkpointer.give_up()
 
     def checkpoint(self) -> Deferred[None]:
         """Run a checkpoint, or wait for the one that runs. It does not fail: a failure is logged and counted."""
-        return self._checkpoints.run()
+        return self._checkpointer.run()
 
     async def compact(self, advance: Callable[[int], object]) -> None:
-        """See `Merges.compact`."""
-        await self._merges.compact(advance)
+        """See `Compactor.compact`."""
+        await self._compactor.compact(advance)
 
-    def room(self, operations: Sequence[Operation]) -> Deferred[None] | None:
+    def wait_before(self, operations: Sequence[Operation]) -> Deferred[None] | None:
         """
         None: some operations may be done. Else what fires when it is time to ask again.
 
@@ -216,106 +216,106 @@ class Housekeeping:
         """
         for operation in operations:
             if type(operation) is Clear:
-                not_yet = self._checkpoints.may_clear()
-                if not_yet is not None or len(operations) == 1:  # alone, it makes room
-                    return not_yet
+                wait = self._checkpointer.wait_before_clear()
+                if wait is not None or len(operations) == 1:  # alone, it makes room
+                    return wait
         if self._commit.unsynced >= self._limits.unsynced:
             return self._commit.settled(self._commit.assigned).addCallback(lambda _: None)
-        if self._room.full:
-            removing = operations_make_room(operations)
-            not_yet = self._wait_for_room(removing)
-            if not_yet is not None or (removing and not self._checkpoints.memtables_are_full(self._limits.unsynced)):
-                return not_yet
-        if not self._checkpoints.memtables_are_full():
+        if self._disk_space.full:
+            removing = operations_free_space(operations)
+            wait = self._wait_for_disk_space(removing)
+            if wait is not None or (removing and not self._checkpointer.memtables_are_full(self._limits.unsynced)):
+                return wait
+        if not self._checkpointer.memtables_are_full():
             return None
-        self._checkpoints.begin()  # which makes room at once, by freezing, unless one is running already
-        if not self._checkpoints.memtables_are_full():
+        self._checkpointer.begin()  # which makes room at once, by freezing, unless one is running already
+        if not self._checkpointer.memtables_are_full():
             return None
-        if self._checkpoints.failing:
+        if self._checkpointer.failing:
             raise StoreUnavailable("memory is full of changes, and checkpoints fail")
-        return self._checkpoints.run()
+        return self._checkpointer.run()
 
-    def _wait_for_room(self, removing: bool) -> Deferred[None] | None:
+    def _wait_for_disk_space(self, removing: bool) -> Deferred[None] | None:
         """On a full disk deletions may go on as far as the reserve has room for them; then they have to make some."""
-        if self._making_room is not None and not (removing and not self._room.is_low):
-            return self._room_made()
-        full_memory = self._checkpoints.memtables_are_full(self._limits.unsynced)
-        if removing and (self._room.is_low or full_memory) and self._tried_at != self._commit.assigned:
-            return self._room_made()  # once: there may be no room even for that
+        if self._making_space is not None and not (removing and not self._disk_space.is_low):
+            return self._space_made()
+        full_memory = self._checkpointer.memtables_are_full(self._limits.unsynced)
+        if removing and (self._disk_space.is_low or full_memory) and self._tried_at != self._commit.assigned:
+            return self._space_made()  # once: there may be no room even for that
         return None
 
-    def _may_make_room(self) -> bool:
+    def _may_make_space(self) -> bool:
         """Begin to make room for what has found none, unless that would be in vain."""
-        if not self._room.size or self._tried_at == self._commit.assigned:
+        if not self._disk_space.size or self._tried_at == self._commit.assigned:
             return False  # nothing has changed since the last time
-        pending = self._checkpoints.running or self._commit.journal_bytes >= self._room.size // len(PIECES)
-        if not pending and self._clock.seconds() < self._made_room + MAKE_ROOM_SECONDS:
+        pending = self._checkpointer.running or self._commit.journal_bytes >= self._disk_space.size // len(PIECES)
+        if not pending and self._clock.seconds() < self._made_space + MAKE_SPACE_SECONDS:
             return False
-        self._room_made()
+        self._space_made()
         return True
 
-    def _room_made(self) -> Deferred[None]:
+    def _space_made(self) -> Deferred[None]:
         """Move into pages what has been deleted, and take it out of older ones; fires when that is done."""
         done: Deferred[None] = Deferred()
-        self._waiting_for_room.append(done)
-        if self._making_room is None:
-            making = Deferred.fromCoroutine(self._make_room())
+        self._waiting_for_space.append(done)
+        if self._making_space is None:
+            making = Deferred.fromCoroutine(self._make_space())
             if not making.called:
-                self._making_room = making
+                self._making_space = making
         return done
 
-    async def _make_room(self) -> None:
+    async def _make_space(self) -> None:
         self._tried_at = self._commit.assigned
         try:
             if not self._all_in_pages():
-                await self._checkpoints.run()
-            await self._merges.thin_all()
-            if self._checkpoints.failing:
-                await self._checkpoints.run()
+                await self._checkpointer.run()
+            await self._compactor.thin_all()
+            if self._checkpointer.failing:
+                await self._checkpointer.run()
         except CancelledError:
             pass  # the store is closing
         except Exception:
             log.failure("room could not be made")
-        self._made_room = self._clock.seconds()
-        self._making_room = None
-        waiting, self._waiting_for_room = self._waiting_for_room, []
+        self._made_space = self._clock.seconds()
+        self._making_space = None
+        waiting, self._waiting_for_space = self._waiting_for_space, []
         for done in waiting:
             done.callback(None)
 
-    def _look_at_room(self) -> None:
-        looked = self._layout.storage.page_worker.run(self._room.look)
-        looked.addCallbacks(self._looked_at_room, lambda failure: log.failure("the disk cannot be looked at", failure))
+    def _look_at_disk_space(self) -> None:
+        looked = self._disk_state.storage.page_worker.run(self._disk_space.look)
+        looked.addCallbacks(self._disk_space_seen, lambda failure: log.failure("the disk cannot be looked at", failure))
 
-    def _looked_at_room(self, _: None) -> None:
-        full = self._room.full
+    def _disk_space_seen(self, _: None) -> None:
+        full = self._disk_space.full
         if full and not self._told_full:
             log.warn("the disk is full: what is written is refused, deletions and checkpoints go on with what is kept")
         elif not full and self._told_full:
             log.info("there is room on the disk again")
         self._told_full = full
 
-    def _turn(self) -> None:
+    def _tick(self) -> None:
         more = self._sweeper.sweep()
-        self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._turn)
-        if self._room.is_scarce or self._told_full:
-            self._look_at_room()
+        self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._tick)
+        if self._disk_space.is_scarce or self._told_full:
+            self._look_at_disk_space()
         # What has expired goes from the journal, too.
-        expired = self._sweeper.swept and self._clock.seconds() - self._checkpointed >= SCRUB_SECONDS
-        scarce = self._room.is_scarce and not self._all_in_pages()
-        if self._room.full and (not self._checkpoints.failing or self._tried_at != self._commit.assigned):
-            self._room_made()
-        elif self._replayed or expired or scarce or self._checkpoints.failing:
+        expired = self._sweeper.swept and self._clock.seconds() - self._checkpointed >= PURGE_SECONDS
+        scarce = self._disk_space.is_scarce and not self._all_in_pages()
+        if self._disk_space.full and (not self._checkpointer.failing or self._tried_at != self._commit.assigned):
+            self._space_made()
+        elif self._replayed or expired or scarce or self._checkpointer.failing:
             self._replayed = False
-            self._checkpoints.begin()
-        self._merges.begin()
+            self._checkpointer.begin()
+        self._compactor.begin()
 
     def _after_checkpoint(self, superfluous: set[int]) -> None:
         self._sweeper.swept = 0
-        if self._room.full and self._next is not None and self._next.active():
-            self._room_made()
+        if self._disk_space.full and self._next is not None and self._next.active():
+            self._space_made()
         self._checkpointed = self._clock.seconds()
         self._pages_changed(superfluous)
-        self._merges.begin()
+        self._compactor.begin()
 
     def _pages_changed(self, superfluous: set[int]) -> None:
         for number in superfluous:
@@ -324,7 +324,7 @@ class Housekeeping:
 
     def _size_cache(self) -> None:
         """The index of all pages and the cache share what there is for pages."""
-        tables = self._layout.tables.values()
+        tables = self._disk_state.tables.values()
         refs = (ref for t in tables for run in t.runs for ref in run.pages)
         index = sum(INDEX_COST + len(ref.first) + len(ref.stop or b"") for ref in refs)
         self._cache.resize(max(self._limits.pages - index, self._limits.pages // 4))

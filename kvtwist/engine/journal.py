@@ -40,7 +40,7 @@ import msgspec
 from attrs import define
 
 from kvtwist.engine.disk import Disk, is_passing
-from kvtwist.engine.room import FOR_PAGES, PIECES, SPARE, Room, is_full, transactions_make_room
+from kvtwist.engine.disk_space import FOR_PAGES, PIECES, SPARE, DiskSpace, is_full, transactions_free_space
 from kvtwist.model import DATA, HISTORY, JSON, OCTETS, STAGED, TEXT, NoRoom, StoreDamaged, StoreError, StoreUnavailable
 
 SEGMENT_HEADER = b"kvtwist journal1"
@@ -409,10 +409,12 @@ class JournalWriter:
         threads may look, too.
     """
 
-    def __init__(self, disk: Disk, directory: str, next_revision: int, durable: bool, room: Room | None = None) -> None:
+    def __init__(
+        self, disk: Disk, directory: str, next_revision: int, durable: bool, disk_space: DiskSpace | None = None
+    ) -> None:
         self._disk = disk
         self._directory = directory
-        self._room = room or Room(disk, directory)
+        self._disk_space = disk_space or DiskSpace(disk, directory)
         self._measured_at = 0
         self._needed = 0
         self._unpaged: list[tuple[int, int]] = []
@@ -440,9 +442,9 @@ class JournalWriter:
             try:
                 return self._append(transactions)
             except NoRoom:
-                leave = FOR_PAGES if transactions_make_room(transactions) else len(PIECES)
-                if not self._room.give_up(leave):
-                    self._room.refuse(self._needed)
+                leave = FOR_PAGES if transactions_free_space(transactions) else len(PIECES)
+                if not self._disk_space.release_piece(leave):
+                    self._disk_space.refuse(self._needed)
                     raise
 
     def _append(self, transactions: list[Transaction]) -> int:
@@ -450,7 +452,7 @@ class JournalWriter:
             self._begin_first()
         frame = encode_frame(Batch(self._synced, transactions), self._salt)
         size = self._needed = sum(map(len, frame))
-        if self._room.size:
+        if self._disk_space.size:
             self._check_room(transactions)
         if self._end + size > self._size:
             self._grow()
@@ -503,14 +505,14 @@ class JournalWriter:
         self._unpaged = [(last, size) for last, size in self._unpaged if last > revision]
         found = segments(self._disk, self._directory)
         superfluous = [path for (_, path), (following, _) in pairwise(found) if following <= revision + 1]
-        self._room.measure()
-        if superfluous and self._room.free // SPARE_SHARE >= EXTENT:
+        self._disk_space.measure()
+        if superfluous and self._disk_space.free // SPARE_SHARE >= EXTENT:
             # No sync: should the old name come back, what is in it by then is as superfluous as before.
             self._disk.rename(superfluous.pop(), self._spare)
             self._trim_spare()
         for path in superfluous:
             self._disk.remove(path)
-        self._room.measure()
+        self._disk_space.measure()
 
     def mark(self, after: int) -> tuple[int, list[tuple[str, int]]]:
         """
@@ -541,7 +543,7 @@ class JournalWriter:
     def _trim_spare(self) -> None:
         descriptor = self._disk.reopen(self._spare)
         try:
-            most = min(SPARE_SIZE, self._room.free // SPARE_SHARE)
+            most = min(SPARE_SIZE, self._disk_space.free // SPARE_SHARE)
             if self._disk.size(descriptor) > most:
                 self._disk.cut(descriptor, most)
         finally:
@@ -633,22 +635,22 @@ class JournalWriter:
         :raises NoRoom: what there is belongs to the reserve, or the next checkpoint will need it: all that is not in
             pages yet has to find room there before the journal can go.
         """
-        room = self._room
+        disk_space = self._disk_space
         unpaged = self._end + sum(size for _, size in self._unpaged)
-        if room.free < 4 * unpaged + 2 * room.size or self._end >= self._measured_at:
-            room.measure()
+        if disk_space.free < 4 * unpaged + 2 * disk_space.size or self._end >= self._measured_at:
+            disk_space.measure()
             self._measured_at = self._end + EXTENT
-        if transactions_make_room(transactions):
+        if transactions_free_space(transactions):
             return
-        if not room.is_whole and not room.keep():
+        if not disk_space.is_whole and not disk_space.refill():
             raise NoRoom("no room on the disk")
-        if unpaged + 2 * self._needed > room.free + room.size // 4:
+        if unpaged + 2 * self._needed > disk_space.free + disk_space.size // 4:
             raise NoRoom("no room on the disk")
 
     def _grow(self) -> None:
         """Let the segment grow ahead. Where there is no room for so much, there may be enough for the next frame."""
-        ahead = min(EXTENT, self._room.free // SPARE_SHARE)
-        if ahead < self._needed and self._room.is_scarce:
+        ahead = min(EXTENT, self._disk_space.free // SPARE_SHARE)
+        if ahead < self._needed and self._disk_space.is_scarce:
             return  # none of it for zeros
         try:
             self._disk.extend(self._descriptor, max(ahead, self._needed))

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from kvtwist.engine.memtable import Entry, Memtable, Tombstone, Trace
 from kvtwist.engine.pages import PageCache
-from kvtwist.engine.records import RecordCache
-from kvtwist.engine.run import PageLookup, Run, find_in
+from kvtwist.engine.record_cache import RecordCache
+from kvtwist.engine.sorted_run import PageLookup, SortedRun, find_in
 from kvtwist.model import Record, Usage
 
 _by_key = itemgetter(0)
@@ -33,11 +33,11 @@ class Tables:
         self._on_disk = on_disk
         self.active = Memtable()
         self.frozen: Memtable | None = None
-        self.runs: list[Run] = []
+        self.runs: list[SortedRun] = []
         self.expires_ms: int | None = None
         """When the first record on disk expires, None for never."""
 
-    def install(self, runs: list[Run]) -> None:
+    def install(self, runs: list[SortedRun]) -> None:
         """Read from these runs from now on."""
         self.runs = runs
         expiries = [run.expires_ms for run in runs]

@@ -15,8 +15,8 @@ class Limits:
     :ivar unsynced: bytes that changes may take while they wait for their batch, and as much again for its frame.
     :ivar journal: how large the journal may grow before a checkpoint begins.
     :ivar slice_bytes: how many bytes of keys and values one slice of a scan holds at most, unless it is one record.
-    :ivar slice_steps: how many entries one slice looks at.
-    :ivar turn: how many operations of a transaction are done in one turn of the reactor.
+    :ivar slice_entries: how many entries one slice looks at.
+    :ivar step: how many operations of a transaction are done before the reactor goes on.
     """
 
     pages: int = 128 * MIB
@@ -24,8 +24,8 @@ class Limits:
     unsynced: int = 13 * MIB
     journal: int = 64 * MIB
     slice_bytes: int = MIB
-    slice_steps: int = 4000
-    turn: int = 500
+    slice_entries: int = 4000
+    step: int = 500
 
     @classmethod
     def within(cls, memory: int) -> Limits:

@@ -15,7 +15,7 @@ from contextlib import suppress
 import msgspec
 
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.run import PageRef, Run
+from kvtwist.engine.sorted_run import PageRef, SortedRun
 from kvtwist.model import StoreDamaged
 
 MANIFEST_HEADER = b"kvtmani2"
@@ -36,7 +36,7 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     revision: int = 0
     time_ms: int = 0
     next_page: int = 1
-    keyspaces: dict[str, list[Run]] = {}
+    keyspaces: dict[str, list[SortedRun]] = {}
 
     def pages(self) -> set[int]:
         """The numbers of all pages it names."""
@@ -104,14 +104,14 @@ def read(disk: Disk, path: str) -> Manifest:
     return manifest
 
 
-def _renewed(run: Run, keyspace: str) -> Run:
+def _renewed(run: SortedRun, keyspace: str) -> SortedRun:
     """A run as a manifest of the first format has it, with what is known of its pages from where they stand."""
     stops = [ref.first for ref in run.pages[1:]] + [None]
     pages = [
         PageRef(ref.number, ref.first, ref.size, ref.expires_ms, stop, keyspace)
         for ref, stop in zip(run.pages, stops, strict=True)
     ]
-    return Run(pages, run.records, run.weight, run.tombstones)
+    return SortedRun(pages, run.records, run.weight, run.tombstones)
 
 
 def encoded(manifest: Manifest) -> bytes:

@@ -114,7 +114,7 @@ def opened(
     if not (create and _is_free(disk, path)):
         look(disk, path)
     storage = Storage(path, disk, InlineWorker(), InlineWorker())
-    at_once = evolve(limits or Limits(), turn=sys.maxsize)
+    at_once = evolve(limits or Limits(), step=sys.maxsize)
     store = Store(Clock(), timeline or Timeline(), storage, at_once)
     store.open()
     store.start()

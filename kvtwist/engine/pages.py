@@ -22,7 +22,7 @@ from twisted.python.filepath import FilePath
 
 from kvtwist.engine.disk import Disk, is_passing
 from kvtwist.engine.page import HEAD, NONSENSE, Page, number_of
-from kvtwist.engine.run import PageRef
+from kvtwist.engine.sorted_run import PageRef
 from kvtwist.model import StoreDamaged, StoreError, StoreUnavailable
 
 
@@ -207,10 +207,10 @@ class PageDirectory(PageReader):
         self._disk.sync_directory(self.path)
 
 
-class Guest(Protocol):
+class Borrower(Protocol):
     """Somebody who uses memory that the cache of pages leaves."""
 
-    def yield_room(self) -> None:
+    def give_back(self) -> None:
         """Give back what is more than that."""
 
 
@@ -220,7 +220,7 @@ class PageCache:
 
     :param limit: bytes that pages may take; one page is held even if it is larger.
     :ivar size: bytes that they take, with the large records that were asked for.
-    :ivar guests: who uses what it does not, until it does.
+    :ivar borrowers: who uses what it does not, until it does.
     :ivar lent: how many bytes they use.
     """
 
@@ -228,11 +228,11 @@ class PageCache:
         self.limit = limit
         self._pages: OrderedDict[int, Page] = OrderedDict()
         self.size = 0
-        self.guests: list[Guest] = []
-        self.lent = 0
+        self.borrowers: list[Borrower] = []
+        self.borrowed = 0
 
     @property
-    def to_lend(self) -> int:
+    def lendable(self) -> int:
         """
         How many bytes others may use. Python does not give back to the system all that many small objects have taken:
         so pages that come later have half of the limit for sure.
@@ -269,8 +269,8 @@ class PageCache:
         while self.size > self.limit and len(self._pages) > 1:
             _, given_up = self._pages.popitem(last=False)
             self._let_go(given_up)
-        for guest in self.guests:
-            guest.yield_room()
+        for guest in self.borrowers:
+            guest.give_back()
 
     def _let_go(self, page: Page) -> None:
         page.on_share = None  # who still reads it may make it grow, and that is no matter of ours any more

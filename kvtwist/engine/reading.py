@@ -10,7 +10,7 @@ from __future__ import annotations
 from kvtwist.engine.keyspace import Tables
 from kvtwist.engine.memtable import Entry, traced
 from kvtwist.engine.page import Page
-from kvtwist.engine.run import PageLookup, PageRef, Run, find_in
+from kvtwist.engine.sorted_run import PageLookup, PageRef, SortedRun, find_in
 
 
 class Pinned:
@@ -33,7 +33,7 @@ class Reading:
 
     def __init__(self, cached: PageLookup) -> None:
         self.pinned = Pinned(cached)
-        self._seen: dict[tuple[Tables, bytes, bool], tuple[list[Run], Entry | None]] = {}
+        self._seen: dict[tuple[Tables, bytes, bool], tuple[list[SortedRun], Entry | None]] = {}
 
     def find(self, tables: Tables, key: bytes, whole: bool) -> Entry | None:
         """
@@ -58,7 +58,7 @@ class Reading:
         return entry
 
 
-def _split(runs: list[Run], before: list[Run]) -> tuple[list[Run], list[Run]]:
+def _split(runs: list[SortedRun], before: list[SortedRun]) -> tuple[list[SortedRun], list[SortedRun]]:
     """The runs that are newer than all that were there before, and the others; all are new when the newest is gone."""
     for at, run in enumerate(runs):
         if before and run is before[0]:

@@ -41,9 +41,9 @@ from kvtwist.engine.inspection.salvage import claim_of
 from kvtwist.engine.journal import Transaction
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.manifest import Manifest
-from kvtwist.engine.merging import EncodedRecords, PageNumbers, frozen_records, without_dead, write_frozen, write_run
 from kvtwist.engine.pages import PageDirectory
-from kvtwist.engine.run import Run
+from kvtwist.engine.run_writer import EncodedRecords, PageNumbers, frozen_records, without_dead, write_frozen, write_run
+from kvtwist.engine.sorted_run import SortedRun
 from kvtwist.model import StoreDamaged, StoreError
 
 
@@ -265,7 +265,7 @@ class Repair:
         known = 1 if self._manifest is None else self._manifest.next_page
         return max(known, max(self._listing.pages, default=0) + 1)
 
-    def _write(self, name: str, directory: PageDirectory, numbers: PageNumbers) -> list[Run]:
+    def _write(self, name: str, directory: PageDirectory, numbers: PageNumbers) -> list[SortedRun]:
         tables = self._keyspaces[name].tables
         if self._is_affected(name):
             run = _finish(write_run(directory, name, numbers, without_dead(self._records(name), self._now_ms, True)))
@@ -340,10 +340,10 @@ def _keep(disk: Disk, path: str, target: str) -> None:
         disk.save(target, disk.read(path))
 
 
-def _finish(steps: Iterator[None]) -> Run:
+def _finish(steps: Iterator[None]) -> SortedRun:
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            run: Run = end.value
+            run: SortedRun = end.value
             return run

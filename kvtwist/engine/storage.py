@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.commit import GroupCommit
 from kvtwist.engine.disk import Disk
+from kvtwist.engine.disk_space import DiskSpace
 from kvtwist.engine.journal import JournalWriter, Recovery, Transaction, replay, segments
 from kvtwist.engine.lock import DirectoryLock
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.pages import PageDirectory
-from kvtwist.engine.room import Room
 from kvtwist.engine.worker import Worker
 from kvtwist.model import StoreDamaged, StoreError
 
@@ -37,7 +37,7 @@ class Storage:
     :param page_worker: the one thread that writes and removes pages and manifests, and reads pages to merge them.
     :param sync: whether a transaction is acknowledged after fdatasync, or already after the write.
     :param read_worker: the thread that reads pages for those who wait for them; the one before if it is not given.
-    :param reserve: how many bytes to keep on the disk for what makes room, see `kvtwist.engine.room`.
+    :param reserve: how many bytes to keep on the disk for what makes room, see `kvtwist.engine.disk_space`.
     """
 
     pages: PageDirectory
@@ -56,7 +56,7 @@ class Storage:
     ) -> None:
         self.path = os.path.abspath(path)
         self.disk = disk
-        self.room = Room(disk, self.path, reserve)
+        self.disk_space = DiskSpace(disk, self.path, reserve)
         self.page_worker = page_worker
         self.read_worker = read_worker or page_worker
         self._journal_worker = journal_worker
@@ -105,8 +105,8 @@ class Storage:
         self.disk.sync_directory(self.path)
         self.pages.remove(self.pages.numbers() - self.manifest.pages())
         manifests.remove_others(self.disk, self.path, self.manifest)
-        self.room.look()
-        writer = JournalWriter(self.disk, self.path, revision + 1, self._sync, self.room)
+        self.disk_space.look()
+        writer = JournalWriter(self.disk, self.path, revision + 1, self._sync, self.disk_space)
         self.commit = GroupCommit(writer, self._journal_worker, revision, time.monotonic)
 
     def start(self) -> None:

@@ -30,17 +30,17 @@ from zope.interface import implementer
 
 from kvtwist.engine.backup import Backup
 from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
+from kvtwist.engine.disk_space import operations_free_space
+from kvtwist.engine.disk_state import DiskState
 from kvtwist.engine.housekeeping import Housekeeping, MemoryHousekeeping, Sweeper
 from kvtwist.engine.journal import Change, Recovery, Transaction
 from kvtwist.engine.keyspace import Keyspace
-from kvtwist.engine.layout import Layout
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import Entry, Tombstone, Trace, traced, value_size
 from kvtwist.engine.page import MAX_KEY, Page
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.reading import Pinned, Reading
-from kvtwist.engine.room import operations_make_room
-from kvtwist.engine.run import PageNeeded, PageRef
+from kvtwist.engine.sorted_run import PageNeeded, PageRef
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.interfaces import IBackups, IStore
@@ -75,7 +75,7 @@ _LOOKUPS = (Exists, Unchanged, Room, Get)
 _Known = dict[tuple[str, bytes], Entry | None]
 _TOO_LONG = f"a key is at most {MAX_KEY} bytes long"
 
-TURN_SECONDS = 0.005
+STEP_SECONDS = 0.005
 """How long those who have waited for memory are served before others get their turn."""
 
 
@@ -118,7 +118,7 @@ class Store:
         self._clock = clock
         self._timeline = timeline
         self._storage = storage
-        self._layout: Layout | None = None
+        self._disk_state: DiskState | None = None
         self._commit: GroupCommit | MemoryCommit = MemoryCommit()
         self._keyspaces: dict[str, Keyspace] = defaultdict(self._new_keyspace)
         self._opened_at = 0
@@ -146,12 +146,12 @@ class Store:
             self.housekeeping = MemoryHousekeeping(sweeper, self._keyspaces, self._clock, self.limits)
             return recovery
         commit = self._commit = self._recover(self._storage, recovery)
-        self._layout = Layout(self._storage, self._keyspaces)
+        self._disk_state = DiskState(self._storage, self._keyspaces)
         self.housekeeping = Housekeeping(
             Sweeper(self._keyspaces, commit, self._timeline),
             self._keyspaces,
             self._cache,
-            self._layout,
+            self._disk_state,
             commit,
             self._timeline,
             self._clock,
@@ -186,7 +186,7 @@ class Store:
             storage.release()
             raise
         storage.commit.journal_bytes = recovery.size
-        storage.commit.turn = self.limits.turn
+        storage.commit.step = self.limits.step
         storage.commit.pause = self._pause
         return storage.commit
 
@@ -260,7 +260,7 @@ class Store:
         last = start
         revision, rollbacks = self._commit.assigned, self._commit.rollbacks
         now_ms = self._timeline.now_ms()
-        slice_bytes, slice_steps = self.limits.slice_bytes, self.limits.slice_steps
+        slice_bytes, slice_entries = self.limits.slice_bytes, self.limits.slice_entries
         entries = self._keyspaces[keyspace].tables.merged(start, stop, reverse, lookup)
         for steps, (key, entry) in enumerate(entries):
             record = None
@@ -268,7 +268,7 @@ class Store:
             if isinstance(entry, Record) and (entry.expires_ms is None or entry.expires_ms > now_ms):
                 record = entry
                 more = len(key) + len(entry.value)
-            if steps >= slice_steps or len(items) >= limit or (items and size + more > slice_bytes):
+            if steps >= slice_entries or len(items) >= limit or (items and size + more > slice_bytes):
                 return Slice(items, last if reverse else last + b"\0", revision, rollbacks)
             last = key
             if record is not None:
@@ -280,7 +280,7 @@ class Store:
         """See `IStore.transact`."""
         if self._closed:
             return fail(StoreUnavailable("the server is stopping"))
-        if len(conditions) + len(operations) > self.limits.turn:
+        if len(conditions) + len(operations) > self.limits.step:
             done: Deferred[Outcome] = Deferred()  # which may be cancelled: the transaction runs to its end
             Deferred.fromCoroutine(self._transact_large(conditions, operations)).chainDeferred(done)
             return done
@@ -301,20 +301,20 @@ class Store:
             return True
         for operation in operations:
             if not isinstance(operation, Get):
-                return self._serving or self.housekeeping.room(operations) is not None
+                return self._serving or self.housekeeping.wait_before(operations) is not None
         return False
 
     async def _transact_when_room(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
         return await self._transact_in_turn(self._line, _Place(operations), conditions, operations)
 
     async def _transact_large(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
-        for start in range(0, len(operations), self.limits.turn):
-            if not all(map(_fits, operations[start : start + self.limits.turn])):
+        for start in range(0, len(operations), self.limits.step):
+            if not all(map(_fits, operations[start : start + self.limits.step])):
                 raise StoreError(_TOO_LONG)
             await self._pause()
         # What has to be read from disk is read now, while others can go on.
         reading = Reading(self._cached)
-        await self._known_in_slices(conditions, operations, reading)
+        await self._known_in_steps(conditions, operations, reading)
         return await self._transact_in_turn(self._line, _Place(operations), conditions, operations, reading)
 
     async def _transact_in_turn(
@@ -330,8 +330,8 @@ class Store:
             Deferred.fromCoroutine(self._serve()).addErrback(lambda f: log.failure("nobody is served any more", f))
         try:
             await place.turn
-            if len(conditions) + len(operations) > self.limits.turn:
-                outcome = await self._transact_in_slices(conditions, operations, reading or Reading(self._cached))
+            if len(conditions) + len(operations) > self.limits.step:
+                outcome = await self._transact_in_steps(conditions, operations, reading or Reading(self._cached))
             else:
                 outcome = self._transact_now(conditions, operations, await self._read(conditions, operations))
         finally:
@@ -344,7 +344,7 @@ class Store:
         began = self._clock.seconds()
         too_large = sys.maxsize
         while self._alone or self._line:
-            if self._clock.seconds() - began > TURN_SECONDS:
+            if self._clock.seconds() - began > STEP_SECONDS:
                 await self._pause()
                 began = self._clock.seconds()
             if self._commit.latch.held:
@@ -354,17 +354,17 @@ class Store:
             try:
                 if line is self._alone:
                     await self._settled()
-                    if place.size >= too_large and not operations_make_room(place.operations):
+                    if place.size >= too_large and not operations_free_space(place.operations):
                         raise NoRoom(place.refusal)
                 else:
                     too_large = sys.maxsize
-                room = self.housekeeping.room(place.operations)
+                wait = self.housekeeping.wait_before(place.operations)
             except StoreError as error:
                 line.popleft()
                 place.turn.errback(error)
                 continue
-            if room is not None:
-                await room
+            if wait is not None:
+                await wait
                 began = self._clock.seconds()  # others have had their turn meanwhile
                 continue
             line.popleft()
@@ -419,7 +419,7 @@ class Store:
         self._do(operations, known, revision, now_ms, results, changes, undo)
         return self._submit(conditions, operations, results, Transaction(revision, now_ms, changes), undo)
 
-    async def _transact_in_slices(
+    async def _transact_in_steps(
         self, conditions: Sequence[Condition], operations: Sequence[Operation], reading: Reading
     ) -> Deferred[Outcome]:
         """The same, with turns for others in between. The caller sees to it that no other transaction is done then."""
@@ -427,20 +427,20 @@ class Store:
         while True:
             latch.hold()
             try:
-                outcome = await self._try_in_slices(conditions, operations, reading)
+                outcome = await self._try_in_steps(conditions, operations, reading)
             finally:
                 latch.release()
             if outcome is not None:
                 return outcome
             await latch.free()
 
-    async def _try_in_slices(
+    async def _try_in_steps(
         self, conditions: Sequence[Condition], operations: Sequence[Operation], reading: Reading
     ) -> Deferred[Outcome] | None:
         """None: a batch has failed, all that was not durable is taken back, this transaction included."""
         commit = self._commit
         rollbacks = commit.rollbacks
-        known = await self._known_in_slices(conditions, operations, reading)
+        known = await self._known_in_steps(conditions, operations, reading)
         if commit.rollbacks != rollbacks:
             return None
         if self._closed:
@@ -455,9 +455,9 @@ class Store:
         changes: list[Change] = []
         undo: list[Undo] = []
         commit.unsubmitted = undo
-        turn = self.limits.turn
-        for start in range(0, len(operations), turn):
-            self._do(operations[start : start + turn], known, revision, now_ms, results, changes, undo)
+        step = self.limits.step
+        for start in range(0, len(operations), step):
+            self._do(operations[start : start + step], known, revision, now_ms, results, changes, undo)
             await self._pause()
             if commit.rollbacks != rollbacks:
                 return None
@@ -541,7 +541,7 @@ class Store:
         """See `IBackups.backup`."""
         if self._closed:
             raise StoreUnavailable("the server is stopping")
-        return None if self._layout is None else await Backup.begin(self._layout)
+        return None if self._disk_state is None else await Backup.begin(self._disk_state)
 
     # --- how it does that -----------------------------------------------------------------------------------------
 
@@ -590,12 +590,12 @@ class Store:
                 self._look_up(asked, reading, known)
         return known
 
-    async def _known_in_slices(
+    async def _known_in_steps(
         self, conditions: Sequence[Condition], operations: Sequence[Operation], reading: Reading
     ) -> _Known:
         known: _Known = {}
         for count, asked in enumerate((*conditions, *operations), 1):
-            if count % self.limits.turn == 0:
+            if count % self.limits.step == 0:
                 await self._pause()
             if isinstance(asked, _LOOKUPS):
                 try:

@@ -20,14 +20,14 @@ from operator import attrgetter
 
 from attrs import frozen
 
-from kvtwist.engine import merging
+from kvtwist.engine import run_writer
+from kvtwist.engine.disk_space import PIECES
+from kvtwist.engine.disk_state import DiskState
 from kvtwist.engine.keyspace import Tables
-from kvtwist.engine.layout import Layout
-from kvtwist.engine.merging import PageNumbers, merged_records, run_records, write_run
 from kvtwist.engine.page import TOMBSTONE, expires_of, tombstone_of, weight_of
 from kvtwist.engine.pages import PageDirectory, PageReader
-from kvtwist.engine.room import PIECES
-from kvtwist.engine.run import PageRef, Run
+from kvtwist.engine.run_writer import PageNumbers, merged_records, run_records, write_run
+from kvtwist.engine.sorted_run import PageRef, SortedRun
 from kvtwist.model import StoreError
 
 _first = attrgetter("first")
@@ -40,43 +40,47 @@ class Thinned:
     :ivar following: the first key of the page to go on with; None: there is none.
     """
 
-    run: Run
+    run: SortedRun
     following: bytes | None
 
 
-async def thin(layout: Layout, name: str, tables: Tables, now_ms: int, finished: Callable[[set[int]], object]) -> None:
+async def thin(
+    disk_state: DiskState, name: str, tables: Tables, now_ms: int, finished: Callable[[set[int]], object]
+) -> None:
     """
     Take what is of no use any more out of all runs of a keyspace, the oldest first. Nothing else may merge meanwhile.
 
     :param finished: called with the pages that are of no use any more, each time that there are some.
     Raises `OSError` or `StoreError`; what was thinned by then stays so.
     """
-    synced = await layout.storage.commit.flush()
+    synced = await disk_state.storage.commit.flush()
     changed = _keys_of(tables, synced)
-    most = max(layout.storage.room.size // len(PIECES), merging.PAGE_SIZE)
+    most = max(disk_state.storage.disk_space.size // len(PIECES), run_writer.PAGE_SIZE)
     for run in reversed(list(tables.runs)):
         start: bytes | None = b""
-        while start is not None and layout.tables.get(name) is tables:  # else it was cleared, and its pages are gone
+        while (
+            start is not None and disk_state.tables.get(name) is tables
+        ):  # else it was cleared, and its pages are gone
             depth = next(at for at, other in enumerate(tables.runs) if other is run)
-            thinned = await layout.write(
+            thinned = await disk_state.write(
                 write_thinned(
-                    layout.storage.pages, name, layout.numbers, tables.runs, depth, changed, start, now_ms, most
+                    disk_state.storage.pages, name, disk_state.numbers, tables.runs, depth, changed, start, now_ms, most
                 )
             )
             start = thinned.following
             if thinned.run.pages == run.pages:
                 continue
-            superfluous = await layout.replace(name, tables, [run], [thinned.run])
+            superfluous = await disk_state.replace(name, tables, [run], [thinned.run])
             run = thinned.run
             finished(superfluous)
-            await layout.remove(superfluous)
+            await disk_state.remove(superfluous)
 
 
 def write_thinned(
     directory: PageDirectory,
     keyspace: str,
     numbers: PageNumbers,
-    runs: Sequence[Run],
+    runs: Sequence[SortedRun],
     depth: int,
     changed: Sequence[bytes],
     start: bytes,
@@ -147,14 +151,14 @@ def write_thinned(
                 pages.append(ref)
                 continue
             pending += after
-            if sum(len(record) for _, record in pending) >= merging.PAGE_SIZE:
+            if sum(len(record) for _, record in pending) >= run_writer.PAGE_SIZE:
                 yield from write()
         yield from write()
     except (OSError, StoreError):
         directory.remove(page.number for page in written)
         raise
     rest = old.pages[at:]
-    return Thinned(Run([*pages, *rest], records, weight, tombstones), rest[0].first if rest else None)
+    return Thinned(SortedRun([*pages, *rest], records, weight, tombstones), rest[0].first if rest else None)
 
 
 def _keys_of(tables: Tables, synced: int) -> list[bytes]:
@@ -191,5 +195,5 @@ class _Keys:
         self._key = next(self._keys, None)
 
 
-def _from(directory: PageReader, run: Run, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _from(directory: PageReader, run: SortedRun, start: bytes) -> Iterator[tuple[bytes, bytes]]:
     return run_records(directory, run.pages[max(bisect_right(run.pages, start, key=_first) - 1, 0) :])

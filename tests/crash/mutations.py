@@ -16,11 +16,11 @@ from unittest import mock
 
 from attrs import frozen
 
-from kvtwist.engine import journal, layout
+from kvtwist.engine import disk_state, journal
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
+from kvtwist.engine.disk_state import DiskState
 from kvtwist.engine.journal import JournalWriter, Transaction
-from kvtwist.engine.layout import Layout
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.storage import Storage
 
@@ -83,8 +83,8 @@ LOST_SYNCS = [
     LostSync("a page", "sync", ("pages.__setitem__",)),
     LostSync("names of pages", "sync_directory", ("pages.sync",)),
     LostSync("a manifest", "sync", ("manifest.write",)),
-    LostSync("the name of a manifest", "sync_directory", ("layout._save",), "/store"),
-    LostSync("that a manifest was taken back", "sync_directory", ("layout._remove",)),
+    LostSync("the name of a manifest", "sync_directory", ("disk_state._save",), "/store"),
+    LostSync("that a manifest was taken back", "sync_directory", ("disk_state._remove",)),
     LostSync("names that a start has found", "sync_directory", ("storage.begin",), "/store", seed=9),
     LostSync("the name of a new directory", "sync_directory", ("storage.open",)),
 ]
@@ -95,7 +95,7 @@ LOST_SYNCS = [
 
 def pages_go_before_the_manifest() -> AbstractContextManager[object]:
     """Pages are removed when the manifest that names them is still the one on disk."""
-    right = layout._save
+    right = disk_state._save
 
     def save(storage: Storage, manifest: Manifest) -> OSError | None:
         storage.pages.remove((storage.manifest.pages() - manifest.pages()) & storage.pages.numbers())
@@ -104,18 +104,18 @@ def pages_go_before_the_manifest() -> AbstractContextManager[object]:
     def remove(storage: Storage, superfluous: set[int]) -> None:
         storage.pages.remove(superfluous & storage.pages.numbers())
 
-    return _patched((layout, "_save", save), (layout, "_remove", remove))
+    return _patched((disk_state, "_save", save), (disk_state, "_remove", remove))
 
 
 def segments_go_before_the_manifest() -> AbstractContextManager[object]:
     """The journal is given up when what it holds is in pages, and no manifest names them yet."""
-    right = Layout.add
+    right = DiskState.add
 
-    async def add(self: Layout, revision: int, *arguments: Any) -> set[int]:
+    async def add(self: DiskState, revision: int, *arguments: Any) -> set[int]:
         await self.storage.commit.drop(revision)
         return await right(self, revision, *arguments)
 
-    return _patched((Layout, "add", add))
+    return _patched((DiskState, "add", add))
 
 
 def the_manifest_comes_before_the_names_of_pages() -> AbstractContextManager[object]:
@@ -127,7 +127,7 @@ def the_manifest_comes_before_the_names_of_pages() -> AbstractContextManager[obj
         storage.pages.sync()
         storage.manifest = manifest
 
-    return _patched((layout, "_save", save))
+    return _patched((disk_state, "_save", save))
 
 
 def the_manifest_is_written_in_place() -> AbstractContextManager[object]:

@@ -11,7 +11,7 @@ from unittest import mock
 
 from attrs import evolve, frozen
 
-from kvtwist.engine import Limits, journal, merging
+from kvtwist.engine import Limits, compaction, journal, run_writer
 from kvtwist.engine.memtable import ENTRY_COST
 
 
@@ -53,17 +53,17 @@ class Settings:
                 journal=choices.randint(1000, 6000),
             ),
             scale=[
-                (merging, "PAGE_SIZE", choices.choice([150, 400, 900])),
-                (merging, "SMALL", 0),
-                (merging, "FULL_SHARE", choices.choice([0.7, 3])),
-                (merging, "MAX_RUNS", choices.randint(1, 3)),
+                (run_writer, "PAGE_SIZE", choices.choice([150, 400, 900])),
+                (compaction, "SMALL", 0),
+                (compaction, "FULL_SHARE", choices.choice([0.7, 3])),
+                (compaction, "MAX_RUNS", choices.randint(1, 3)),
                 (journal, "EXTENT", choices.choice([100, 700, 3000])),
                 (journal, "SPARE_SIZE", choices.choice([500, 1200, 10**6])),
             ],
             salts=choices.getrandbits(32),
         )
         if settings.salts % 4 == 0:  # whatever has a few operations is done, and undone, in slices
-            settings = evolve(settings, limits=evolve(settings.limits, turn=2))
+            settings = evolve(settings, limits=evolve(settings.limits, step=2))
         return settings
 
     @contextmanager

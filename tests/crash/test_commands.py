@@ -16,7 +16,7 @@ from kvtwist.cli import export as exporting
 from kvtwist.cli import import_ as importing
 from kvtwist.cli.arrival import PAGES
 from kvtwist.cli.files import PARTIAL, Files
-from kvtwist.engine import journal, merges, merging
+from kvtwist.engine import compactor, journal, run_writer
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.offline import OfflineStore
 from kvtwist.model import Operation
@@ -73,9 +73,9 @@ def small() -> Iterator[None]:
     """Small pages, segments, batches and pieces, so that there are many of each."""
     with ExitStack() as stack:
         for module, name, value in (
-            (merging, "PAGE_SIZE", 100),
+            (run_writer, "PAGE_SIZE", 100),
             (journal, "EXTENT", 300),
-            (merges, "merge_due", lambda runs: []),
+            (compactor, "compaction_due", lambda runs: []),
             (importing, "BATCH_LINES", 10),
             (exporting, "PIECE", 600),
         ):
@@ -111,7 +111,7 @@ def test_every_sync_of_the_commands_is_known_here(campaigns: Campaigns) -> None:
 def test_every_call_that_changes_something_is_written_down() -> None:
     """One that a disk learns later has to be, too, or what it changes is in no state that is judged."""
     calls = {name for base in (Disk, Files) for name in vars(base) if not name.startswith("_")}
-    reading = {"size", "read", "read_part", "length", "is_same", "names", "room"}
+    reading = {"size", "read", "read_part", "length", "is_same", "names", "space"}
     of_others = {"save", "make_directory"}
     assert calls - {name for name in vars(RecordingDisk) if not name.startswith("_")} == reading | of_others
 

@@ -321,7 +321,7 @@ class Workload:
         workers = [worker for worker in (self._engine.journal, self._engine.pages) if len(worker)]  # type: ignore[arg-type]
         steps = [worker.step for worker in workers if isinstance(worker, SteppedWorker)]
         if self._in_slices():
-            steps.append(self._engine.turn)
+            steps.append(self._engine.iterate)
         assert steps, "somebody waits for nothing"
         self._choices.choice(steps)()
         self._settle()

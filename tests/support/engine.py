@@ -24,7 +24,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from kvtwist.engine import Limits, Store, journal, merging
+from kvtwist.engine import Limits, Store, journal, run_writer
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.journal import Recovery
 from kvtwist.engine.storage import Storage
@@ -215,7 +215,7 @@ class WatchedDisk(Disk):
         with self._told("cut_file", path):
             os.truncate(path, size)
 
-    def room(self, directory: str) -> tuple[int, int]:
+    def space(self, directory: str) -> tuple[int, int]:
         """Plenty: the disk of the machine that runs the tests is of no matter."""
         return 2**50, 2**50
 
@@ -324,7 +324,7 @@ class SmallDisk(WatchedDisk):
         """Bytes of all files."""
         return _size_of(self._root)
 
-    def room(self, directory: str) -> tuple[int, int]:
+    def space(self, directory: str) -> tuple[int, int]:
         return max(self.capacity - self.used(), 0), self.capacity
 
     def write(self, descriptor: int, data: bytes) -> None:
@@ -545,9 +545,9 @@ class Engine:
         self.pump()
         return result_of(done)
 
-    def turn(self) -> None:
-        """One turn of the reactor."""
-        turn(self.clock)
+    def iterate(self) -> None:
+        """One iteration of the reactor."""
+        iterate(self.clock)
 
     def pump(self) -> None:
         """Let the reactor turn until nothing is due any more."""
@@ -584,8 +584,8 @@ class Engine:
         return sorted(name for name in names if part in name)
 
 
-def turn(clock: Clock) -> None:
-    """Call what is due, and not yet what asks for its turn meanwhile."""
+def iterate(clock: Clock) -> None:
+    """Call what is due, and not yet what is called later meanwhile."""
     for call in [call for call in clock.getDelayedCalls() if call.getTime() <= clock.seconds()]:
         if call.active():
             clock.calls.remove(call)
@@ -689,7 +689,7 @@ class EngineCase(TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merging, "PAGE_SIZE", 100)
+        self.patch(run_writer, "PAGE_SIZE", 100)
         self.patch(journal, "EXTENT", 300)
         self.engine = self.make_engine()
         self.engine.open()

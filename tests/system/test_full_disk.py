@@ -25,7 +25,7 @@ from tests.support.wire import Connection, ask
 from tests.system.swarm import clients
 
 SIZE = 8 * MIB
-IMPATIENT = (*TWISTD[:2], f"from kvtwist.engine import checkpoints; checkpoints.RETRY_SECONDS = 0.5; {TWISTD[2]}")
+IMPATIENT = (*TWISTD[:2], f"from kvtwist.engine import checkpointer; checkpointer.RETRY_SECONDS = 0.5; {TWISTD[2]}")
 """Tries a checkpoint that failed again sooner, so that a test need not wait for so long."""
 FORGETFUL = (*TWISTD[:2], f"from kvtwist.profiles import history; history.KEPT_MS = 1000; {TWISTD[2]}")
 """Keeps events for a second: `history` has room again when they are gone."""

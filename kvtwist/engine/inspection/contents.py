@@ -16,8 +16,8 @@ from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.journal import Recovery, Transaction, replay
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.memtable import Entry, Tombstone
-from kvtwist.engine.merging import EncodedRecords, frozen_records, merged_records, run_records
-from kvtwist.engine.run import PageRef
+from kvtwist.engine.run_writer import EncodedRecords, frozen_records, merged_records, run_records
+from kvtwist.engine.sorted_run import PageRef
 from kvtwist.model import Record
 
 

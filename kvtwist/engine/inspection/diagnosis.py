@@ -24,7 +24,7 @@ from kvtwist.engine.journal import Recovery, replay
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.page import BODY, NONSENSE, OLD_PAGE_HEADER, PAGE_HEADER, Page
 from kvtwist.engine.pages import passing_error
-from kvtwist.engine.run import PageRef, Run
+from kvtwist.engine.sorted_run import PageRef, SortedRun
 from kvtwist.model import StoreDamaged
 from kvtwist.words import counted
 
@@ -148,7 +148,7 @@ class Diagnosis:
             for depth, run in enumerate(runs):
                 yield from self._run(manifest, keyspace, depth, run)
 
-    def _run(self, manifest: Manifest, keyspace: str, depth: int, run: Run) -> Iterator[Finding]:
+    def _run(self, manifest: Manifest, keyspace: str, depth: int, run: SortedRun) -> Iterator[Finding]:
         tombstones = 0
         whole = True
         for ref in run.pages:

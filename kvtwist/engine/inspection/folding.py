@@ -20,10 +20,10 @@ from attrs import frozen
 
 from kvtwist.engine.inspection.diagnosis import Advance, BadPage
 from kvtwist.engine.inspection.salvage import claim_of, readable_records
-from kvtwist.engine.merging import EncodedRecords
 from kvtwist.engine.page import NONSENSE, TOMBSTONE, Page, expires_of, revision_of, weight_of
 from kvtwist.engine.pages import PageReader
-from kvtwist.engine.run import PageRef
+from kvtwist.engine.run_writer import EncodedRecords
+from kvtwist.engine.sorted_run import PageRef
 from kvtwist.model import DATA, HISTORY, STAGED, StoreDamaged
 
 ReportKind = Literal["unsure", "older", "unreadable", "behind", "missing"]

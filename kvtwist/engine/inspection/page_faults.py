@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvtwist.engine.page import TOMBSTONE, Page, expires_of, is_record, key_of, revision_of
-from kvtwist.engine.run import PageRef
+from kvtwist.engine.sorted_run import PageRef
 
 
 def faults_of(page: Page, keyspace: str, ref: PageRef, revision: int) -> Iterator[tuple[int | None, str]]:

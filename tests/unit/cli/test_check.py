@@ -11,7 +11,7 @@ from unittest.mock import patch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvtwist.engine import merging
+from kvtwist.engine import run_writer
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.journal import Frame, header_of, whole_frames
 from kvtwist.engine.lock import ReadLock
@@ -197,7 +197,7 @@ class InvariantTests(TestCase):
         place = new_directory()
         self.addCleanup(shutil.rmtree, place)
         engine = Engine(place / "store")
-        with patch.object(merging, "PAGE_SIZE", 100):
+        with patch.object(run_writer, "PAGE_SIZE", 100):
             engine.open()
             for step in steps:
                 self.do(engine, step)

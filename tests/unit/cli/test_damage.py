@@ -13,7 +13,7 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvtwist.engine import journal, merges, merging
+from kvtwist.engine import compactor, journal, run_writer
 from tests.support.engine import TestCase
 from tests.support.tools import bytes_of, contents_of, eventful, kvtwist, objects
 
@@ -49,8 +49,8 @@ class DamageTests(TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        pages, extent = patch.object(merging, "PAGE_SIZE", 100), patch.object(journal, "EXTENT", 300)
-        with pages, extent, patch.object(merges, "merge_due", lambda runs: []):
+        pages, extent = patch.object(run_writer, "PAGE_SIZE", 100), patch.object(journal, "EXTENT", 300)
+        with pages, extent, patch.object(compactor, "compaction_due", lambda runs: []):
             self.chronicle = eventful(self.path / "store")
             store = self.chronicle.end()
         self.files = sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file())

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kvtwist.engine import journal, merges, merging
+from kvtwist.engine import compactor, journal, run_writer
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.inspection.diagnosis import Diagnosis
@@ -29,8 +29,8 @@ class RepairCase(TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merging, "PAGE_SIZE", 100)
-        self.patch(merges, "merge_due", lambda runs: [])
+        self.patch(run_writer, "PAGE_SIZE", 100)
+        self.patch(compactor, "compaction_due", lambda runs: [])
         self.patch(journal, "EXTENT", 300)
         self.store = self.path / "store"
 
@@ -302,7 +302,7 @@ class SafetyTests(RepairCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merging, "PAGE_SIZE", 250)
+        self.patch(run_writer, "PAGE_SIZE", 250)
         self.told = eventful(self.store)
         self.told.end()
         self.spoil(self.store)

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from itertools import combinations, pairwise, permutations
 from pathlib import Path
 
-from kvtwist.engine import journal, merges, merging
+from kvtwist.engine import compactor, journal, run_writer
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.limits import Limits
-from kvtwist.engine.run import PageRef
+from kvtwist.engine.sorted_run import PageRef
 from kvtwist.model import DATA, STAGED, Delete, Exists, StoreDamaged
 from tests.support.engine import Engine, TestCase, put, result_of
 from tests.support.old_format import age
@@ -40,8 +40,8 @@ class SwappedCase(TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merging, "PAGE_SIZE", 100)
-        self.patch(merges, "merge_due", lambda runs: [])
+        self.patch(run_writer, "PAGE_SIZE", 100)
+        self.patch(compactor, "compaction_due", lambda runs: [])
         self.patch(journal, "EXTENT", 300)
         self.store = self.path / "store"
         self.told = eventful(self.store)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred
 
-from kvtwist.engine import Store, merging
+from kvtwist.engine import Store, compaction
 from kvtwist.engine.backup import Backup
 from kvtwist.engine.journal import segment_name
 from kvtwist.engine.timeline import Timeline
@@ -114,7 +114,7 @@ class BackupTests(BackupCase):
         self.end(backup)
 
     def test_nothing_is_removed_that_it_still_has_to_read(self) -> None:
-        self.patch(merging, "SMALL", 2**30)
+        self.patch(compaction, "SMALL", 2**30)
         self.fill(b"first")
         self.engine.checkpoint()
         self.fill(b"second", 10)

@@ -12,9 +12,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from kvtwist.engine import Limits, journal, merging
-from kvtwist.engine.checkpoints import RETRY_SECONDS
-from kvtwist.engine.room import Room
+from kvtwist.engine import Limits, compaction, journal, run_writer
+from kvtwist.engine.checkpointer import RETRY_SECONDS
+from kvtwist.engine.disk_space import DiskSpace
 from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, NoRoom, Operation, Record
 from tests.support.engine import (
     Engine,
@@ -63,7 +63,7 @@ class CheckpointTests(EngineCase):
             self.assertEqual(len(self.engine.files("journal")), 2, "one may be kept as a spare")
 
     def test_what_changed_is_written_as_a_run_of_its_own_until_merging_is_worth_it(self) -> None:
-        self.patch(merging, "SMALL", 0)
+        self.patch(compaction, "SMALL", 0)
         self.fill()
         self.engine.checkpoint()
         before = self.refs()
@@ -374,7 +374,9 @@ class LostBatchTests(EngineCase):
         )
 
     def test_what_was_taken_back_is_in_no_page(self) -> None:
-        self.patch(Room, "give_up", lambda room, leave=0: False)  # there is no spare segment that would make way
+        self.patch(
+            DiskSpace, "release_piece", lambda disk_space, leave=0: False
+        )  # there is no spare segment that would make way
         kept: list[Operation] = [put(b"%d" % n, b"kept") for n in range(5)]
         changes: list[list[Operation]] = [
             [put(b"new", b"lost")],
@@ -440,7 +442,7 @@ class CrashTests(TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merging, "PAGE_SIZE", 100)
+        self.patch(run_writer, "PAGE_SIZE", 100)
         self.patch(journal, "EXTENT", 300)
         self.root = self.path / "store"
         self.root.mkdir()

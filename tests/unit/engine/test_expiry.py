@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kvtwist.engine.compactor import PURGE_SECONDS
 from kvtwist.engine.housekeeping import SWEEP_SECONDS
-from kvtwist.engine.merges import SCRUB_SECONDS
 from kvtwist.model import DATA, Exists, Get, Unchanged, Usage
 from tests.support.engine import EngineCase, SteppedWorker, finish, put, result_of
 
@@ -80,16 +80,16 @@ class ExpiryTests(EngineCase):
         self.engine.put(b"stays", b"v")
         self.engine.checkpoint()
         before = len(self.engine.files("pages"))
-        self.engine.clock.pump([SWEEP_SECONDS] * (10 + int(SCRUB_SECONDS) + 2))
+        self.engine.clock.pump([SWEEP_SECONDS] * (10 + int(PURGE_SECONDS) + 2))
         self.assertEqual(self.engine.store.usage(DATA), Usage(1, 6))
         after = self.engine.files("pages")
         self.assertLess(len(after), before)
-        self.engine.clock.pump([SWEEP_SECONDS] * (3 * int(SCRUB_SECONDS)))
+        self.engine.clock.pump([SWEEP_SECONDS] * (3 * int(PURGE_SECONDS)))
         self.assertEqual(self.engine.files("pages"), after, "there is nothing more to sweep")
 
     def test_what_was_swept_from_memory_leaves_the_journal_too(self) -> None:
         self.engine.put(b"secret", b"v" * 50, ttl_ms=1000)
-        self.engine.clock.pump([SWEEP_SECONDS] * (int(SCRUB_SECONDS) + 5))
+        self.engine.clock.pump([SWEEP_SECONDS] * (int(PURGE_SECONDS) + 5))
         self.engine.reopen()
         self.assertEqual(self.engine.recovery.transactions, 0)
         pages = b"".join((self.engine.path / name).read_bytes() for name in self.engine.files("pages/"))

@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 
 from kvtwist.engine import Limits
 from kvtwist.engine.commit import Again, Undo
+from kvtwist.engine.disk_space import DiskSpace
 from kvtwist.engine.journal import Batch, Change, Transaction, encode_frame
-from kvtwist.engine.room import Room
 from kvtwist.model import (
     DATA,
     STAGED,
@@ -948,7 +948,9 @@ class ClearedTests(FaultCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(Room, "give_up", lambda room, leave=0: False)  # there is no spare segment that would make way
+        self.patch(
+            DiskSpace, "release_piece", lambda disk_space, leave=0: False
+        )  # there is no spare segment that would make way
         self.expected = []
         for number in range(6):
             self.engine.store.transact([], [put(b"%d" % number, bytes(60))])

@@ -19,7 +19,7 @@ from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.engine.page import Page, decode_record, encode_page, encode_record, is_record, key_of, revision_of
 from kvtwist.engine.pages import page_file, page_number
-from kvtwist.engine.run import PageRef, Run
+from kvtwist.engine.sorted_run import PageRef, SortedRun
 from kvtwist.model import JSON, OCTETS, TEXT, Record, StoreInUse
 from tests.support.engine import TestCase
 
@@ -135,18 +135,18 @@ class FaultsTests(TestCase):
         self.assertTrue(self.faults(stop=b"19").startswith(f"{PAGE.index(RECORDS[b'19'])}: "))
 
     def test_a_manifest_that_cannot_be(self) -> None:
-        def of(*runs: Run, next_page: int = 10) -> str:
+        def of(*runs: SortedRun, next_page: int = 10) -> str:
             return "; ".join(manifest_faults(Manifest(7, 0, next_page, {"data": list(runs)})))
 
         one, two = PageRef(1, b"a", 9, None, b"aa\0", 3), PageRef(2, b"b", 9, None)
-        self.assertEqual(of(Run([one, two], 1, 1)), "")
+        self.assertEqual(of(SortedRun([one, two], 1, 1)), "")
         for part, found in (
-            ("used twice", of(Run([one], 1, 1), Run([one], 1, 1))),
-            ("still to come", of(Run([one, two], 1, 1), next_page=2)),
-            ("key b'a' follows on b'b\\x00'", of(Run([two, one], 1, 1))),
-            ("key b'aa' follows on b'aa\\x00'", of(Run([one, PageRef(2, b"aa", 9, None)], 1, 1))),
-            ("a page from b'a' to before b'a'", of(Run([PageRef(1, b"a", 9, None, b"a")], 1, 1))),
-            ("no page", of(Run([], 1, 1))),
+            ("used twice", of(SortedRun([one], 1, 1), SortedRun([one], 1, 1))),
+            ("still to come", of(SortedRun([one, two], 1, 1), next_page=2)),
+            ("key b'a' follows on b'b\\x00'", of(SortedRun([two, one], 1, 1))),
+            ("key b'aa' follows on b'aa\\x00'", of(SortedRun([one, PageRef(2, b"aa", 9, None)], 1, 1))),
+            ("a page from b'a' to before b'a'", of(SortedRun([PageRef(1, b"a", 9, None, b"a")], 1, 1))),
+            ("no page", of(SortedRun([], 1, 1))),
         ):
             self.assertIn(part, found)
 

@@ -6,18 +6,20 @@ import errno
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.manifest import Manifest
-from kvtwist.engine.run import PageRef, Run
+from kvtwist.engine.sorted_run import PageRef, SortedRun
 from kvtwist.model import StoreDamaged
 from tests.support.engine import FaultyDisk, TestCase, WitnessDisk
 
-OLD = Manifest(7, 1_700_000_000_000, 4, {"data": [Run([PageRef(1, b"a", 30, None), PageRef(3, b"m", 9, 5)], 3, 20)]})
+OLD = Manifest(
+    7, 1_700_000_000_000, 4, {"data": [SortedRun([PageRef(1, b"a", 30, None), PageRef(3, b"m", 9, 5)], 3, 20)]}
+)
 NEW = Manifest(
     19,
     1_700_000_000_500,
     7,
     {
-        "data": [Run([PageRef(5, b"a", 30, None)], -1, -3, 2), Run([PageRef(6, b"b", 9, 1)], 4, 40)],
-        "staged": [Run([PageRef(2, b"", 1, 1)], 1, 1)],
+        "data": [SortedRun([PageRef(5, b"a", 30, None)], -1, -3, 2), SortedRun([PageRef(6, b"b", 9, 1)], 4, 40)],
+        "staged": [SortedRun([PageRef(2, b"", 1, 1)], 1, 1)],
     },
 )
 

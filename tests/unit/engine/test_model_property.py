@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from kvtwist.engine import Limits, journal, merging
+from kvtwist.engine import Limits, compaction, journal, run_writer
 from kvtwist.engine.commit import Again
 from kvtwist.engine.journal import Transaction
 from kvtwist.model import (
@@ -90,6 +90,7 @@ conditions = st.lists(
 
 SCALE = {"PAGE_SIZE": 60, "SMALL": 0, "FULL_SHARE": 3, "MAX_RUNS": 2}
 """In which even a few records make many pages, and some runs that are merged now and then."""
+_MODULES = {name: run_writer if name == "PAGE_SIZE" else compaction for name in SCALE}
 
 
 class Machine(RuleBasedStateMachine):
@@ -103,7 +104,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._scale = {name: getattr(merging, name) for name in SCALE}
+        self._scale = {name: getattr(_MODULES[name], name) for name in SCALE}
         self._extent = journal.EXTENT
         set_scale(SCALE)
         journal.EXTENT = 300
@@ -112,7 +113,7 @@ class Machine(RuleBasedStateMachine):
         self.engine = Engine(
             self.directory / "store",
             disk=self.disk,
-            limits=Limits(journal=2000, pages=self.pages, slice_bytes=150, slice_steps=7, turn=2),
+            limits=Limits(journal=2000, pages=self.pages, slice_bytes=150, slice_entries=7, step=2),
         )
 
     def teardown(self) -> None:
@@ -124,7 +125,7 @@ class Machine(RuleBasedStateMachine):
 
 def set_scale(scale: dict[str, Any]) -> None:
     for name, value in scale.items():
-        setattr(merging, name, value)
+        setattr(_MODULES[name], name, value)
 
 
 class StoreMachine(Machine):
@@ -335,7 +336,7 @@ class InterleavedMachine(Machine):
     @rule()
     def take_turn(self) -> None:
         """The reactor goes on with what is done in slices."""
-        self.engine.turn()
+        self.engine.iterate()
 
     @precondition(lambda self: self.journal_jobs)
     @rule()

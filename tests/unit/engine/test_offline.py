@@ -56,7 +56,7 @@ class OfflineTests(TestCase):
             self.assertEqual(len(list(store.scan(DATA))), 1)
 
     def test_more_than_memory_holds_can_be_written_and_read(self) -> None:
-        limits = Limits(pages=1, memtables=20_000, unsynced=1000, journal=50_000, slice_bytes=100, slice_steps=10)
+        limits = Limits(pages=1, memtables=20_000, unsynced=1000, journal=50_000, slice_bytes=100, slice_entries=10)
         threads = threading.active_count()
         with opened(str(self.path / "store"), create=True, limits=limits) as store:
             for number in range(100):

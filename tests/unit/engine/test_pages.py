@@ -13,7 +13,7 @@ import sys
 from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.engine.page import Page, encode_page, encode_record, expires_of, key_of, tombstone_of, weight_of
 from kvtwist.engine.pages import PageCache, PageDirectory, PageReader
-from kvtwist.engine.run import PageRef
+from kvtwist.engine.sorted_run import PageRef
 from kvtwist.model import Record, StoreDamaged, StoreError, StoreUnavailable
 from tests.support.engine import FaultyDisk, TestCase
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kvtwist.engine import Limits, merging, reading
-from kvtwist.engine.run import PageRef
+from kvtwist.engine import Limits, compaction, reading
+from kvtwist.engine.sorted_run import PageRef
 from kvtwist.model import DATA, Clear, Exists, Get, Put
 from tests.support.engine import Engine, EngineCase, SteppedWorker, finish, result_of
 
@@ -22,8 +22,8 @@ class ReadingTests(EngineCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merging, "SMALL", 0)
-        self.patch(merging, "FULL_SHARE", 100.0)
+        self.patch(compaction, "SMALL", 0)
+        self.patch(compaction, "FULL_SHARE", 100.0)
         for round_ in range(3):
             for number in range(round_, COUNT, round_ + 1):
                 self.engine.put(key(number), b"%d" % round_)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from kvtwist.engine import merging
+from kvtwist.engine import run_writer
 from kvtwist.engine.memtable import Memtable
-from kvtwist.engine.merging import STEP, PageNumbers, write_frozen, write_merged
 from kvtwist.engine.page import Page
 from kvtwist.engine.pages import PageDirectory
-from kvtwist.engine.run import Run
+from kvtwist.engine.run_writer import STEP, PageNumbers, write_compacted, write_frozen
+from kvtwist.engine.sorted_run import SortedRun
 from kvtwist.model import Record
 from tests.support.engine import FaultyDisk, TestCase
 
@@ -18,7 +18,7 @@ class StepTests(TestCase):
         self.pages = PageDirectory(FaultyDisk(), str(self.path / "pages"))
         self.numbers = PageNumbers(1)
 
-    def written(self, count: int, expires_ms: int | None) -> Run:
+    def written(self, count: int, expires_ms: int | None) -> SortedRun:
         table = Memtable()
         for number in range(count):
             table.set(b"%06d" % number, Record(b"v", "text/plain", 1, 1, expires_ms))
@@ -27,7 +27,7 @@ class StepTests(TestCase):
             try:
                 next(steps)
             except StopIteration as end:
-                run: Run = end.value
+                run: SortedRun = end.value
                 return run
 
     def test_a_merge_that_keeps_nothing_stops_as_often_as_one_that_keeps_all(self) -> None:
@@ -40,11 +40,11 @@ class StepTests(TestCase):
                 yield pair
 
         self.patch(Page, "records", counted)
-        self.patch(merging, "PAGE_SIZE", 2000)
+        self.patch(run_writer, "PAGE_SIZE", 2000)
         for expires_ms in (None, 1000):
             run = self.written(5 * STEP, expires_ms)
             looked_at[:] = [0]
-            steps = write_merged(self.pages, "data", self.numbers, [run], 2000, True)
+            steps = write_compacted(self.pages, "data", self.numbers, [run], 2000, True)
             for _ in steps:
                 looked_at.append(0)
             self.assertEqual(sum(looked_at), 5 * STEP)

@@ -255,7 +255,7 @@ class ScanTests(EngineCase):
 
 class SliceLimitTests(EngineCase):
     def make_engine(self) -> Engine:
-        return Engine(self.path / "store", limits=Limits(slice_bytes=1000, slice_steps=10, pages=1))
+        return Engine(self.path / "store", limits=Limits(slice_bytes=1000, slice_entries=10, pages=1))
 
     def test_a_slice_ends_after_so_many_bytes(self) -> None:
         for number in range(20):

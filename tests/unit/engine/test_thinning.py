@@ -7,7 +7,7 @@ import random
 
 from twisted.internet.defer import Deferred
 
-from kvtwist.engine import Limits, merges, merging
+from kvtwist.engine import Limits, compactor, run_writer
 from kvtwist.engine.thinning import thin
 from kvtwist.model import DATA, Clear, Delete, Operation, StoreUnavailable
 from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, failure_of, put, result_of
@@ -19,8 +19,8 @@ class ThinningCase(EngineCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merges, "merge_due", lambda runs: [])
-        self.patch(merging, "PAGE_SIZE", 300)
+        self.patch(compactor, "compaction_due", lambda runs: [])
+        self.patch(run_writer, "PAGE_SIZE", 300)
 
     def make_engine(self) -> Engine:
         self.disk = FaultyDisk()
@@ -46,11 +46,11 @@ class ThinningCase(EngineCase):
         return [put(key, bytes(choices.choice([0, 20, 200])), choices.choice([None, None, 2000]))]
 
     def thin(self) -> Deferred[None]:
-        layout = self.engine.store._layout
-        assert layout is not None
+        disk_state = self.engine.store._disk_state
+        assert disk_state is not None
         self.superfluous: list[int] = []
-        tables, now_ms = layout.tables[DATA], self.engine.now_ms()
-        return Deferred.fromCoroutine(thin(layout, DATA, tables, now_ms, self.superfluous.extend))
+        tables, now_ms = disk_state.tables[DATA], self.engine.now_ms()
+        return Deferred.fromCoroutine(thin(disk_state, DATA, tables, now_ms, self.superfluous.extend))
 
     def pages(self) -> set[int]:
         return self.engine.storage.pages.numbers()
@@ -177,12 +177,12 @@ class ThinningTests(ThinningCase):
     def test_a_keyspace_that_is_cleared_before_it_is_left_alone(self) -> None:
         self.live(1)
         self.engine.checkpoint()
-        layout = self.engine.store._layout
-        assert layout is not None
-        tables = layout.tables[DATA]
+        disk_state = self.engine.store._disk_state
+        assert disk_state is not None
+        tables = disk_state.tables[DATA]
         self.engine.do(Clear(DATA), put(b"new", b"1"))
         self.engine.checkpoint()
-        result_of(Deferred.fromCoroutine(thin(layout, DATA, tables, self.engine.now_ms(), lambda numbers: None)))
+        result_of(Deferred.fromCoroutine(thin(disk_state, DATA, tables, self.engine.now_ms(), lambda numbers: None)))
         self.assertEqual(self.engine.items(), [(b"new", b"1")])
 
 

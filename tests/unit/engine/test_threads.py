@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from kvtwist.engine import Limits, Store, merging
+from kvtwist.engine import Limits, Store, run_writer
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
@@ -128,7 +128,7 @@ class ThreadedStoreTests(TestCase):
         return store
 
     def test_it_holds_what_it_should_while_checkpoints_run_and_after_a_restart(self) -> None:
-        self.patch(merging, "PAGE_SIZE", 500)
+        self.patch(run_writer, "PAGE_SIZE", 500)
         threads = threading.active_count()
         chance = random.Random(20)
         model = Model()

@@ -144,7 +144,7 @@ class CommitRaceTests(EngineCase):
 
     def test_a_long_queue_is_committed_as_it_was_at_one_instant(self) -> None:
         # It takes several slices to look at, and others get their turn in between.
-        self.engine.store.limits = Limits(slice_steps=5)
+        self.engine.store.limits = Limits(slice_entries=5)
         for number in range(40):
             self.stage(b'{"m%02d":1}' % number)
         self.journal_jobs.finish()

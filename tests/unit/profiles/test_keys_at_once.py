@@ -102,7 +102,7 @@ class LargeTests(KeysCase):
         turns = 0
         while not done.called:
             reactor.iterate(0)  # type: ignore[attr-defined]
-            self.engine.turn()
+            self.engine.iterate()
             if self.jobs:
                 self.jobs.step()
             turns += 1

@@ -41,7 +41,7 @@ class PagingTests(ProfileCase):
 
     def test_no_page_passes_over_a_key_because_of_one_that_comes_in_between(self) -> None:
         # A page is gone through twice, and others get their turn while it is.
-        self.engine.store.limits = Limits(slice_steps=2)
+        self.engine.store.limits = Limits(slice_entries=2)
         names = [f"a{number:02}" for number in range(20)]
         for turn in range(12):
             self.put(*names)
@@ -83,7 +83,7 @@ class FilteredDeletionTests(ProfileCase):
 
     def test_what_a_filter_matches_goes_in_one_transaction(self) -> None:
         # Others get their turn between two slices; by then nothing has been deleted.
-        self.engine.store.limits = Limits(slice_steps=5)
+        self.engine.store.limits = Limits(slice_entries=5)
         names = [f"{number:02}{letter}" for number in range(40) for letter in "ab"]
         self.put(*names)
         before = self.transactions()
@@ -110,7 +110,7 @@ class FilteredDeletionTests(ProfileCase):
             self.assertEqual(self.keys(), ["b"])
 
     def test_a_key_that_is_written_meanwhile_goes_if_it_had_been_seen(self) -> None:
-        self.engine.store.limits = Limits(slice_steps=5)
+        self.engine.store.limits = Limits(slice_entries=5)
         self.put(*(f"a{number:02}" for number in range(20)))
         done = self.begin("DELETE", "/keys?filter=a$")
         reactor.iterate(0)
@@ -128,7 +128,7 @@ class FilteredDeletionTests(ProfileCase):
         self.assertEqual(result_of(done).code, 204)
 
     def test_a_client_that_leaves_while_keys_are_looked_for_has_deleted_nothing(self) -> None:
-        self.engine.store.limits = Limits(slice_steps=5)
+        self.engine.store.limits = Limits(slice_entries=5)
         names = [f"a{number:02}" for number in range(20)]
         self.put(*names)
         done = self.begin("DELETE", "/keys?filter=a$")

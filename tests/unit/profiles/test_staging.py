@@ -32,7 +32,7 @@ class StagingCase(EngineCase):
 
     def make_engine(self) -> Engine:
         self.jobs, self.page_jobs = SteppedWorker(), SteppedWorker()
-        limits = Limits(pages=1, slice_steps=5)
+        limits = Limits(pages=1, slice_entries=5)
         return Engine(self.path / "store", journal=self.jobs, pages=self.page_jobs, limits=limits)
 
     def setUp(self) -> None:

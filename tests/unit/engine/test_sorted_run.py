@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvtwist.engine.page import Page, encode_page, encode_record
-from kvtwist.engine.run import PageNeeded, PageRef, Run
+from kvtwist.engine.sorted_run import PageNeeded, PageRef, SortedRun
 from kvtwist.model import Record
 from tests.support.engine import TestCase
 from tests.support.old_format import old_page
@@ -58,7 +58,7 @@ class MeantTests(TestCase):
 class RangeTests(TestCase):
     """A key that is after the last one of a page, and before the next page, is in none: no page is asked."""
 
-    RUN = Run([REF, PageRef(8, b"f", 99, None, b"g\0", 1)], 4, 4)
+    RUN = SortedRun([REF, PageRef(8, b"f", 99, None, b"g\0", 1)], 4, 4)
 
     def asked(self, key: bytes) -> int | None:
         try:

@@ -29,7 +29,7 @@ class RecordCache:
         self._pages = pages
         self._records: OrderedDict[bytes, Record] = OrderedDict()
         self.get = self._records.get
-        pages.guests.append(self)
+        pages.borrowers.append(self)
 
     def put(self, key: bytes, record: Record) -> None:
         """Keep a record, if there is room."""
@@ -38,20 +38,20 @@ class RecordCache:
             return
         self.discard(key)
         self._records[key] = record
-        self._pages.lent += cost
-        if self._pages.lent > self._pages.to_lend:
-            self.yield_room()
+        self._pages.borrowed += cost
+        if self._pages.borrowed > self._pages.lendable:
+            self.give_back()
 
     def discard(self, key: bytes) -> None:
         """Keep it no longer."""
         if key in self._records:
-            self._pages.lent -= _cost(key, self._records.pop(key))
+            self._pages.borrowed -= _cost(key, self._records.pop(key))
 
-    def yield_room(self) -> None:
+    def give_back(self) -> None:
         """Give back what is more than the pages leave."""
         pages, records = self._pages, self._records
-        while records and pages.lent > pages.to_lend:
-            pages.lent -= _cost(*records.popitem(last=False))
+        while records and pages.borrowed > pages.lendable:
+            pages.borrowed -= _cost(*records.popitem(last=False))
 
 
 def _cost(key: bytes, record: Record) -> int:

@@ -1,19 +1,11 @@
 """
-Writing runs, and deciding when to merge some into one.
-
-Every checkpoint adds a run. Reading many runs is slow, and what they supersede takes room, but rewriting everything for
-every checkpoint would write a hundred bytes for each that changed. So runs are merged in tiers, as size-tiered
-("universal") compaction does:
-
-- everything into a new base when what is above the base has grown to `FULL_SHARE` of it, so that what is superseded
-  never takes more than that, or when much was removed;
-- else, when there are more than `MAX_RUNS` runs above the base, the newest ones of about the same size.
+Writing runs: a memtable as a run, several runs as one, the pages of a run in which something has expired.
 
 A damaged page is merged around: it stays what it is, where it is, so that nobody reads in its range what it may have
 replaced or removed, and nothing is lost if it can be read again.
 
 All of this runs in the page thread. The functions that write are generators which stop after every page, and after
-`STEP` records that fill none, so that other jobs of that thread get their turn in between.
+`STEP` records that fill none, so that other jobs of that thread run in between.
 """
 
 from __future__ import annotations
@@ -26,6 +18,7 @@ from operator import attrgetter, itemgetter
 
 from attrs import define
 
+from kvtwist.engine.compaction import purge_due
 from kvtwist.engine.memtable import Memtable
 from kvtwist.engine.page import (
     TOMBSTONE,
@@ -37,14 +30,10 @@ from kvtwist.engine.page import (
     weight_of,
 )
 from kvtwist.engine.pages import PageDirectory, PageReader, passing_error
-from kvtwist.engine.run import PageRef, Run
+from kvtwist.engine.sorted_run import PageRef, SortedRun
 from kvtwist.model import StoreDamaged, StoreError
 
 PAGE_SIZE = 64 * 1024
-SMALL = 4 * 2**20
-"""A keyspace of no more bytes than this is merged whole each time: it costs next to nothing."""
-FULL_SHARE = 0.7
-MAX_RUNS = 8
 STEP = 1000
 """Records that are looked at in one go, where they do not fill a page before."""
 
@@ -52,34 +41,6 @@ EncodedRecords = Iterator[tuple[bytes, bytes]]
 Kept = Iterator[tuple[bytes, bytes | None]]
 """Of each key what is kept of its record, None for nothing."""
 _by_key = itemgetter(0)
-
-
-def merge_due(runs: Sequence[Run]) -> list[Run]:
-    """The runs, neighbours in age, that are to be merged into one now; none if that is not worth it."""
-    if len(runs) < 2:
-        return []
-    sizes = [run.size for run in runs]
-    above, base = sum(sizes[:-1]), sizes[-1]
-    removed = sum(run.tombstones for run in runs[:-1])
-    if above + base <= SMALL or above >= FULL_SHARE * base or removed * 4 >= runs[-1].records:
-        return list(runs)
-    if len(runs) - 1 <= MAX_RUNS:
-        return []
-    count, size = 1, sizes[0]
-    while count < len(runs) - 1 and (sizes[count] <= size or count < 2):
-        size += sizes[count]
-        count += 1
-    return list(runs[:count])
-
-
-def is_compact(runs: Sequence[Run], now_ms: int) -> bool:
-    """Whether there is nothing in runs that a merge would leave out, or write in another format."""
-    if len(runs) != 1:
-        return not runs
-    [run] = runs
-    if any(isinstance(ref.seal, str) for ref in run.pages):
-        return False
-    return not run.tombstones and (run.expires_ms is None or run.expires_ms > now_ms)
 
 
 @define
@@ -169,11 +130,11 @@ class RunWriter:
             self._weight += weight_of(record)
         return full
 
-    def finish(self) -> Run:
+    def finish(self) -> SortedRun:
         """Write the last page; returns the run, whose counts are those of its live records."""
         if self._pending:
             self._write_page()
-        return Run(self.pages, self._records, self._weight, self._tombstones)
+        return SortedRun(self.pages, self._records, self._weight, self._tombstones)
 
     def undo(self) -> None:
         """Remove what was written."""
@@ -192,7 +153,7 @@ class RunWriter:
 
 def write_run(
     directory: PageDirectory, keyspace: str, numbers: PageNumbers, records: Kept
-) -> Generator[None, None, Run]:
+) -> Generator[None, None, SortedRun]:
     """
     Write records as pages; returns the run, whose counts are those of its live records.
 
@@ -220,7 +181,7 @@ def write_frozen(
     now_ms: int,
     base: bool,
     is_superseded: Callable[[bytes], bool] = lambda key: False,
-) -> Generator[None, None, Run]:
+) -> Generator[None, None, SortedRun]:
     """Write a memtable as a run, but for keys that are superseded: the counts are as if they were in it."""
     records = weight = 0
 
@@ -235,19 +196,19 @@ def write_frozen(
 
     run = yield from write_run(directory, keyspace, numbers, without_dead(needed(), now_ms, base))
     if not base:
-        return Run(run.pages, table.records, table.weight, run.tombstones)
-    return Run(run.pages, run.records + records, run.weight + weight, run.tombstones)
+        return SortedRun(run.pages, table.records, table.weight, run.tombstones)
+    return SortedRun(run.pages, run.records + records, run.weight + weight, run.tombstones)
 
 
-def write_merged(
+def write_compacted(
     directory: PageDirectory,
     keyspace: str,
     numbers: PageNumbers,
-    runs: Sequence[Run],
+    runs: Sequence[SortedRun],
     now_ms: int,
     base: bool,
     damaged: Container[int] = (),
-) -> Generator[None, None, list[Run]]:
+) -> Generator[None, None, list[SortedRun]]:
     """
     Write neighbouring runs, the newest first, as one; as a few, where some of their pages are damaged.
 
@@ -265,10 +226,10 @@ def write_merged(
     run = yield from write_run(directory, keyspace, numbers, live)
     if base:
         return [run]
-    return [Run(run.pages, *_growth(runs), run.tombstones)]
+    return [SortedRun(run.pages, *_growth(runs), run.tombstones)]
 
 
-def _growth(runs: Sequence[Run]) -> tuple[int, int]:
+def _growth(runs: Sequence[SortedRun]) -> tuple[int, int]:
     """By how many records and bytes runs make a keyspace larger."""
     return sum(run.records for run in runs), sum(run.weight for run in runs)
 
@@ -277,11 +238,11 @@ def _write_around(
     directory: PageDirectory,
     keyspace: str,
     numbers: PageNumbers,
-    runs: Sequence[Run],
+    runs: Sequence[SortedRun],
     holes: Sequence[Sequence[PageRef]],
     now_ms: int,
     base: bool,
-) -> Generator[None, None, list[Run]]:
+) -> Generator[None, None, list[SortedRun]]:
     """:param holes: the damaged pages of each run."""
     levels = [level for level, refs in enumerate(holes) if refs]
     above = {level: RunWriter(directory, keyspace, numbers) for level in levels}
@@ -306,23 +267,23 @@ def _write_around(
                 if looked_at >= STEP:
                     looked_at = 0
                     yield
-        new: list[Run] = []
+        new: list[SortedRun] = []
         for level in levels:
             newer = above[level].finish()
-            new.append(Run(newer.pages, 0, 0, newer.tombstones))
-            new.append(Run(list(holes[level]), 0, 0, max(tombstones[level], 0)))
+            new.append(SortedRun(newer.pages, 0, 0, newer.tombstones))
+            new.append(SortedRun(list(holes[level]), 0, 0, max(tombstones[level], 0)))
         older = rest.finish()
     except (OSError, StoreError):
         for writer in (*above.values(), rest):
             writer.undo()
         raise
-    new.append(Run(older.pages, 0, 0, older.tombstones))
+    new.append(SortedRun(older.pages, 0, 0, older.tombstones))
     *others, last = [run for run in new if run.pages]
-    return [*others, Run(last.pages, *_growth(runs), last.tombstones)]
+    return [*others, SortedRun(last.pages, *_growth(runs), last.tombstones)]
 
 
 def _whole_records(
-    directory: PageReader, level: int, run: Run, damaged: Sequence[PageRef]
+    directory: PageReader, level: int, run: SortedRun, damaged: Sequence[PageRef]
 ) -> Iterator[tuple[bytes, int, bytes]]:
     """(key, level, encoded record) of the pages of a run that are not damaged."""
     without = {ref.number for ref in damaged}
@@ -340,7 +301,7 @@ def _covers(refs: Sequence[PageRef], key: bytes) -> bool:
 
 
 def damaged_pages(
-    directory: PageReader, runs: Sequence[Run]
+    directory: PageReader, runs: Sequence[SortedRun]
 ) -> Generator[None, None, list[tuple[PageRef, StoreDamaged]]]:
     """
     The pages of runs that cannot be read, and why.
@@ -360,24 +321,15 @@ def damaged_pages(
     return found
 
 
-def scrub_due(run: Run, now_ms: int, damaged: Container[int] = ()) -> list[PageRef]:
-    """The pages of a run in which something has expired, and that can be written anew."""
-    return [
-        ref
-        for ref in run.pages
-        if ref.expires_ms is not None and ref.expires_ms <= now_ms and ref.number not in damaged
-    ]
-
-
-def write_scrubbed(
+def write_purged(
     directory: PageDirectory,
     keyspace: str,
     numbers: PageNumbers,
-    runs: Sequence[Run],
+    runs: Sequence[SortedRun],
     now_ms: int,
     base: bool,
     damaged: Container[int] = (),
-) -> Generator[None, None, list[Run]]:
+) -> Generator[None, None, list[SortedRun]]:
     """
     Write anew just those pages of a run in which something has expired.
 
@@ -385,7 +337,7 @@ def write_scrubbed(
     :param damaged: numbers of pages that stay as they are.
     """
     [old] = runs
-    due = {ref.number for ref in scrub_due(old, now_ms, damaged)}
+    due = {ref.number for ref in purge_due(old, now_ms, damaged)}
     pages: list[PageRef] = []
     written: list[int] = []
     records, weight, tombstones = old.records, old.weight, old.tombstones
@@ -406,4 +358,4 @@ def write_scrubbed(
     except (OSError, StoreError):
         directory.remove(written)
         raise
-    return [Run(pages, records, weight, tombstones)]
+    return [SortedRun(pages, records, weight, tombstones)]

@@ -43,14 +43,14 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
-def operations_make_room(operations: Sequence[Operation]) -> bool:
+def operations_free_space(operations: Sequence[Operation]) -> bool:
     """Whether operations leave no more than there was, once a checkpoint has seen them, or stage just that."""
     return _make_room(
         (type(operation) is Clear, type(operation) is Delete, _writes(operation)) for operation in operations
     )
 
 
-def transactions_make_room(transactions: Sequence[Transaction]) -> bool:
+def transactions_free_space(transactions: Sequence[Transaction]) -> bool:
     """The same of transactions on their way to the journal: of each."""
     return all(
         _make_room(
@@ -76,7 +76,7 @@ def _make_room(changes: Iterable[tuple[bool, bool, bool]]) -> bool:
     return gain >= 0
 
 
-class Room:
+class DiskSpace:
     """
     The room on the disk of one store. Every method blocks, and may be called in any thread.
 
@@ -95,7 +95,7 @@ class Room:
         self._most = most
         self._pieces: list[str] = []
         self._refused = 0
-        self._borrowers = 0
+        self._users = 0
         self._lock = Lock()
 
     @property
@@ -113,14 +113,14 @@ class Room:
         """Whether deletions have used up what is for the journal."""
         return self.full and len(self._pieces) <= FOR_PAGES and self._most > 0
 
-    def keep(self) -> bool:
+    def refill(self) -> bool:
         """Make what is missing of the reserve, unless it is lent; returns whether it is whole then."""
         with self._lock:
-            return self.is_whole or (not self._borrowers and self._make_pieces())
+            return self.is_whole or (not self._users and self._make_pieces())
 
     def look(self) -> None:
         """See how much room there is, and whether the disk is still full."""
-        whole = self.keep()
+        whole = self.refill()
         self.measure()
         if whole and self.free >= max(self.size, 2 * self._refused):
             self.full = False
@@ -130,14 +130,14 @@ class Room:
         """See how much room there is."""
         if self._most:
             with suppress(OSError):
-                self.free, _ = self._disk.room(self._directory)
+                self.free, _ = self._disk.space(self._directory)
 
     def refuse(self, size: int) -> None:
         """Something found no room; `size`: for so many bytes."""
         self.full = True
         self._refused = max(self._refused, size)
 
-    def give_up(self, leave: int = 0) -> bool:
+    def release_piece(self, leave: int = 0) -> bool:
         """Give up the spare segment, or else a piece of the reserve but for so many; returns whether there was one."""
         with self._lock:
             if self._removed(SPARE):
@@ -148,20 +148,20 @@ class Room:
                     return True
             return False
 
-    def lend(self) -> bool:
+    def release_all(self) -> bool:
         """
-        Give up all that can be, and make nothing of it again before `take_back`, which has to follow. Returns whether
+        Give up all that can be, and make nothing of it again before `restore`, which has to follow. Returns whether
         there was anything, now or for one who borrows it already.
         """
-        self._borrowers += 1
-        lent = self._borrowers > 1
-        while self.give_up():
-            lent = True
-        return lent
+        self._users += 1
+        released = self._users > 1
+        while self.release_piece():
+            released = True
+        return released
 
-    def take_back(self) -> None:
+    def restore(self) -> None:
         """What was lent is not needed any more."""
-        self._borrowers -= 1
+        self._users -= 1
         self.look()
 
     def _removed(self, name: str) -> bool:
@@ -187,7 +187,7 @@ class Room:
         found = manifests.found(self._disk, self._directory)
         manifest = self._disk.length(found[-1][1]) if found else 0
         wanted = self._most * max(1, -(-4 * manifest // self._most))  # a new one is written beside the old one
-        _, total = self._disk.room(self._directory)
+        _, total = self._disk.space(self._directory)
         self.size = min(wanted, total // SHARE)
         return self.size // len(PIECES)
 
@@ -205,20 +205,20 @@ class Room:
             self._disk.close(descriptor)
 
 
-async def with_reserve(room: Room, worker: Worker, attempt: Callable[[], Awaitable[T]]) -> T:
+async def with_reserve(disk_space: DiskSpace, worker: Worker, attempt: Callable[[], Awaitable[T]]) -> T:
     """Do something that makes room; where there is none for it, once more, with the reserve to itself."""
     try:
         return await attempt()
     except OSError as error:
         if not is_full(error):
             raise
-        lent = await worker.run(room.lend)
+        released = await worker.run(disk_space.release_all)
         try:
-            if not lent:
+            if not released:
                 raise
             result = await attempt()
         except BaseException:
-            worker.run(room.take_back)
+            worker.run(disk_space.restore)
             raise
-        await worker.run(room.take_back)  # whoever has waited for this finds the reserve whole
+        await worker.run(disk_space.restore)  # whoever has waited for this finds the reserve whole
         return result

@@ -2,7 +2,7 @@
 A run: records in key order, over as many pages as they need, written once and only ever read.
 
 A keyspace on disk is a few runs, the newest first. The oldest is its *base*; a run above it holds what has changed
-since, removed records included, as tombstones. Merging keeps their number small, see `kvtwist.engine.merging`.
+since, removed records included, as tombstones. Merging keeps their number small, see `kvtwist.engine.compaction`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class PageNeeded(Exception):
         self.ref = ref
 
 
-class Run(msgspec.Struct, frozen=True, array_like=True):
+class SortedRun(msgspec.Struct, frozen=True, array_like=True):
     """
     :ivar pages: its pages, in key order.
     :ivar records: by how many records it makes the keyspace larger than the runs below it alone.
@@ -133,7 +133,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
             yield from _page(ref, lookup).range(start, stop, reverse)
 
 
-def find_in(runs: Sequence[Run], key: bytes, lookup: PageLookup) -> Entry | None:
+def find_in(runs: Sequence[SortedRun], key: bytes, lookup: PageLookup) -> Entry | None:
     """
     What the newest of some runs says of a key that says anything.
 

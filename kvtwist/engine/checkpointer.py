@@ -15,10 +15,10 @@ from twisted.logger import Logger
 from kvtwist.engine.checkpoint import Checkpoint
 from kvtwist.engine.commit import GroupCommit
 from kvtwist.engine.disk import is_passing
+from kvtwist.engine.disk_space import is_full, with_reserve
+from kvtwist.engine.disk_state import DiskState
 from kvtwist.engine.keyspace import Keyspace
-from kvtwist.engine.layout import Layout
 from kvtwist.engine.limits import Limits
-from kvtwist.engine.room import is_full, with_reserve
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import StoreError
 
@@ -38,12 +38,12 @@ class CheckpointCounters:
     last_ms: int | None = None
 
 
-class Checkpoints:
+class Checkpointer:
     """:param finished: called behind each that succeeded, with the pages that are of no use any more."""
 
     def __init__(
         self,
-        layout: Layout,
+        disk_state: DiskState,
         keyspaces: dict[str, Keyspace],
         commit: GroupCommit,
         timeline: Timeline,
@@ -52,7 +52,7 @@ class Checkpoints:
         finished: Callable[[set[int]], None],
     ) -> None:
         self.counters = CheckpointCounters()
-        self._layout = layout
+        self._disk_state = disk_state
         self._keyspaces = keyspaces
         self._commit = commit
         self._timeline = timeline
@@ -65,8 +65,8 @@ class Checkpoints:
         self._freezing: list[Deferred[None]] | None = None
         self._not_before = 0.0
         self._stopped = False
-        self._room = layout.storage.room
-        self._told_no_room = False
+        self._disk_space = disk_state.storage.disk_space
+        self._told_no_space = False
         self._failures = 0
         commit.on_batch = self._begin_if_due
 
@@ -88,13 +88,17 @@ class Checkpoints:
         """Begin one if the journal or the memtables have grown to their limits, unless one has just failed."""
         if self._stopped:
             return
-        if self._commit.journal_bytes >= self._limits.journal or self.memtables_are_full() or self._room_is_scarce():
+        if (
+            self._commit.journal_bytes >= self._limits.journal
+            or self.memtables_are_full()
+            or self._disk_space_is_scarce()
+        ):
             self.begin()
 
-    def _room_is_scarce(self) -> bool:
+    def _disk_space_is_scarce(self) -> bool:
         """Whether what the journal holds would soon find no room in pages."""
         written = self._commit.journal_bytes
-        return 3 * written >= self._room.free and written >= self._room.size // 4
+        return 3 * written >= self._disk_space.free and written >= self._disk_space.size // 4
 
     def memtables_are_full(self, more: int = 0) -> bool:
         """Whether the active memtables have grown to their share of memory, and by so many bytes more."""
@@ -129,22 +133,22 @@ class Checkpoints:
             checkpoint = self._unfinished or await self._frozen()
             self._unfinished = checkpoint
             await with_reserve(
-                self._room,
-                self._layout.storage.page_worker,
+                self._disk_space,
+                self._disk_state.storage.page_worker,
                 lambda: checkpoint.run(self._timeline.now_ms()),
             )
         except (OSError, StoreError, CancelledError) as error:
             self._failed(may_pass=isinstance(error, OSError) and (is_passing(error) or is_full(error)))
-            if not (is_full(error) and self._told_no_room):  # the same again, and again
+            if not (is_full(error) and self._told_no_space):  # the same again, and again
                 log.error("checkpoint failed: {error}", error=error)
-            self._told_no_room = is_full(error)
+            self._told_no_space = is_full(error)
         except Exception:
             self._failed()
             log.failure("checkpoint failed")
         else:
             self._unfinished = None
             self._not_before = 0.0
-            self._told_no_room = False
+            self._told_no_space = False
             self._failures = 0
             self._count(checkpoint.revision, self._clock.seconds() - started)
             self._finished(checkpoint.superfluous)
@@ -167,13 +171,13 @@ class Checkpoints:
                 if cleared <= self._commit.durable:
                     break
                 await self._commit.settled(cleared)
-            return Checkpoint(self._layout, self._keyspaces, self._commit.assigned)
+            return Checkpoint(self._disk_state, self._keyspaces, self._commit.assigned)
         finally:
             waiting, self._freezing = self._freezing, None
             for frozen in waiting:
                 frozen.callback(None)
 
-    def may_clear(self) -> Deferred[None] | None:
+    def wait_before_clear(self) -> Deferred[None] | None:
         """None: a `Clear` may be done now; else it may once this fires."""
         if self._freezing is None:
             return None
@@ -185,7 +189,7 @@ class Checkpoints:
         """:param may_pass: whether it may soon be otherwise: then the first pauses are shorter."""
         self.counters.failed += 1
         self._failures += 1
-        pause = min(2.0 ** (self._failures - 1), RETRY_SECONDS) if may_pass and self._room.size else RETRY_SECONDS
+        pause = min(2.0 ** (self._failures - 1), RETRY_SECONDS) if may_pass and self._disk_space.size else RETRY_SECONDS
         self._not_before = self._clock.seconds() + pause
 
     def _count(self, revision: int, seconds: float) -> None:

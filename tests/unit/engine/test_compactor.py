@@ -10,11 +10,11 @@ from typing import Any
 
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
-from kvtwist.engine import Limits, merging
+from kvtwist.engine import Limits, compaction
+from kvtwist.engine.compaction import compaction_due
+from kvtwist.engine.compactor import PURGE_SECONDS
 from kvtwist.engine.housekeeping import SWEEP_SECONDS
-from kvtwist.engine.merges import SCRUB_SECONDS
-from kvtwist.engine.merging import merge_due
-from kvtwist.engine.run import PageRef, Run
+from kvtwist.engine.sorted_run import PageRef, SortedRun
 from kvtwist.model import DATA, HISTORY, Clear, Delete, Exists, StoreDamaged, Usage
 from tests.support.engine import (
     Engine,
@@ -31,13 +31,13 @@ from tests.support.engine import (
 
 class MergeDueTests(TestCase):
     def test_merging_comes_to_an_end(self) -> None:
-        self.patch(merging, "SMALL", 0)
+        self.patch(compaction, "SMALL", 0)
         for sizes in ([10] * 9, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], [512, 256, 128, 64, 32, 16, 8, 4, 2, 1]):
             left = [*sizes, 100_000]
-            while due := merge_due([Run([PageRef(1, b"k", size, None)], 1000, size) for size in left]):
+            while due := compaction_due([SortedRun([PageRef(1, b"k", size, None)], 1000, size) for size in left]):
                 self.assertGreater(len(due), 1)
                 left = [sum(run.size for run in due), *left[len(due) :]]
-            self.assertLessEqual(len(left), merging.MAX_RUNS + 1)
+            self.assertLessEqual(len(left), compaction.MAX_RUNS + 1)
 
 
 class MergeCase(EngineCase):
@@ -52,9 +52,9 @@ class MergeCase(EngineCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merging, "SMALL", 0)
-        self.patch(merging, "FULL_SHARE", 100)
-        self.patch(merging, "MAX_RUNS", 3)
+        self.patch(compaction, "SMALL", 0)
+        self.patch(compaction, "FULL_SHARE", 100)
+        self.patch(compaction, "MAX_RUNS", 3)
         self.model = Model()
 
     def do(self, *changes: object) -> None:
@@ -66,7 +66,7 @@ class MergeCase(EngineCase):
         while not done.called:
             self.page_jobs.step()
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[SortedRun]:
         return self.engine.store._keyspaces[DATA].tables.runs
 
     def grow(self, runs: int) -> None:
@@ -116,7 +116,7 @@ class MergeTests(MergeCase):
 
     def test_merging_everything_makes_usage_exact(self) -> None:
         self.grow(4)
-        self.patch(merging, "FULL_SHARE", 0)
+        self.patch(compaction, "FULL_SHARE", 0)
         self.grow(1)
         self.page_jobs.finish()
         records = self.model.records(DATA, 0)
@@ -192,7 +192,7 @@ class MergeFailureTests(MergeCase):
                 if any(event["log_level"] == LogLevel.error for event in events):
                     self.assertEqual(self.files(), self.named(), (call, skip))
                 self.assert_right()
-                self.engine.clock.pump([1.0] * int(SCRUB_SECONDS + 2))
+                self.engine.clock.pump([1.0] * int(PURGE_SECONDS + 2))
                 self.page_jobs.finish()
                 self.assertLessEqual(len(self.runs()), 4)
                 self.assertEqual(self.files(), self.named(), (call, skip))
@@ -207,7 +207,7 @@ class MergeFailureTests(MergeCase):
             self.disk.heal()
             self.assertEqual(self.files(), self.named(), call)
             self.assert_right()
-            self.engine.clock.pump([1.0] * int(SCRUB_SECONDS + 2))
+            self.engine.clock.pump([1.0] * int(PURGE_SECONDS + 2))
             self.page_jobs.finish()
             self.assertEqual(self.files(), self.named(), call)
         self.assert_survives()
@@ -219,7 +219,7 @@ class MergeFailureTests(MergeCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         broken.restore()
         self.assert_right()
-        self.engine.clock.pump([1.0] * int(SCRUB_SECONDS + 2))
+        self.engine.clock.pump([1.0] * int(PURGE_SECONDS + 2))
         self.page_jobs.finish()
         self.assertLessEqual(len(self.runs()), 4)
         self.assert_right()
@@ -242,7 +242,7 @@ class DamagedPageTests(MergeCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merging, "FULL_SHARE", 1)
+        self.patch(compaction, "FULL_SHARE", 1)
         self.rounds = 0
         self.fill()
 
@@ -301,7 +301,7 @@ class DamagedPageTests(MergeCase):
         return refused
 
     def minutes(self, count: int) -> None:
-        for _ in range(count * int(SCRUB_SECONDS)):
+        for _ in range(count * int(PURGE_SECONDS)):
             self.engine.clock.advance(1)
             self.page_jobs.finish()
 
@@ -321,11 +321,11 @@ class DamagedPageTests(MergeCase):
             self.heal(ref, content)
             self.minutes(2)
             self.assertEqual(self.answers(damaged=False), {})
-            self.patch(merging, "FULL_SHARE", 0)
+            self.patch(compaction, "FULL_SHARE", 0)
             self.grow(1)
             self.minutes(2)
             self.assertEqual(len(self.runs()), 1)
-            self.patch(merging, "FULL_SHARE", 100)
+            self.patch(compaction, "FULL_SHARE", 100)
             self.grow(2)
             self.page_jobs.finish()
 
@@ -334,12 +334,12 @@ class DamagedPageTests(MergeCase):
             ref, content = self.damage(run, page)
             before = self.answers()
             self.assertTrue(all(ref.first <= key < (ref.stop or b"") for key in before))
-            self.patch(merging, "FULL_SHARE", 0)
+            self.patch(compaction, "FULL_SHARE", 0)
             with capturedLogs():
                 self.do(put(b"a", b""))
                 self.checkpoint()
                 self.page_jobs.finish()
-            self.patch(merging, "FULL_SHARE", 100)
+            self.patch(compaction, "FULL_SHARE", 100)
             self.assertEqual(self.answers(), before)
             self.assertGreater(len(before), 0, (run, page))
             for key in [*before][:1]:
@@ -357,7 +357,7 @@ class DamagedPageTests(MergeCase):
             self.fill()
 
     def test_a_small_keyspace_is_not_merged_for_ever(self) -> None:
-        self.patch(merging, "SMALL", 2**20)
+        self.patch(compaction, "SMALL", 2**20)
         was = self.damage(2, 5)
         with capturedLogs():
             self.grow(1)
@@ -374,7 +374,7 @@ class DamagedPageTests(MergeCase):
         self.assertEqual(len(self.runs()), 1)
 
     def test_each_damaged_page_is_told_once(self) -> None:
-        self.patch(merging, "SMALL", 2**20)
+        self.patch(compaction, "SMALL", 2**20)
         seen = set()
         for page in (5, 9):
             ref, _ = self.damage(-1, page)
@@ -392,17 +392,17 @@ class DamagedPageTests(MergeCase):
         self.assertGreater(len(self.answers()), 0)
 
     def test_a_keyspace_that_is_cleared_takes_its_damaged_page_with_it(self) -> None:
-        self.patch(merging, "SMALL", 2**20)
+        self.patch(compaction, "SMALL", 2**20)
         self.damage(2, 5)
         with capturedLogs():
             self.grow(1)
             self.page_jobs.finish()
-        self.assertEqual(len(self.engine.store.housekeeping._merges._damaged), 1)
+        self.assertEqual(len(self.engine.store.housekeeping._compactor._damaged), 1)
         self.do(Clear(DATA))
         self.checkpoint()
         self.minutes(2)
         self.assertEqual((self.runs(), self.files()), ([], 0))
-        self.assertEqual(self.engine.store.housekeeping._merges._damaged, {})
+        self.assertEqual(self.engine.store.housekeeping._compactor._damaged, {})
         self.grow(5)
         self.page_jobs.finish()
         self.assertEqual(self.answers(damaged=False), {})
@@ -419,7 +419,7 @@ class DamagedPageTests(MergeCase):
             self.assertIn("a merge failed, and will be tried again", line)
             self.minutes(2)
             self.assertLessEqual(len(self.runs()), 4)
-            self.assertEqual(self.engine.store.housekeeping._merges._damaged, {})
+            self.assertEqual(self.engine.store.housekeeping._compactor._damaged, {})
             self.assertEqual(self.answers(damaged=False), {})
 
 
@@ -440,7 +440,7 @@ class ScrubTests(MergeCase):
 
     def expire(self) -> None:
         """Pass a minute; the scrub that begins then is left undone."""
-        for _ in range(int(SCRUB_SECONDS / SWEEP_SECONDS) + 2):
+        for _ in range(int(PURGE_SECONDS / SWEEP_SECONDS) + 2):
             self.engine.clock.advance(SWEEP_SECONDS)
             if self.page_jobs:
                 return
@@ -491,15 +491,15 @@ class ScrubTests(MergeCase):
         path.write_bytes(content[:-1] + b"?")
         with capturedLogs() as events:
             for _ in range(4):
-                self.engine.clock.pump([1.0] * int(SCRUB_SECONDS))
+                self.engine.clock.pump([1.0] * int(PURGE_SECONDS))
                 self.page_jobs.finish()
         self.assertEqual(len([event for event in events if event["log_level"] >= LogLevel.warn]), 1)
         [run] = self.runs()
         self.assertEqual([page for page in run.pages if page.expires_ms is not None], [ref])
         path.write_bytes(content)
-        self.engine.clock.pump([1.0] * int(2 * SCRUB_SECONDS))
+        self.engine.clock.pump([1.0] * int(2 * PURGE_SECONDS))
         self.page_jobs.finish()
-        self.engine.clock.pump([1.0] * int(2 * SCRUB_SECONDS))
+        self.engine.clock.pump([1.0] * int(2 * PURGE_SECONDS))
         self.page_jobs.finish()
         self.assertEqual(self.engine.store.usage(DATA), Usage(8, 8 * 22))
         self.assert_right()

@@ -7,20 +7,14 @@ import random
 from collections.abc import Generator
 from typing import TypeVar
 
-from kvtwist.engine import merging
+from kvtwist.engine import compaction, run_writer
+from kvtwist.engine.compaction import compaction_due
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.memtable import Entry, Memtable, Tombstone
-from kvtwist.engine.merging import (
-    PageNumbers,
-    damaged_pages,
-    merge_due,
-    write_frozen,
-    write_merged,
-    write_scrubbed,
-)
 from kvtwist.engine.page import Page
 from kvtwist.engine.pages import PageDirectory
-from kvtwist.engine.run import PageNeeded, PageRef, Run, find_in
+from kvtwist.engine.run_writer import PageNumbers, damaged_pages, write_compacted, write_frozen, write_purged
+from kvtwist.engine.sorted_run import PageNeeded, PageRef, SortedRun, find_in
 from kvtwist.model import Record, StoreDamaged
 from tests.support.engine import FaultyDisk, TestCase
 
@@ -29,16 +23,16 @@ T = TypeVar("T")
 MIB = 2**20
 
 
-def run(size: int, records: int = 1000, tombstones: int = 0) -> Run:
-    return Run([PageRef(1, b"", size, None)], records, size, tombstones)
+def run(size: int, records: int = 1000, tombstones: int = 0) -> SortedRun:
+    return SortedRun([PageRef(1, b"", size, None)], records, size, tombstones)
 
 
 class MergeDueTests(TestCase):
     """How many runs, from the newest, are merged into one."""
 
-    def assert_due(self, cases: dict[str, tuple[list[Run], int]]) -> None:
+    def assert_due(self, cases: dict[str, tuple[list[SortedRun], int]]) -> None:
         for name, (runs, count) in cases.items():
-            self.assertEqual(merge_due(runs), runs[:count], name)
+            self.assertEqual(compaction_due(runs), runs[:count], name)
 
     def test_all_of_them_when_that_costs_little_or_saves_much(self) -> None:
         self.assert_due(
@@ -56,17 +50,17 @@ class MergeDueTests(TestCase):
 
     def test_the_newest_of_about_the_same_size_when_there_are_many(self) -> None:
         base = run(1000 * MIB)
-        small = [run(MIB)] * merging.MAX_RUNS
+        small = [run(MIB)] * compaction.MAX_RUNS
         self.assert_due(
             {
                 "not too many yet": ([*small, base], 0),
-                "one too many": ([*small, run(MIB), base], merging.MAX_RUNS + 1),
-                "a larger one behind them stays": ([*small, run(50 * MIB), base], merging.MAX_RUNS),
+                "one too many": ([*small, run(MIB), base], compaction.MAX_RUNS + 1),
+                "a larger one behind them stays": ([*small, run(50 * MIB), base], compaction.MAX_RUNS),
                 "one that is as large as they are together goes with them": (
-                    [*small, run(merging.MAX_RUNS * MIB), base],
-                    merging.MAX_RUNS + 1,
+                    [*small, run(compaction.MAX_RUNS * MIB), base],
+                    compaction.MAX_RUNS + 1,
                 ),
-                "at least two": ([run(MIB), *[run(9 * MIB)] * merging.MAX_RUNS, base], merging.MAX_RUNS + 1),
+                "at least two": ([run(MIB), *[run(9 * MIB)] * compaction.MAX_RUNS, base], compaction.MAX_RUNS + 1),
             }
         )
 
@@ -76,7 +70,7 @@ class WritingTests(TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merging, "PAGE_SIZE", 200)
+        self.patch(run_writer, "PAGE_SIZE", 200)
         self.directory = PageDirectory(Disk(), str(self.path / "pages"))
         self.numbers = PageNumbers(1)
 
@@ -88,13 +82,13 @@ class WritingTests(TestCase):
                 found: T = end.value
                 return found
 
-    def frozen(self, entries: dict[bytes, Entry], base: bool) -> Run:
+    def frozen(self, entries: dict[bytes, Entry], base: bool) -> SortedRun:
         table = Memtable()
         for key, entry in entries.items():
             table.set(key, entry)
         return self.finish(write_frozen(self.directory, "data", self.numbers, table, 1000, base))
 
-    def held(self, found: Run) -> dict[bytes, Entry]:
+    def held(self, found: SortedRun) -> dict[bytes, Entry]:
         pages = [self.directory.read(ref) for ref in found.pages]
         for ref, page in zip(found.pages, pages, strict=True):
             expiries = [e.expires_ms for _, e in page.range(b"", None) if isinstance(e, Record) and e.expires_ms]
@@ -120,12 +114,12 @@ class WritingTests(TestCase):
                 expected.update(entries)
             live = {k: e for k, e in expected.items() if isinstance(e, Record) and (e.expires_ms or 1001) > 1000}
 
-            [base] = self.finish(write_merged(self.directory, "data", self.numbers, runs, 1000, base=True))
+            [base] = self.finish(write_compacted(self.directory, "data", self.numbers, runs, 1000, base=True))
             self.assertEqual(self.held(base), live)
             self.assertEqual((base.records, base.tombstones), (len(live), 0))
             self.assertEqual(base.weight, sum(len(key) + len(entry.value) for key, entry in live.items()))
 
-            [above] = self.finish(write_merged(self.directory, "data", self.numbers, runs, 1000, base=False))
+            [above] = self.finish(write_compacted(self.directory, "data", self.numbers, runs, 1000, base=False))
             hidden = {key: live.get(key, Tombstone(7)) for key in expected}
             self.assertEqual(self.held(above), hidden)
             self.assertEqual(above.tombstones, len(hidden) - len(live))
@@ -135,16 +129,16 @@ class WritingTests(TestCase):
         old[b"10"] = Record(bytes(50), "text/plain", 7, 8, 1500)
         before = self.frozen(old, base=True)
         for base, left in ((True, None), (False, Tombstone(7))):
-            [after] = self.finish(write_scrubbed(self.directory, "data", self.numbers, [before], 1500, base))
+            [after] = self.finish(write_purged(self.directory, "data", self.numbers, [before], 1500, base))
             self.assertEqual(len(set(after.pages) - set(before.pages)), 1)
             self.assertEqual(self.held(after).get(b"10"), left)
             self.assertEqual(self.held(after).keys() | {b"10"}, old.keys())
             self.assertEqual((after.records, after.weight), (19, 19 * 52))
             self.assertEqual(after.tombstones, 0 if base else 1)
-        again = self.finish(write_scrubbed(self.directory, "data", self.numbers, [before], 1499, True))
+        again = self.finish(write_purged(self.directory, "data", self.numbers, [before], 1499, True))
         self.assertEqual(again, [before])
 
-    def found(self, runs: list[Run], damaged: set[int], key: bytes) -> Entry | str | None:
+    def found(self, runs: list[SortedRun], damaged: set[int], key: bytes) -> Entry | str | None:
         """What runs say of a key; "refused" where a damaged page may say something else."""
 
         def lookup(ref: PageRef) -> Page | None:
@@ -167,7 +161,7 @@ class WritingTests(TestCase):
             for ref in bad:
                 self.directory.remove([ref.number])
             for base in (False, True):
-                after = self.finish(write_merged(self.directory, "data", self.numbers, runs, 1000, base, damaged))
+                after = self.finish(write_compacted(self.directory, "data", self.numbers, runs, 1000, base, damaged))
                 self.assertLessEqual(len(after), 2 * len(bad) + 1)
                 self.assertEqual([r for r in after if not r.pages], [])
                 self.assertEqual(sum(r.records for r in after), sum(r.records for r in runs))
@@ -185,7 +179,7 @@ class WritingTests(TestCase):
         self.assertEqual(len(kinds), 8)
 
     def test_what_is_below_a_damaged_page_is_there_when_it_is_gone(self) -> None:
-        self.patch(merging, "PAGE_SIZE", 25)
+        self.patch(run_writer, "PAGE_SIZE", 25)
         layers = [
             {b"b": Record(b"new", "", 3, 3), b"c": Tombstone(3)},
             {b"a": Tombstone(2), b"c": Tombstone(2), b"d": Tombstone(2), b"e": Tombstone(2)},
@@ -195,7 +189,7 @@ class WritingTests(TestCase):
         bad, _ = runs[1].pages
         content = self.directory.content(bad.number)
         self.directory.remove([bad.number])
-        after = self.finish(write_merged(self.directory, "data", self.numbers, runs, 0, True, {bad.number}))
+        after = self.finish(write_compacted(self.directory, "data", self.numbers, runs, 0, True, {bad.number}))
         self.assertEqual([[ref.first for ref in run.pages] for run in after], [[b"b", b"c"], [b"a"], [b"b"]])
         self.assertEqual([run.tombstones for run in after], [1, 2, 0])
         self.directory.write(bad.number, content)
@@ -212,7 +206,7 @@ class WritingTests(TestCase):
         while True:
             disk.fail("write", errno.ENOSPC, skip=failed)
             try:
-                after = self.finish(write_merged(self.directory, "data", self.numbers, runs, 0, True, {bad}))
+                after = self.finish(write_compacted(self.directory, "data", self.numbers, runs, 0, True, {bad}))
             except OSError:
                 self.assertEqual(self.directory.numbers(), before)
                 failed += 1
@@ -223,7 +217,7 @@ class WritingTests(TestCase):
     def test_a_page_that_is_not_known_to_be_damaged_ends_a_merge(self) -> None:
         runs = [self.frozen({b"k": Tombstone(number)}, base=False) for number in (2, 1)]
         self.directory.remove([runs[1].pages[0].number])
-        steps = write_merged(self.directory, "data", self.numbers, runs, 0, True)
+        steps = write_compacted(self.directory, "data", self.numbers, runs, 0, True)
         self.assertRaises(StoreDamaged, self.finish, steps)
         [(ref, _)] = self.finish(damaged_pages(self.directory, runs))
         self.assertEqual(ref, runs[1].pages[0])

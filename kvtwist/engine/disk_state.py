@@ -15,8 +15,8 @@ from twisted.logger import Logger
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.keyspace import Keyspace, Tables
 from kvtwist.engine.manifest import Manifest
-from kvtwist.engine.merging import PageNumbers
-from kvtwist.engine.run import Run
+from kvtwist.engine.run_writer import PageNumbers
+from kvtwist.engine.sorted_run import SortedRun
 from kvtwist.engine.storage import Storage
 from kvtwist.model import StoreError
 
@@ -25,7 +25,7 @@ log = Logger(namespace="kvtwist.store")
 T = TypeVar("T")
 
 
-class Layout:
+class DiskState:
     """
     :ivar tables: the tables that the manifest on disk is about. A keyspace that was cleared since has others by now.
     :ivar numbers: of the pages to come.
@@ -49,7 +49,7 @@ class Layout:
             if done:
                 return result  # type: ignore[return-value] # the generator's own, once it is done
 
-    async def add(self, revision: int, now_ms: int, tables: dict[str, Tables], new: dict[str, Run]) -> set[int]:
+    async def add(self, revision: int, now_ms: int, tables: dict[str, Tables], new: dict[str, SortedRun]) -> set[int]:
         """
         Make a checkpoint's runs part of the store, and let go of the memtables that they were written from.
 
@@ -68,7 +68,7 @@ class Layout:
             cleared, self._cleared = self._cleared, set()
             return cleared.union(*(_pages_of(t.runs) for t in gone))
 
-    async def replace(self, name: str, tables: Tables, old: Sequence[Run], new: Sequence[Run]) -> set[int]:
+    async def replace(self, name: str, tables: Tables, old: Sequence[SortedRun], new: Sequence[SortedRun]) -> set[int]:
         """
         Put runs in the place of neighbouring ones that hold the same.
 
@@ -90,7 +90,7 @@ class Layout:
             tables.install(runs)
             return _pages_of(old) - _pages_of(new)
 
-    async def _save(self, revision: int, time_ms: int, runs: dict[str, list[Run]]) -> OSError | None:
+    async def _save(self, revision: int, time_ms: int, runs: dict[str, list[SortedRun]]) -> OSError | None:
         """Returns an error when the manifest is there, and it is not known whether it would be after a power cut."""
         kept = {name: found for name, found in runs.items() if found}
         manifest = Manifest(revision, time_ms, self.numbers.next, kept)
@@ -134,7 +134,7 @@ def _step(steps: Generator[None, None, T]) -> tuple[bool, T | None]:
     return False, None
 
 
-def _pages_of(runs: Sequence[Run]) -> set[int]:
+def _pages_of(runs: Sequence[SortedRun]) -> set[int]:
     return {ref.number for run in runs for ref in run.pages}
 
 

@@ -13,8 +13,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
 from kvtwist.engine import Limits, Store
+from kvtwist.engine.disk_space import DiskSpace
 from kvtwist.engine.housekeeping import SWEEP_SECONDS
-from kvtwist.engine.room import Room
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import (
     DATA,
@@ -34,9 +34,9 @@ from kvtwist.model import (
     Unchanged,
     UnchangedSince,
 )
-from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, TestCase, failure_of, put, turn
+from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, TestCase, failure_of, iterate, put
 
-TURN = 3
+STEP = 3
 COUNT = 10
 OLD = {b"%d" % number: b"old" for number in range(COUNT)}
 NEW = {b"%d" % number: b"new" for number in range(COUNT)}
@@ -47,14 +47,14 @@ def puts(value: bytes) -> list[Operation]:
 
 
 class SliceCase(EngineCase):
-    """The test decides when the journal and pages are written, and when the reactor turns."""
+    """The test decides when the journal and pages are written, and when the reactor iterations."""
 
     disk: FaultyDisk
 
     def make_engine(self) -> Engine:
         self.disk = FaultyDisk()
         self.journal_jobs, self.page_jobs = SteppedWorker(), SteppedWorker()
-        limits = Limits(pages=1, turn=TURN)
+        limits = Limits(pages=1, step=STEP)
         return Engine(
             self.path / "store", disk=self.disk, journal=self.journal_jobs, pages=self.page_jobs, limits=limits
         )
@@ -65,20 +65,20 @@ class SliceCase(EngineCase):
         self.store.transact([], puts(b"old"))
         self.finish()
 
-    def begin(self, operations: list[Operation], *conditions: Any, turns: int | None = None) -> Deferred[Outcome]:
-        """A transaction, so many turns later; or as many as it takes for the first slice to be applied."""
+    def begin(self, operations: list[Operation], *conditions: Any, iterations: int | None = None) -> Deferred[Outcome]:
+        """A transaction, so many iterations later; or as many as it takes for the first slice to be applied."""
         done = self.store.transact(conditions, operations)
-        if turns is None:
+        if iterations is None:
             for _ in range(50):
                 if not self.store._commit.unsubmitted:
-                    self.turn()
+                    self.iterate()
             assert self.store._commit.unsubmitted, "it is never applied"
-        for _ in range(turns or 0):
-            self.turn()
+        for _ in range(iterations or 0):
+            self.iterate()
         return done
 
-    def turn(self) -> None:
-        self.engine.turn()
+    def iterate(self) -> None:
+        self.engine.iterate()
 
     def finish(self) -> None:
         self.engine.pump()
@@ -102,15 +102,15 @@ class SliceCase(EngineCase):
         return {key: record.value for key, record in self.successResultOf(found).items}
 
     def turns_of(self, operations: list[Operation]) -> int:
-        """How many turns it takes to apply them."""
-        done = self.begin(operations, turns=0)
-        turns = 0
+        """How many iterations it takes to apply them."""
+        done = self.begin(operations, iterations=0)
+        iterations = 0
         while self.engine.clock.getDelayedCalls() and not self.journal_jobs:
-            self.turn()
-            turns += 1
+            self.iterate()
+            iterations += 1
         self.finish()
         self.successResultOf(done)
-        return turns
+        return iterations
 
 
 class ReadingTests(SliceCase):
@@ -123,10 +123,10 @@ class ReadingTests(SliceCase):
             do(operations, *rest)
 
         self.patch(self.store, "_do", counted)
-        self.assertGreater(self.turns_of(puts(b"new")), COUNT // TURN)
+        self.assertGreater(self.turns_of(puts(b"new")), COUNT // STEP)
         self.assertEqual(sizes, [3, 3, 3, 1])
         sizes.clear()
-        self.store.transact([], puts(b"few")[:TURN])
+        self.store.transact([], puts(b"few")[:STEP])
         self.assertEqual(sizes, [3], "what fits into a turn is applied at once")
         self.finish()
 
@@ -146,14 +146,14 @@ class ReadingTests(SliceCase):
             "get of the first": lambda: self.store.get(DATA, b"0").addCallback(lambda record: [record.value]),
         }
         for way, ask in ways.items():
-            for turns in range(16):
-                value = b"%d" % turns
+            for iterations in range(16):
+                value = b"%d" % iterations
                 before = next(iter(self.contents().values()))
-                done = self.begin(puts(value), turns=turns)
+                done = self.begin(puts(value), iterations=iterations)
                 answer = ask()
                 self.finish()
                 self.successResultOf(done)
-                self.assertIn(set(self.successResultOf(answer)), ({value}, {before}), (way, turns))
+                self.assertIn(set(self.successResultOf(answer)), ({value}, {before}), (way, iterations))
 
     def test_nobody_hears_of_it_before_it_is_durable(self) -> None:
         self.begin(puts(b"new"))
@@ -197,7 +197,7 @@ class OthersTests(SliceCase):
 
     def test_conditions_are_those_of_the_moment_at_which_it_is_applied(self) -> None:
         revision = self.engine.storage.commit.assigned
-        late = self.begin(puts(b"new"), UnchangedSince(DATA, revision), turns=1)
+        late = self.begin(puts(b"new"), UnchangedSince(DATA, revision), iterations=1)
         self.successResultOf(self.store.transact([], [Get(DATA, b"1")]))
         self.store.transact([], [put(b"1", b"first")])
         self.finish()
@@ -214,12 +214,12 @@ class OthersTests(SliceCase):
         self.assertEqual(self.contents(), OLD)
 
     def test_a_client_that_leaves_does_not_stop_it(self) -> None:
-        for turns in range(16):
-            done = self.begin(puts(b"%d" % turns), turns=turns)
+        for iterations in range(16):
+            done = self.begin(puts(b"%d" % iterations), iterations=iterations)
             done.cancel()
             self.failureResultOf(done, CancelledError)
             self.finish()
-            self.assertEqual(set(self.contents().values()), {b"%d" % turns})
+            self.assertEqual(set(self.contents().values()), {b"%d" % iterations})
 
     def test_a_page_that_cannot_be_read_stops_it_before_anything_is_changed(self) -> None:
         checkpoint = self.store.housekeeping.checkpoint()
@@ -238,23 +238,23 @@ class OthersTests(SliceCase):
 
 class CheckpointTests(SliceCase):
     def test_one_that_begins_meanwhile_has_all_of_it_or_nothing(self) -> None:
-        for turns in range(16):
-            value = b"%d" % turns
-            done = self.begin(puts(value), turns=turns)
+        for iterations in range(16):
+            value = b"%d" % iterations
+            done = self.begin(puts(value), iterations=iterations)
             checkpoint = self.store.housekeeping.checkpoint()
             self.finish()
             self.successResultOf(checkpoint)
             self.successResultOf(done)
             self.assertEqual(set(self.contents().values()), {value})
             self.restart()
-            self.assertEqual(set(self.contents().values()), {value}, turns)
+            self.assertEqual(set(self.contents().values()), {value}, iterations)
 
     def test_one_that_freezes_while_its_batch_fails_has_nothing_of_it(self) -> None:
         lost = 0
-        for turns in range(16):
-            before, value = self.contents(), b"%d" % turns
+        for iterations in range(16):
+            before, value = self.contents(), b"%d" % iterations
             self.disk.fail("write", errno.ENOSPC, path="journal", times=2)  # of a spare segment, and then of a new one
-            done = self.begin(puts(value), turns=turns)
+            done = self.begin(puts(value), iterations=iterations)
             checkpoint = self.store.housekeeping.checkpoint()
             self.finish()
             self.successResultOf(checkpoint)
@@ -281,10 +281,10 @@ class CheckpointTests(SliceCase):
 class FailureTests(SliceCase):
     def test_a_batch_that_fails_meanwhile_takes_back_its_slices_and_it_starts_over(self) -> None:
         usage = self.store.usage(DATA)
-        for turns in range(16):
+        for iterations in range(16):
             self.disk.fail("write", errno.ENOSPC, path="journal")
             lost = self.store.transact([], [put(b"0", b"lost"), put(b"more", b"lost")])
-            done = self.begin([Get(DATA, b"0"), *puts(b"%d" % turns)], turns=turns)
+            done = self.begin([Get(DATA, b"0"), *puts(b"%d" % iterations)], iterations=iterations)
             read = self.store.get(DATA, b"0")
             self.journal_jobs.step()
             self.finish()
@@ -294,8 +294,8 @@ class FailureTests(SliceCase):
             self.assertEqual(outcome.results[0].value, b"old")
             record = self.successResultOf(read)
             assert record is not None
-            self.assertIn(record.value, (b"old", b"%d" % turns))
-            self.assertEqual(self.contents(), dict.fromkeys(OLD, b"%d" % turns))
+            self.assertIn(record.value, (b"old", b"%d" % iterations))
+            self.assertEqual(self.contents(), dict.fromkeys(OLD, b"%d" % iterations))
             self.store.transact([], puts(b"old"))
             self.finish()
             self.assertEqual(self.store.usage(DATA), usage)
@@ -303,7 +303,7 @@ class FailureTests(SliceCase):
     def test_it_is_taken_back_in_slices(self) -> None:
         usage = self.store.usage(DATA)
         self.disk.fail("write", errno.ENOSPC, path="journal")
-        done = self.begin([*puts(b"lost"), Delete(DATA, b"1"), Clear(DATA), *puts(b"lost")], turns=0)
+        done = self.begin([*puts(b"lost"), Delete(DATA, b"1"), Clear(DATA), *puts(b"lost")], iterations=0)
         self.engine.pump()
         self.journal_jobs.step()
         waiting = [
@@ -312,14 +312,14 @@ class FailureTests(SliceCase):
             self.store.transact([], [put(b"1", b"next")]),
             self.store.transact([], [Get(DATA, b"%d" % number) for number in range(COUNT)]),
         ]
-        turns = 0
+        iterations = 0
         while not done.called:
             for deferred in waiting[1:]:
                 self.assertNoResult(deferred)
-            self.turn()
-            turns += 1
+            self.iterate()
+            iterations += 1
         self.failureResultOf(done, NoRoom)
-        self.assertGreater(turns, 6)
+        self.assertGreater(iterations, 6)
         self.finish()
         record, found, outcome, seen = map(self.successResultOf, waiting)
         self.assertEqual([record.value for record in seen.results], [b"old", b"next", *[b"old"] * (COUNT - 2)])
@@ -339,17 +339,17 @@ class FailureTests(SliceCase):
         self.assertEqual(self.contents(), OLD)
 
     def test_a_crash_meanwhile_leaves_nothing_of_it(self) -> None:
-        for turns in range(16):
-            self.begin(puts(b"new"), turns=turns)
+        for iterations in range(16):
+            self.begin(puts(b"new"), iterations=iterations)
             self.restart()
             self.assertEqual(self.contents(), OLD)
 
     def test_another_large_one_does_not_look_while_it_is_taken_back(self) -> None:
-        for turns in range(10):
+        for iterations in range(10):
             self.disk.fail("write", errno.ENOSPC, path="journal")
-            lost = self.begin(puts(b"lost"), turns=0)
+            lost = self.begin(puts(b"lost"), iterations=0)
             self.engine.pump()
-            looking = self.begin([Get(DATA, b"%d" % number) for number in range(COUNT)], turns=turns)
+            looking = self.begin([Get(DATA, b"%d" % number) for number in range(COUNT)], iterations=iterations)
             self.journal_jobs.step()
             self.assertTrue(self.store._commit.latch.held)
             self.finish()
@@ -360,7 +360,9 @@ class FailureTests(SliceCase):
     def test_what_waits_for_a_page_is_not_done_while_it_is_taken_back(self) -> None:
         self.store.transact([], [put(b"paged", b"old")])
         self.run_checkpoint()
-        self.patch(Room, "give_up", lambda room, leave=0: False)  # there is no spare segment that would make way
+        self.patch(
+            DiskSpace, "release_piece", lambda disk_space, leave=0: False
+        )  # there is no spare segment that would make way
         self.disk.fail("write", errno.ENOSPC, path="journal")
         lost = self.begin(puts(b"lost"))
         small = self.store.transact([Exists(DATA, b"paged"), Exists(DATA, b"0")], [put(b"0", b"another")])
@@ -383,12 +385,12 @@ class FailureTests(SliceCase):
 
     def test_a_close_meanwhile_leaves_all_of_it_or_refuses_it(self) -> None:
         for at_once in (False, True):
-            for turns in range(16):
-                value = b"%d" % turns
+            for iterations in range(16):
+                value = b"%d" % iterations
                 before = self.contents()
                 if at_once:
                     self.run_checkpoint()  # then there is nothing else to do
-                done = self.begin(puts(value), turns=turns)
+                done = self.begin(puts(value), iterations=iterations)
                 closed = self.engine.close()
                 if at_once:
                     self.journal_jobs.finish()
@@ -398,7 +400,9 @@ class FailureTests(SliceCase):
                 if refused is not None:
                     self.assertIsInstance(refused, StoreUnavailable)
                 self.restart()
-                self.assertEqual(self.contents(), before if refused else dict.fromkeys(OLD, value), (at_once, turns))
+                self.assertEqual(
+                    self.contents(), before if refused else dict.fromkeys(OLD, value), (at_once, iterations)
+                )
 
 
 class MemoryStoreTests(TestCase):
@@ -407,7 +411,7 @@ class MemoryStoreTests(TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.clock = Clock()
-        self.store = Store(self.clock, Timeline(self.clock.seconds, self.clock.seconds), None, Limits(turn=TURN))
+        self.store = Store(self.clock, Timeline(self.clock.seconds, self.clock.seconds), None, Limits(step=STEP))
         self.store.open()
         self.store.start()
 
@@ -416,13 +420,13 @@ class MemoryStoreTests(TestCase):
             self.clock.advance(0)
 
     def test_others_see_all_of_it_or_nothing(self) -> None:
-        for turns in range(16):
+        for iterations in range(16):
             self.store.transact([], puts(b"old"))
             self.pump()
             deletions: list[Operation] = [Delete(DATA, b"%d" % number) for number in range(COUNT - 1)]
             done = self.store.transact([], [*deletions, put(b"9", b"new")])
-            for _ in range(turns):
-                turn(self.clock)
+            for _ in range(iterations):
+                iterate(self.clock)
             gets = [self.store.get(DATA, b"%d" % number) for number in range(COUNT)]
             scan = self.store.scan(DATA)
             if not done.called:
@@ -436,7 +440,7 @@ class MemoryStoreTests(TestCase):
             self.store.transact([], [Clear(DATA)])
 
     def test_what_there_is_no_room_for_is_refused_whole(self) -> None:
-        self.store.limits = Limits(pages=0, memtables=2000, unsynced=0, turn=TURN)
+        self.store.limits = Limits(pages=0, memtables=2000, unsynced=0, step=STEP)
         self.store.housekeeping._limits = self.store.limits
         done = self.store.transact([], [put(b"%d" % number, bytes(400)) for number in range(COUNT)])
         self.pump()

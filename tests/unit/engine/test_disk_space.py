@@ -10,18 +10,18 @@ from itertools import count
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from kvtwist.engine import Limits, merging
-from kvtwist.engine.housekeeping import MAKE_ROOM_SECONDS
-from kvtwist.engine.journal import Change, JournalWriter, Transaction
-from kvtwist.engine.room import (
+from kvtwist.engine import Limits, run_writer
+from kvtwist.engine.disk_space import (
     FOR_PAGES,
     PIECES,
     SHARE,
     SPARE,
-    Room,
-    operations_make_room,
-    transactions_make_room,
+    DiskSpace,
+    operations_free_space,
+    transactions_free_space,
 )
+from kvtwist.engine.housekeeping import MAKE_SPACE_SECONDS
+from kvtwist.engine.journal import Change, JournalWriter, Transaction
 from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, NoRoom, Operation, Put
 from tests.support.engine import Engine, EngineCase, FaultyDisk, SmallDisk, TestCase, failure_of, put
 
@@ -46,11 +46,11 @@ class MakesRoomTests(SynchronousTestCase):
             (False, [Delete(DATA, b"k"), written, written]),
         ]
         for expected, operations in table:
-            self.assertEqual(operations_make_room(operations), expected, operations)
+            self.assertEqual(operations_free_space(operations), expected, operations)
             transaction = Transaction(1, 0, [change(operation) for operation in operations])
-            self.assertEqual(transactions_make_room([transaction]), expected, operations)
+            self.assertEqual(transactions_free_space([transaction]), expected, operations)
             refused = Transaction(2, 0, [change(written)])
-            self.assertFalse(transactions_make_room([transaction, refused]))
+            self.assertFalse(transactions_free_space([transaction, refused]))
 
 
 def change(operation: Operation) -> Change:
@@ -59,91 +59,91 @@ def change(operation: Operation) -> Change:
 
 
 class RoomTests(TestCase):
-    def room(self, capacity: int, most: int) -> tuple[Room, SmallDisk]:
+    def disk_space(self, capacity: int, most: int) -> tuple[DiskSpace, SmallDisk]:
         disk = SmallDisk(self.path, capacity)
-        return Room(disk, str(self.path), most), disk
+        return DiskSpace(disk, str(self.path), most), disk
 
     def pieces(self) -> dict[str, int]:
         return {path.name: path.stat().st_size for path in self.path.iterdir() if path.name in PIECES}
 
     def test_its_size(self) -> None:
         for capacity, most, size in ((10_000, 0, 0), (10**6, 8000, 8000), (48_000, 8000, 48_000 // SHARE)):
-            room, _ = self.room(capacity, most)
-            room.look()
-            self.assertFalse(room.full)
+            disk_space, _ = self.disk_space(capacity, most)
+            disk_space.look()
+            self.assertFalse(disk_space.full)
             self.assertEqual(sum(self.pieces().values()), size // len(PIECES) * len(PIECES))
 
     def test_it_is_larger_where_the_manifest_is(self) -> None:
         (self.path / "manifest-00000000000000000007").write_bytes(bytes(5000))
-        room, _ = self.room(10**6, 8000)
-        room.look()
-        self.assertEqual(room.size, 24_000)
+        disk_space, _ = self.disk_space(10**6, 8000)
+        disk_space.look()
+        self.assertEqual(disk_space.size, 24_000)
 
     def test_what_is_there_is_used_on(self) -> None:
-        room, disk = self.room(10**6, 8000)
-        room.look()
+        disk_space, disk = self.disk_space(10**6, 8000)
+        disk_space.look()
         calls: list[str] = []
         self.patch(disk, "before", lambda call, path: calls.append(call))
-        again = Room(disk, str(self.path), 8000)
+        again = DiskSpace(disk, str(self.path), 8000)
         again.look()
         self.assertTrue(again.is_whole)
         self.assertEqual(calls, [])
         (self.path / PIECES[3]).write_bytes(b"a part of it")
-        Room(disk, str(self.path), 8000).look()
+        DiskSpace(disk, str(self.path), 8000).look()
         self.assertEqual(set(self.pieces().values()), {1000})
 
     def test_it_is_given_up_piece_by_piece_after_the_spare_segment(self) -> None:
         (self.path / SPARE).write_bytes(b"")
-        room, _ = self.room(10**6, 8000)
-        room.look()
-        self.assertTrue(room.give_up(len(PIECES)))
+        disk_space, _ = self.disk_space(10**6, 8000)
+        disk_space.look()
+        self.assertTrue(disk_space.release_piece(len(PIECES)))
         self.assertFalse((self.path / SPARE).exists())
-        self.assertFalse(room.full)
-        self.assertFalse(room.give_up(len(PIECES)))
+        self.assertFalse(disk_space.full)
+        self.assertFalse(disk_space.release_piece(len(PIECES)))
         for left in reversed(range(FOR_PAGES, len(PIECES))):
-            self.assertTrue(room.give_up(FOR_PAGES))
+            self.assertTrue(disk_space.release_piece(FOR_PAGES))
             self.assertEqual(len(self.pieces()), left)
-            self.assertTrue(room.full)
-            self.assertEqual(room.is_low, left == FOR_PAGES)
-        self.assertFalse(room.give_up(FOR_PAGES))
-        self.assertTrue(room.keep())
+            self.assertTrue(disk_space.full)
+            self.assertEqual(disk_space.is_low, left == FOR_PAGES)
+        self.assertFalse(disk_space.release_piece(FOR_PAGES))
+        self.assertTrue(disk_space.refill())
         self.assertEqual(len(self.pieces()), len(PIECES))
 
     def test_it_is_whole_before_the_disk_is_not_full_any_more(self) -> None:
-        room, disk = self.room(10**6, 8000)
-        room.look()
-        room.refuse(20_000)
+        disk_space, disk = self.disk_space(10**6, 8000)
+        disk_space.look()
+        disk_space.refuse(20_000)
         for capacity, full in ((8000, True), (15_999, True), (40_000, True), (48_000, False)):
             disk.capacity = capacity
-            room.look()
-            self.assertEqual(room.full, full, capacity)
-        room.refuse(1)
+            disk_space.look()
+            self.assertEqual(disk_space.full, full, capacity)
+        disk_space.refuse(1)
         disk.capacity = disk.used() + 8000
-        room.look()
-        self.assertFalse(room.full)
+        disk_space.look()
+        self.assertFalse(disk_space.full)
 
     def test_nothing_of_it_is_made_again_while_it_is_lent(self) -> None:
-        room, _ = self.room(10**6, 8000)
-        room.look()
-        self.assertTrue(room.lend())
-        self.assertTrue(room.lend(), "for another one who makes room")
-        room.look()
-        room.take_back()
-        self.assertEqual((self.pieces(), room.keep(), room.full), ({}, False, True))
-        room.take_back()
-        self.assertTrue(room.is_whole)
-        self.assertFalse(room.full)
+        disk_space, _ = self.disk_space(10**6, 8000)
+        disk_space.look()
+        self.assertTrue(disk_space.release_all())
+        self.assertTrue(disk_space.release_all(), "for another one who makes room")
+        disk_space.look()
+        disk_space.restore()
+        self.assertEqual((self.pieces(), disk_space.refill(), disk_space.full), ({}, False, True))
+        disk_space.restore()
+        self.assertTrue(disk_space.is_whole)
+        self.assertFalse(disk_space.full)
 
     def test_a_piece_for_which_there_is_no_room_leaves_nothing(self) -> None:
         disk = FaultyDisk()
         for call in ("create", "extend"):
             disk.fail(call, errno.ENOSPC, path=PIECES[2])
-            room = Room(disk, str(self.path), 8000)
-            room.look()
-            self.assertTrue(room.full)
+            disk_space = DiskSpace(disk, str(self.path), 8000)
+            disk_space.look()
+            self.assertTrue(disk_space.full)
             self.assertEqual(sorted(self.pieces()), list(PIECES[:2]))
-            room.look()
-            self.assertFalse(room.full)
+            disk_space.look()
+            self.assertFalse(disk_space.full)
             self.assertEqual(disk.paths, {})
             for name in PIECES:
                 (self.path / name).unlink()
@@ -155,9 +155,9 @@ class JournalTests(TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.disk = SmallDisk(self.path, 48_000)
-        self.room = Room(self.disk, str(self.path), 8000)
-        self.room.look()
-        self.writer = JournalWriter(self.disk, str(self.path), 1, True, self.room)
+        self.disk_space = DiskSpace(self.disk, str(self.path), 8000)
+        self.disk_space.look()
+        self.writer = JournalWriter(self.disk, str(self.path), 1, True, self.disk_space)
         self.addCleanup(self.writer.close)
         self.revision = 0
 
@@ -173,8 +173,8 @@ class JournalTests(TestCase):
                 written += self.write(Change(DATA, b"k", bytes(400)))
         free = self.disk.capacity - self.disk.used()
         self.assertGreater(written, 15_000)
-        self.assertGreaterEqual(free + self.room.size // 4 + 1000, written)
-        self.assertTrue(self.room.is_whole)
+        self.assertGreaterEqual(free + self.disk_space.size // 4 + 1000, written)
+        self.assertTrue(self.disk_space.is_whole)
         self.writer.rotate()
         with self.assertRaises(NoRoom):
             self.write(Change(DATA, b"k", bytes(400)))
@@ -184,14 +184,14 @@ class JournalTests(TestCase):
     def test_what_belongs_to_the_reserve_is_for_deletions(self) -> None:
         self.write(Change(DATA, b"k", bytes(400)))
         for _ in range(3):
-            self.room.give_up()
+            self.disk_space.release_piece()
         ballast = self.path / "ballast"
         ballast.write_bytes(bytes(self.disk.capacity - self.disk.used() - 1200))  # there is room for two of the three
         self.assertRaises(NoRoom, self.write, Change(DATA, b"k", bytes(20)))
         self.write(Change(DATA, b"k"))
         ballast.unlink()
         self.write(Change(DATA, b"k", bytes(20)))
-        self.assertTrue(self.room.is_whole)
+        self.assertTrue(self.disk_space.is_whole)
 
     def test_deletions_take_half_of_it(self) -> None:
         self.write(Change(DATA, b"k", bytes(400)))
@@ -200,8 +200,8 @@ class JournalTests(TestCase):
         with self.assertRaises(NoRoom):
             while True:
                 written += self.write(Change(DATA, b"k"))
-        self.assertGreater(written, self.room.size * 0.4)
-        self.assertTrue(self.room.is_low)
+        self.assertGreater(written, self.disk_space.size * 0.4)
+        self.assertTrue(self.disk_space.is_low)
         self.assertEqual(len([path for path in self.path.iterdir() if path.name in PIECES]), FOR_PAGES)
 
 
@@ -213,7 +213,7 @@ class FullDiskCase(EngineCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(merging, "PAGE_SIZE", 1500)
+        self.patch(run_writer, "PAGE_SIZE", 1500)
 
     def make_engine(self) -> Engine:
         self.disk = SmallDisk(self.path / "store", self.capacity)
@@ -259,7 +259,7 @@ class FullDiskTests(FullDiskCase):
                     self.engine.reopen()
             self.pass_time()
             self.assert_holds(kept)
-            self.assertFalse(self.engine.storage.room.full)
+            self.assertFalse(self.engine.storage.disk_space.full)
             again = {b"again%d" % number: b"x" * size for number in range(len(doomed) // 2)}
             for key, value in again.items():
                 self.engine.put(key, value)
@@ -294,13 +294,13 @@ class FullDiskTests(FullDiskCase):
             way(kept)
             self.pass_time()
             self.assert_holds({})
-            self.assertFalse(self.engine.storage.room.full)
+            self.assertFalse(self.engine.storage.disk_space.full)
 
     def test_what_finds_no_room_waits_for_what_was_deleted_just_before(self) -> None:
         kept = self.fill(1500)
         for key in sorted(kept)[:10]:
             self.engine.delete(key)
-        self.engine.clock.advance(MAKE_ROOM_SECONDS)
+        self.engine.clock.advance(MAKE_SPACE_SECONDS)
         for number in range(4):
             self.engine.put(b"again%d" % number, bytes(1500))
 
@@ -362,4 +362,4 @@ class FullDiskTests(FullDiskCase):
             (self.engine.path / name).unlink()
         self.engine.open()
         self.assertEqual(self.engine.items(), [(b"k", b"v")])
-        self.assertTrue(self.engine.storage.room.is_whole)
+        self.assertTrue(self.engine.storage.disk_space.is_whole)

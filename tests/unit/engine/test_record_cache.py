@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.engine.page import Page, encode_page, encode_record
 from kvtwist.engine.pages import PageCache
-from kvtwist.engine.records import RECORD_COST, RecordCache
+from kvtwist.engine.record_cache import RECORD_COST, RecordCache
 from kvtwist.model import DATA, TEXT, Clear, Delete, Put, Record
 from tests.support.engine import Engine, EngineCase, result_of
 
@@ -32,15 +32,15 @@ class RecordCacheTests(SynchronousTestCase):
 
     def test_who_has_been_there_longest_goes_first(self) -> None:
         self.fill(12)
-        self.assertEqual((self.keys(), self.pages.lent), ([*range(2, 12)], 10 * COST))
+        self.assertEqual((self.keys(), self.pages.borrowed), ([*range(2, 12)], 10 * COST))
 
     def test_a_record_counts_once(self) -> None:
         for _ in range(5):
             self.records.put(b"00", record())
-        self.assertEqual(self.pages.lent, COST)
+        self.assertEqual(self.pages.borrowed, COST)
         self.records.discard(b"00")
         self.records.discard(b"00")
-        self.assertEqual((self.pages.lent, self.keys()), (0, []))
+        self.assertEqual((self.pages.borrowed, self.keys()), (0, []))
 
     def test_large_records_are_not_kept(self) -> None:
         self.pages.limit = 2**20
@@ -52,21 +52,21 @@ class RecordCacheTests(SynchronousTestCase):
         self.fill(10)
         for number, size, left in ((1, 9, 10), (2, 5, 5), (3, 4, 1)):
             self.pages.put(number, Page(encode_page(1, DATA, [encode_record(b"a", record(size * COST))])))
-            self.assertLessEqual(self.pages.size + self.pages.lent, self.pages.limit)
+            self.assertLessEqual(self.pages.size + self.pages.borrowed, self.pages.limit)
             self.assertEqual(len(self.keys()), left)
         self.pages.put(4, Page(encode_page(1, DATA, [encode_record(b"b", record(20 * COST))])))
-        self.assertEqual((self.keys(), self.pages.lent), ([], 0))
+        self.assertEqual((self.keys(), self.pages.borrowed), ([], 0))
 
     def test_they_go_at_once_when_there_is_less_room(self) -> None:
         self.fill(10)
         self.pages.resize(8 * COST)
-        self.assertEqual((self.keys(), self.pages.lent), ([*range(6, 10)], 4 * COST))
+        self.assertEqual((self.keys(), self.pages.borrowed), ([*range(6, 10)], 4 * COST))
 
     def test_several_keyspaces_share_what_there_is(self) -> None:
         other = RecordCache(self.pages)
         self.fill(10)
         other.put(b"00", record())
-        self.assertLessEqual(self.pages.lent, self.pages.to_lend)
+        self.assertLessEqual(self.pages.borrowed, self.pages.lendable)
 
 
 class FreshnessTests(EngineCase):

@@ -12,19 +12,12 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from kvtwist.engine.compaction import compaction_due, is_compact, purge_due
+from kvtwist.engine.disk_space import with_reserve
+from kvtwist.engine.disk_state import DiskState
 from kvtwist.engine.keyspace import Tables
-from kvtwist.engine.layout import Layout
-from kvtwist.engine.merging import (
-    PageNumbers,
-    damaged_pages,
-    is_compact,
-    merge_due,
-    scrub_due,
-    write_merged,
-    write_scrubbed,
-)
-from kvtwist.engine.room import with_reserve
-from kvtwist.engine.run import PageRef, Run
+from kvtwist.engine.run_writer import PageNumbers, damaged_pages, write_compacted, write_purged
+from kvtwist.engine.sorted_run import PageRef, SortedRun
 from kvtwist.engine.thinning import thin
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import StoreDamaged, StoreError
@@ -33,40 +26,40 @@ T = TypeVar("T")
 
 log = Logger(namespace="kvtwist.store")
 
-SCRUB_SECONDS = 60.0
+PURGE_SECONDS = 60.0
 """
 How long something expired may stay on disk; the pause after a merge that failed, and until damaged pages are looked at
 again.
 """
 
-Write = Callable[..., Generator[None, None, list[Run]]]
-"""`write_merged` or `write_scrubbed`."""
+Write = Callable[..., Generator[None, None, list[SortedRun]]]
+"""`write_compacted` or `write_purged`."""
 THIN_SECONDS = 10.0
 """The pause after pages were thinned since there was no room for a merge, and the disk was not full yet."""
 
 
-class Merges:
+class Compactor:
     """:param finished: called behind each, with the pages that are of no use any more."""
 
     def __init__(
-        self, layout: Layout, timeline: Timeline, clock: IReactorTime, finished: Callable[[set[int]], None]
+        self, disk_state: DiskState, timeline: Timeline, clock: IReactorTime, finished: Callable[[set[int]], None]
     ) -> None:
         self.failed = 0
-        self._layout = layout
+        self._disk_state = disk_state
         self._timeline = timeline
         self._clock = clock
         self._finished = finished
         self._running: Deferred[None] | None = None
         self._stopped = False
-        self._scrubbed_ms = timeline.now_ms()
+        self._purged_ms = timeline.now_ms()
         self._not_before = 0.0
         self._damaged: dict[int, PageRef] = {}
         """Pages that could not be read, and that are merged around."""
-        self._left: dict[str, list[Run]] = {}
+        self._left: dict[str, list[SortedRun]] = {}
         """Runs that such a merge has left: to merge them with nothing but each other would lead nowhere."""
-        self._room = layout.storage.room
+        self._disk_space = disk_state.storage.disk_space
         self._lock = DeferredLock()
-        self._thinned: dict[str, tuple[list[Run], int]] = {}
+        self._thinned: dict[str, tuple[list[SortedRun], int]] = {}
         """The runs of each keyspace of which there was nothing more to be taken out, at some revision."""
 
     def begin(self) -> None:
@@ -90,22 +83,22 @@ class Merges:
             `StoreError`, to stop it.
         Raises `OSError` or `StoreError`.
         """
-        layout, now_ms = self._layout, self._timeline.now_ms()
-        for name, tables in list(layout.tables.items()):
+        disk_state, now_ms = self._disk_state, self._timeline.now_ms()
+        for name, tables in list(disk_state.tables.items()):
             old = list(tables.runs)
             if is_compact(old, now_ms):
                 continue
-            steps = write_merged(layout.storage.pages, name, layout.numbers, old, now_ms, True)
-            new = await layout.write(_told(steps, layout.numbers, advance))
-            superfluous = await layout.replace(name, tables, old, new)
+            steps = write_compacted(disk_state.storage.pages, name, disk_state.numbers, old, now_ms, True)
+            new = await disk_state.write(_told(steps, disk_state.numbers, advance))
+            superfluous = await disk_state.replace(name, tables, old, new)
             self._finished(superfluous)
-            await layout.remove(superfluous)
+            await disk_state.remove(superfluous)
 
     async def _run(self) -> None:
         try:
             async with self._lock:
-                await self._merge_all()
-                await self._scrub_all()
+                await self._compact_all()
+                await self._purge_all()
         except CancelledError:
             pass  # the store is closing
         except Exception:
@@ -113,73 +106,73 @@ class Merges:
             log.failure("merging failed, and will be tried again")
         self._running = None
 
-    async def _merge_all(self) -> None:
+    async def _compact_all(self) -> None:
         failed: set[str] = set()
         while (due := self._next(failed)) is not None:
             name, tables, runs = due
-            if await self._has_room_for(runs) and await self._do(name, tables, runs, write_merged):
+            if await self._has_space_for(runs) and await self._do(name, tables, runs, write_compacted):
                 continue
             failed.add(name)
-            if self._room.size:
+            if self._disk_space.size:
                 await self._thin(name, tables)
                 self._not_before = max(self._not_before, self._clock.seconds() + THIN_SECONDS)
 
-    async def _has_room_for(self, runs: list[Run]) -> bool:
-        await self._layout.storage.page_worker.run(self._room.measure)
-        return self._room.free >= sum(run.size for run in runs)
+    async def _has_space_for(self, runs: list[SortedRun]) -> bool:
+        await self._disk_state.storage.page_worker.run(self._disk_space.measure)
+        return self._disk_space.free >= sum(run.size for run in runs)
 
     async def thin_all(self) -> None:
         """Make what room there is to be made without a merge; see `kvtwist.engine.thinning`."""
         async with self._lock:
-            for name, tables in list(self._layout.tables.items()):
+            for name, tables in list(self._disk_state.tables.items()):
                 if not self._stopped:
                     await self._thin(name, tables)
 
     async def _thin(self, name: str, tables: Tables) -> None:
         now_ms = self._timeline.now_ms()
-        revision = self._layout.storage.commit.durable
+        revision = self._disk_state.storage.commit.durable
         known, thinned_at = self._thinned.get(name, ([], -1))
         unchanged = len(known) == len(tables.runs) and all(map(is_, known, tables.runs)) and thinned_at == revision
         if unchanged and not (tables.expires_ms is not None and tables.expires_ms <= now_ms):
             return
         try:
-            await self._with_reserve(lambda: thin(self._layout, name, tables, now_ms, self._finished))
+            await self._with_reserve(lambda: thin(self._disk_state, name, tables, now_ms, self._finished))
         except (OSError, StoreError) as error:
             self._failed()
             log.error("pages could not be thinned, and will be tried again: {error}", error=error)
         else:
             self._thinned[name] = list(tables.runs), revision
 
-    def _next(self, failed: set[str]) -> tuple[str, Tables, list[Run]] | None:
-        for name, tables in self._layout.tables.items():
+    def _next(self, failed: set[str]) -> tuple[str, Tables, list[SortedRun]] | None:
+        for name, tables in self._disk_state.tables.items():
             if name in failed:
                 continue
-            runs = merge_due(tables.runs)
+            runs = compaction_due(tables.runs)
             left = set(map(id, self._left.get(name, [])))
             if any(id(run) not in left for run in runs):
                 return name, tables, runs
         return None
 
-    async def _scrub_all(self) -> None:
+    async def _purge_all(self) -> None:
         now_ms = self._timeline.now_ms()
-        if now_ms - self._scrubbed_ms < SCRUB_SECONDS * 1000:
+        if now_ms - self._purged_ms < PURGE_SECONDS * 1000:
             return
-        self._scrubbed_ms = now_ms
+        self._purged_ms = now_ms
         await self._look_again()
-        for name, tables in list(self._layout.tables.items()):
+        for name, tables in list(self._disk_state.tables.items()):
             for run in tables.runs:
-                if scrub_due(run, now_ms, self._damaged):
-                    await self._do(name, tables, [run], write_scrubbed)
+                if purge_due(run, now_ms, self._damaged):
+                    await self._do(name, tables, [run], write_purged)
 
     async def _look_again(self) -> None:
         """Somebody may have put a damaged page right."""
         if not self._damaged:
             return
-        layout = self._layout
-        named = layout.storage.manifest.pages()
+        disk_state = self._disk_state
+        named = disk_state.storage.manifest.pages()
         refs = [ref for ref in self._damaged.values() if ref.number in named]
         try:
-            found = await layout.write(damaged_pages(layout.storage.pages, [Run(refs, 0, 0)]))
+            found = await disk_state.write(damaged_pages(disk_state.storage.pages, [SortedRun(refs, 0, 0)]))
         except StoreError:
             return  # nothing can be read now
         self._damaged = {ref.number: ref for ref, _ in found}
@@ -187,18 +180,18 @@ class Merges:
             self._left.clear()
             log.info("{count} pages that were damaged can be read again", count=len(refs) - len(found))
 
-    async def _do(self, name: str, tables: Tables, old: list[Run], write: Write) -> bool:
+    async def _do(self, name: str, tables: Tables, old: list[SortedRun], write: Write) -> bool:
         """Write runs in the place of some; returns whether that succeeded. What fails leaves nothing behind."""
-        layout = self._layout
+        disk_state = self._disk_state
 
-        async def replaced() -> tuple[list[Run], set[int]]:
+        async def replaced() -> tuple[list[SortedRun], set[int]]:
             try:
                 new = await self._written(name, tables, old, write)
             except StoreDamaged:
                 if not await self._find_damage(name, tables, old):
                     raise
                 new = await self._written(name, tables, old, write)
-            return new, await layout.replace(name, tables, old, new)
+            return new, await disk_state.replace(name, tables, old, new)
 
         try:
             new, superfluous = await self._with_reserve(replaced)
@@ -206,26 +199,26 @@ class Merges:
             if any(ref.number in self._damaged for run in new for ref in run.pages):
                 there = set(map(id, tables.runs))
                 self._left[name] = [run for run in (*self._left.get(name, []), *new) if id(run) in there]
-            await layout.remove(superfluous)
+            await disk_state.remove(superfluous)
         except (OSError, StoreError) as error:
-            if layout.tables.get(name) is not tables:
+            if disk_state.tables.get(name) is not tables:
                 return True  # it was cleared meanwhile, and its pages are gone
             self._failed()
             log.error("a merge failed, and will be tried again: {error}", error=error)
             return False
         return True
 
-    async def _written(self, name: str, tables: Tables, old: list[Run], write: Write) -> list[Run]:
-        layout = self._layout
+    async def _written(self, name: str, tables: Tables, old: list[SortedRun], write: Write) -> list[SortedRun]:
+        disk_state = self._disk_state
         base = old[-1] is tables.runs[-1]
         now_ms = self._timeline.now_ms()
-        steps = write(layout.storage.pages, name, layout.numbers, old, now_ms, base, frozenset(self._damaged))
-        return await layout.write(steps)
+        steps = write(disk_state.storage.pages, name, disk_state.numbers, old, now_ms, base, frozenset(self._damaged))
+        return await disk_state.write(steps)
 
-    async def _find_damage(self, name: str, tables: Tables, runs: list[Run]) -> bool:
+    async def _find_damage(self, name: str, tables: Tables, runs: list[SortedRun]) -> bool:
         """Look at all pages of some runs; returns whether damage was found that was not known."""
-        found = await self._layout.write(damaged_pages(self._layout.storage.pages, runs))
-        if self._layout.tables.get(name) is not tables:
+        found = await self._disk_state.write(damaged_pages(self._disk_state.storage.pages, runs))
+        if self._disk_state.tables.get(name) is not tables:
             return False  # it was cleared meanwhile, and its pages are gone
         new = [(ref, error) for ref, error in found if ref.number not in self._damaged]
         for ref, error in new:
@@ -234,23 +227,23 @@ class Merges:
         return bool(new)
 
     async def _with_reserve(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        return await with_reserve(self._room, self._layout.storage.page_worker, attempt)
+        return await with_reserve(self._disk_space, self._disk_state.storage.page_worker, attempt)
 
     def _failed(self) -> None:
         self.failed += 1
-        self._not_before = self._clock.seconds() + SCRUB_SECONDS
+        self._not_before = self._clock.seconds() + PURGE_SECONDS
 
 
 def _told(
-    steps: Generator[None, None, list[Run]], numbers: PageNumbers, advance: Callable[[int], object]
-) -> Generator[None, None, list[Run]]:
+    steps: Generator[None, None, list[SortedRun]], numbers: PageNumbers, advance: Callable[[int], object]
+) -> Generator[None, None, list[SortedRun]]:
     """The same steps, with a call for each; what it raises, the steps hear."""
     while True:
         before = numbers.next
         try:
             next(steps)
         except StopIteration as end:
-            runs: list[Run] = end.value
+            runs: list[SortedRun] = end.value
             return runs
         try:
             advance(numbers.next - before)
