@@ -41,8 +41,8 @@ from kvtwist.profiles import PROFILES, Settings
 from kvtwist.profiles.admin import Admin
 from kvtwist.web import Dispatcher, FrontSite, HTTPService
 from kvtwist.web.dispatch import Observer
-from kvtwist.web.inflight import InFlight
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.request_memory import RequestMemory
 from kvtwist.web.sockets import SocketEndpoint
 
 log = Logger(namespace="kvtwist")
@@ -166,7 +166,7 @@ class Options(usage.Options):
         self._environment = environment
 
     def opt_profile(self, name: str) -> None:
-        """Dialect: transactional, history, lsfr, clstr or keys; may be repeated. [default: transactional]"""
+        """Profile: transactional, history, lsfr, clstr or keys; may be repeated. [default: transactional]"""
         if name not in PROFILES:
             raise usage.UsageError(f"no such profile: {name} (there are {', '.join(PROFILES)})")
         self["profile"].append(name)
@@ -350,7 +350,7 @@ def _server(options: Mapping[str, Any]) -> Server:
         observers.append(access_log)
     profiles = [PROFILES[name](store, settings) for name in options["profile"]]
     dispatcher = Dispatcher(profiles, reactor, observers)
-    in_flight = InFlight(options["max-in-flight"])
+    in_flight = RequestMemory(options["max-in-flight"])
     dropped_lines = int if server_log is None else server_log.dropped
     for family, name, help_text, read in (
         (GaugeMetricFamily, "http_requests_in_flight", "Requests being answered.", lambda: dispatcher.in_flight),
@@ -393,7 +393,7 @@ def _admin(
     if endpoint == "off" or (endpoint is None and storage is None):
         return None
     limits = WebLimits(connections=ADMIN_CONNECTIONS)
-    site = FrontSite(Dispatcher([admin], reactor, observers), reactor, InFlight(ADMIN_IN_FLIGHT), limits)
+    site = FrontSite(Dispatcher([admin], reactor, observers), reactor, RequestMemory(ADMIN_IN_FLIGHT), limits)
     if endpoint is not None:
         return HTTPService(reactor, endpoint, site, ADMIN_TITLE)
     assert storage is not None

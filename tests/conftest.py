@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 
-from tests.support.dialects import DIALECTS, MAX_VALUE, Dialect
 from tests.support.inprocess import Client, start
+from tests.support.profiles import ALL_PROFILES, MAX_VALUE, Profile
 from tests.support.server import Server
 from tests.support.wire import Connection
 
@@ -48,17 +48,17 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
         server.kill()
 
 
-@pytest.fixture(params=DIALECTS, ids=lambda dialect: str(dialect.profile))
-def dialect(request: pytest.FixtureRequest) -> Dialect:
+@pytest.fixture(params=ALL_PROFILES, ids=lambda profile: str(profile.name))
+def profile(request: pytest.FixtureRequest) -> Profile:
     """Each profile in turn."""
-    assert isinstance(request.param, Dialect)
+    assert isinstance(request.param, Profile)
     return request.param
 
 
 @pytest.fixture
-def server(dialect: Dialect, serve: StartServer) -> Server:
+def server(profile: Profile, serve: StartServer) -> Server:
     """A process of that profile, with small limits."""
-    return serve("--profile", dialect.profile, "--store", "memory", "--max-value", str(MAX_VALUE))
+    return serve("--profile", profile.name, "--store", "memory", "--max-value", str(MAX_VALUE))
 
 
 @pytest.fixture
@@ -78,5 +78,5 @@ def connect(server: Server) -> Iterator[Connect]:
 
 @pytest.fixture
 def key() -> str:
-    """A key that no other test uses, and that every dialect takes."""
+    """A key that no other test uses, and that every profile takes."""
     return f"key{next(_numbers)}"

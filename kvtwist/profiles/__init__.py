@@ -1,7 +1,7 @@
 """
-One module to a dialect: Klein routes that turn each request into a transaction on an `IStore`. No I/O, no engine.
+One module to a profile: Klein routes that turn each request into a transaction on an `IStore`. No I/O, no engine.
 
-Begin with `lsfr`, the smallest. Modules with an underscore hold what several dialects need.
+Begin with `lsfr`, the smallest. Modules with an underscore hold what several profiles need.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ from kvtwist.profiles.lsfr import Lsfr
 from kvtwist.profiles.transactional import Transactional
 
 PROFILES = {profile.name: profile for profile in (Transactional, History, Lsfr, Clstr, Keys)}
-"""Every dialect, by what `--profile` calls it."""
+"""Every profile, by what `--profile` calls it."""
 
 __all__ = ["PROFILES", "Settings"]

@@ -1,4 +1,4 @@
-"""What the dialects' Klein apps have in common: routes that mean what they say, errors in the dialect's own format."""
+"""What the profiles' Klein apps have in common: routes that mean what they say, errors in the profile's own format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RETRY_AFTER_SECONDS = "1"
 _READS = frozenset({b"GET", b"HEAD"})
 
 
-class DialectApp(Klein):
+class ProfileApp(Klein):
     """A Klein app that never redirects: `//` and a trailing `/` are what they are."""
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ class DialectApp(Klein):
 
         return decorate
 
-    def extended(self) -> DialectApp:
+    def extended(self) -> ProfileApp:
         """A new app with all that this one has."""
-        app = DialectApp()
+        app = ProfileApp()
         for rule in self.url_map.iter_rules():
             app.url_map.add(rule.empty())
         app.endpoints.update(self.endpoints)
@@ -71,8 +71,8 @@ def answer_errors(
     """
     Let an app answer whatever its handlers raise.
 
-    :param body: makes a dialect's error body of a message.
-    :param status: a dialect's own status for an error, where it differs.
+    :param body: makes a profile's error body of a message.
+    :param status: a profile's own status for an error, where it differs.
     """
 
     @app.handle_errors(Exception)

@@ -20,7 +20,7 @@ from contextlib import suppress
 
 import msgspec
 
-from kvtwist.profiles._turns import STEP, Steps, at_once
+from kvtwist.profiles._steps import STEP, Steps, at_once
 
 _WINDOW = 16 * 1024
 _SPAN = 64 * 1024

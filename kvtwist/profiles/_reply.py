@@ -1,4 +1,4 @@
-"""JSON replies, and any record as JSON: all dialects look at the same data, whoever wrote it."""
+"""JSON replies, and any record as JSON: all profiles look at the same data, whoever wrote it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator may set, as far as dialects care."""
+"""What an operator may set, as far as profiles care."""
 
 from __future__ import annotations
 

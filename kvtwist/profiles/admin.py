@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from kvtwist.interfaces import IBackups, IProfile, IStore
 from kvtwist.model import JSON, StoreUnavailable
-from kvtwist.profiles._app import DialectApp, answer_errors
+from kvtwist.profiles._app import ProfileApp, answer_errors
 from kvtwist.profiles._reply import json_error, json_reply
 from kvtwist.profiles._scan import send
 from kvtwist.profiles._settings import Settings
@@ -33,7 +33,7 @@ class Admin:
     name = "admin"
     urgent = frozenset({"/health", "/metrics"})
     max_body = 0
-    app = DialectApp()
+    app = ProfileApp()
 
     def __init__(self, store: IStore, backups: IBackups, settings: Settings) -> None:
         self._store = store

@@ -14,7 +14,7 @@ from klein import Response
 from twisted.logger import Logger
 
 from kvtwist.model import StoreUnavailable
-from kvtwist.profiles._app import DialectApp
+from kvtwist.profiles._app import ProfileApp
 from kvtwist.profiles.lsfr import OK, Lsfr
 
 log = Logger(namespace="kvtwist.clstr")
@@ -28,7 +28,7 @@ class Clstr(Lsfr):
     name = "clstr"
     urgent = frozenset({"/health"})
     default_port = 8080
-    app = cast(DialectApp, Lsfr.app).extended()
+    app = cast(ProfileApp, Lsfr.app).extended()
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Any) -> Response:

@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, HISTORY, JSON, OCTETS, Append, Delete, Exists, Put
-from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded
+from kvtwist.profiles._app import Headers, ProfileApp, answer_errors, decoded
 from kvtwist.profiles._json import quote
 from kvtwist.profiles._listing import Element, answer
 from kvtwist.profiles._reply import NO_CONTENT, json_error
@@ -49,7 +49,7 @@ class History:
     urgent: frozenset[str] = frozenset()
     default_port = 3000
     default_store = "memory"
-    app = DialectApp()
+    app = ProfileApp()
 
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store

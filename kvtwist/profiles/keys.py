@@ -31,14 +31,14 @@ from zope.interface import implementer
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, JSON, Clear, Delete, Exists, Operation, Peek, Put, Record
 from kvtwist.profiles import _json
-from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded, query
+from kvtwist.profiles._app import Headers, ProfileApp, answer_errors, decoded, query
 from kvtwist.profiles._glob import Glob
 from kvtwist.profiles._json import NotJSON, TooManyMembers
 from kvtwist.profiles._listing import Element, answer
 from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, answer_value, as_json, json_error, json_reply
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
-from kvtwist.profiles._turns import STEP, Permits, Steps, in_turns
+from kvtwist.profiles._steps import STEP, Permits, Steps, in_steps
 
 MAX_KEY = 255
 MAX_EXPIRE_IN = 315_360_000  # ten years, in seconds
@@ -62,7 +62,7 @@ class Keys:
     urgent = frozenset({"/metrics"})
     default_port = 8000
     default_store = "dir"
-    app = DialectApp()
+    app = ProfileApp()
 
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store
@@ -98,7 +98,7 @@ class Keys:
         most = self._settings.max_operations
         async with self._permits.held(_colons(body, most)):
             try:
-                found = await in_turns(_json.read_members(body, most))
+                found = await in_steps(_json.read_members(body, most))
             except TooManyMembers:
                 raise RequestEntityTooLarge(
                     f"more than {most} keys in one request; send several requests, or use kvtwist import"
@@ -133,7 +133,7 @@ class Keys:
         _checked(name)
         ttl_ms = _ttl_ms(request)
         try:
-            value = await in_turns(_json.read_value(request.content.read()))
+            value = await in_steps(_json.read_value(request.content.read()))
         except NotJSON as error:
             raise BadRequest(str(error)) from None
         return await self._put([(name, value)], ttl_ms)
@@ -153,9 +153,9 @@ class Keys:
         return Response(200, {"Content-Type": CONTENT_TYPE_LATEST}, self._settings.scrape())
 
     async def _put(self, pairs: Pairs, ttl_ms: int | None) -> Response:
-        outcome = await self._store.transact([], await in_turns(self._operations(pairs, ttl_ms)))
+        outcome = await self._store.transact([], await in_steps(self._operations(pairs, ttl_ms)))
         known = all(record is not None for record in outcome.results[: len(pairs)])
-        return json_reply(200 if known else 201, await in_turns(_object(pairs)))
+        return json_reply(200 if known else 201, await in_steps(_object(pairs)))
 
     def _operations(self, pairs: Pairs, ttl_ms: int | None) -> Steps[list[Operation]]:
         peeks: list[Operation] = []

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, TEXT, Clear, Delete, Put
-from kvtwist.profiles._app import DialectApp, Headers, answer_errors, decoded
+from kvtwist.profiles._app import Headers, ProfileApp, answer_errors, decoded
 from kvtwist.profiles._settings import Settings
 
 CONTENT_TYPE = "text/plain; charset=utf-8"
@@ -40,7 +40,7 @@ class Lsfr:
     urgent: frozenset[str] = frozenset()
     default_port = 4000
     default_store = "dir"
-    app = DialectApp()
+    app = ProfileApp()
 
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store

@@ -21,12 +21,12 @@ from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, JSON, STAGED, Clear, Delete, NoRoom, Operation, Peek, Put, Record, Room
-from kvtwist.profiles._app import DialectApp, answer_errors, decoded
+from kvtwist.profiles._app import ProfileApp, answer_errors, decoded
 from kvtwist.profiles._json import LONGEST_NAME, NotJSON, TooManyMembers, quote, read_members, read_value, string
 from kvtwist.profiles._reply import NO_CONTENT, answer_value, json_error, json_reply, pair
 from kvtwist.profiles._scan import gathered
 from kvtwist.profiles._settings import Settings
-from kvtwist.profiles._turns import STEP, Permits, Steps, in_turns
+from kvtwist.profiles._steps import STEP, Permits, Steps, in_steps
 
 DELETION = "application/x-kvtwist-deletion"
 """Media type of a staged change that removes its key."""
@@ -42,7 +42,7 @@ class Transactional:
     urgent: frozenset[str] = frozenset()
     default_port = 4000
     default_store = "dir"
-    app = DialectApp()
+    app = ProfileApp()
 
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store
@@ -84,7 +84,7 @@ class Transactional:
     async def stage_deletion(self, request: Any) -> Response:
         """Queue the deletion of a key, be it there or not, for the next commit."""
         try:
-            text = await in_turns(read_value(request.content.read()))
+            text = await in_steps(read_value(request.content.read()))
         except NotJSON as error:
             raise BadRequest(str(error)) from None
         if not text.startswith(b'"'):
@@ -122,12 +122,12 @@ class Transactional:
     async def _commit_unless_overtaken(self) -> bool:
         """Commit all that is staged, unless somebody staged or committed something while it was gathered."""
         staged, unchanged = await gathered(self._store, STAGED)
-        outcome = await self._store.transact([unchanged], await in_turns(_operations(staged)))
+        outcome = await self._store.transact([unchanged], await in_steps(_operations(staged)))
         return outcome.committed
 
     async def _one_pair(self, body: bytes) -> tuple[str, bytes]:
         try:
-            found = await in_turns(read_members(body, most=1))
+            found = await in_steps(read_members(body, most=1))
         except TooManyMembers:
             raise BadRequest("exactly one key is expected, not several") from None
         except NotJSON as error:

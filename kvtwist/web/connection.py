@@ -36,7 +36,6 @@ from zope.interface import implementer
 from kvtwist.web import transports
 from kvtwist.web.dispatch import Dispatcher
 from kvtwist.web.heads import Head, HeadReader
-from kvtwist.web.inflight import REQUEST_COST, STALLED_SECONDS, InFlight
 from kvtwist.web.limits import WebLimits
 from kvtwist.web.outbox import JOINED, Outbox
 from kvtwist.web.poller import Poller
@@ -44,6 +43,7 @@ from kvtwist.web.reader import DONE, HEAD, IDLE, Fault, Reader
 from kvtwist.web.refusal import Refused, client_of
 from kvtwist.web.replies import Replies
 from kvtwist.web.request import FrontRequest
+from kvtwist.web.request_memory import REQUEST_COST, STALLED_SECONDS, RequestMemory
 
 log = Logger(namespace="kvtwist.web")
 
@@ -81,7 +81,7 @@ class Site(Protocol):
     clock: IReactorTime
     dispatcher: Dispatcher
     heads: HeadReader
-    in_flight: InFlight
+    in_flight: RequestMemory
     limits: WebLimits
     now: float
     poller: Poller | None
@@ -109,7 +109,7 @@ class FrontConnection(TwistedProtocol):
     One connection.
 
     :ivar deadline: when its time is over, in seconds of the site's clock.
-    :ivar progressed: see `kvtwist.web.inflight.Holder`.
+    :ivar progressed: see `kvtwist.web.request_memory.Holder`.
     """
 
     transport: Any
@@ -207,7 +207,7 @@ class FrontConnection(TwistedProtocol):
         self.drop()
 
     def drop(self) -> None:
-        """See `kvtwist.web.inflight.Holder`."""
+        """See `kvtwist.web.request_memory.Holder`."""
         self._phase = GONE
         self._give_up()  # now: what its handler holds would stay until the reactor's next turn, beside that of others
         self._let_go()

@@ -1,5 +1,5 @@
 """
-Calls a dialect's Klein endpoint for each request, and hands over what it returns.
+Calls a profile's Klein endpoint for each request, and hands over what it returns.
 
 Klein's own resource would bind werkzeug to the client's `Host`, decode the path before it is matched, and know one app.
 Klein's own wrapper of an endpoint would make a Deferred of every coroutine; what it wraps is called here instead, by
@@ -139,7 +139,7 @@ class Dispatcher:
             request = result = None  # whose bodies would stay here until the next one
 
     def failed(self, request: Request, route: Route, error: Exception) -> object:
-        """What the dialect has to say to what a handler has raised. What cannot be answered ends the connection."""
+        """What the profile has to say to what a handler has raised. What cannot be answered ends the connection."""
         try:
             if request.gone:
                 return None

@@ -27,11 +27,11 @@ from kvtwist.web import transports
 from kvtwist.web.connection import FrontConnection
 from kvtwist.web.dispatch import Dispatcher
 from kvtwist.web.heads import HeadReader
-from kvtwist.web.inflight import InFlight
 from kvtwist.web.limits import WebLimits
 from kvtwist.web.poller import Poller, can_poll
 from kvtwist.web.refusal import Refusal, Refused
 from kvtwist.web.replies import Replies
+from kvtwist.web.request_memory import RequestMemory
 
 log = Logger(namespace="kvtwist.web")
 
@@ -56,7 +56,7 @@ class FrontSite(Factory):
         self,
         dispatcher: Dispatcher,
         clock: IReactorTime,
-        in_flight: InFlight,
+        in_flight: RequestMemory,
         limits: WebLimits | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:

@@ -3,7 +3,7 @@ What a connection has to send and its client has not taken yet.
 
 Bytes go to the socket at once where nothing waits; the rest stays here, as the very objects that were to be sent, and
 the transport is given a small piece of it at a time. So an answer of any size to a client that does not read costs one
-piece beside the object, which other answers may be sending as well. All of it is counted in `InFlight`.
+piece beside the object, which other answers may be sending as well. All of it is counted in `RequestMemory`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import deque
 from typing import Any
 
 from kvtwist.web import transports
-from kvtwist.web.inflight import InFlight
+from kvtwist.web.request_memory import RequestMemory
 
 JOINED = 64 * 1024
 """Bytes up to this size are counted for themselves; larger objects once for all that send them."""
@@ -30,7 +30,7 @@ class Outbox:
 
     __slots__ = ("_given", "_in_flight", "_queue", "_socket", "_transport", "blocked")
 
-    def __init__(self, in_flight: InFlight, transport: Any, socket: Any) -> None:
+    def __init__(self, in_flight: RequestMemory, transport: Any, socket: Any) -> None:
         self.blocked = False
         self._in_flight = in_flight
         self._transport = transport

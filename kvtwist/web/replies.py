@@ -1,5 +1,5 @@
 """
-Heads of responses, most of which have been written before: those of a dialect's constant headers are kept for as long
+Heads of responses, most of which have been written before: those of a profile's constant headers are kept for as long
 as the date is right, which is about a second.
 """
 

@@ -1,8 +1,8 @@
 """
-Which dialect answers a path, and with which of its routes.
+Which profile answers a path, and with which of its routes.
 
 The path is matched as it was sent, percent-encoded, so that a `%2F` is part of a key and never a separator. Of several
-dialects the first whose routes know the path answers, whatever the method; a path that none knows is the last one's.
+profiles the first whose routes know the path answers, whatever the method; a path that none knows is the last one's.
 
 werkzeug, which decides, takes longer than all the rest of a short request. So what it says of the usual shapes of
 routes, `/fixed` and `/fixed/<key>`, is asked once and kept in tables; it is asked again for all else.
@@ -25,7 +25,7 @@ from kvtwist.interfaces import IProfile
 class Route:
     """
     :ivar endpoint: what Klein calls the handler; None where `error` says why there is none.
-    :ivar rule: the route as the dialect wrote it, such as `/kv/<key>`, for metrics; empty where there is none.
+    :ivar rule: the route as the profile wrote it, such as `/kv/<key>`, for metrics; empty where there is none.
     :ivar handler: the function that was decorated, to be called with the profile, the request, and the arguments.
     :ivar is_urgent: whether it is answered even when there is no room for requests, as a health check is.
     """
@@ -47,7 +47,7 @@ class Route:
 
 
 class _NoProfile:
-    """In place of a dialect, where none was asked."""
+    """In place of a profile, where none was asked."""
 
     name = "none"
     app = Klein()
@@ -62,7 +62,7 @@ Found = tuple[Route, str | None]
 
 
 class Router:
-    """Looks through the dialects in order."""
+    """Looks through the profiles in order."""
 
     def __init__(self, profiles: Sequence[IProfile]) -> None:
         self.profiles = profiles

@@ -398,7 +398,7 @@ class Workload:
         self._transact(conditions, self._some(kind, 1) + self._some(self._put, 3))
 
     def _commit_staged(self) -> None:
-        """As the dialect with staged changes does it."""
+        """As the profile with staged changes does it."""
         now_ms = self._engine.now_ms()
         since = self._engine.storage.commit.assigned
         operations: list[Operation] = []

@@ -1,5 +1,5 @@
 """
-What is fuzzed: the server's own front in this process, over every dialect, with a store in memory and a client whose
+What is fuzzed: the server's own front in this process, over every profile, with a store in memory and a client whose
 every move is read from the input.
 
 The first bytes of an input say who is asked, how the bytes are cut, and how the client behaves; the rest is what it
@@ -24,9 +24,9 @@ from kvtwist.web.heads import BadHead, Head, HeadReader
 from kvtwist.web.limits import WebLimits
 from kvtwist.web.refusal import Refused
 from kvtwist.web.routing import Route, Router
-from tests.support.dialects import DIALECTS
 from tests.support.fronts import Fronted, responses, without_threads
 from tests.support.net import Peer
+from tests.support.profiles import ALL_PROFILES
 from tests.support.requests import CHUNKED, HEADERS, KEY, LINES, corpus, cut_at
 from tests.support.wire import head
 
@@ -44,7 +44,7 @@ PIECES = [
     *(f"{header}\r\n".encode("latin-1") for header in HEADERS),
     *(body.encode("latin-1") for body in CHUNKED),
     *(b"\r\n", b"Host: a\r\n", b"x" * 1000, b"PUT /", b" HTTP/1.1\r\nHost: a\r\n", b"/kv/", b"/keys", b"?limit=1"),
-    *(head("GET", dialect.target(KEY)) for dialect in DIALECTS),
+    *(head("GET", profile.target(KEY)) for profile in ALL_PROFILES),
 ]
 
 
@@ -104,7 +104,7 @@ class Target:
     def __init__(self) -> None:
         self._faults: list[str] = []
         self._methods: dict[object, list[bytes]] = {}
-        self._fronted = [[self._new(kind, dialect.profile) for dialect in DIALECTS] for kind in (Fronted, Polled)]
+        self._fronted = [[self._new(kind, profile.name) for profile in ALL_PROFILES] for kind in (Fronted, Polled)]
 
     def _new(self, kind: type[Fronted], profile: str) -> Fronted:
         fronted = kind([profile], LIMITS, [self._over])
@@ -140,7 +140,7 @@ class Target:
         """
         who, cut, how, *_ = data[:3] + b"\0\0\0"
         sent = expanded(data[3:])
-        fronted = self._fronted[bool(how & POLL)][who % len(DIALECTS)]
+        fronted = self._fronted[bool(how & POLL)][who % len(ALL_PROFILES)]
         fronted.store.transact([], [Clear(DATA), Clear(STAGED), Clear(HISTORY)])
         fronted.methods.clear()
         self._methods.clear()
@@ -209,11 +209,11 @@ def seeds() -> list[bytes]:
     """Inputs to begin with: the corpus, answers that nobody reads at first, and the pieces."""
     found = [
         bytes((number, 0, 0)) + data
-        for number, dialect in enumerate(DIALECTS)
-        for data in corpus(dialect).values()
+        for number, profile in enumerate(ALL_PROFILES)
+        for data in corpus(profile).values()
         if len(data) < 5000
     ]
     found += [bytes((seed[0], 0, POLL | SECOND)) + seed[3:] for seed in found]
     unread = head("GET", "/") * 8 + head("GET", "/", "Connection: close")
-    found += [bytes((number, 60, SMALL | POLL)) + unread for number in range(len(DIALECTS))]
+    found += [bytes((number, 60, SMALL | POLL)) + unread for number in range(len(ALL_PROFILES))]
     return [*found, *(bytes((2, 50, 0, 255, 0, 255, number, 255, number + 1, 13, 10)) for number in range(0, 200, 3))]

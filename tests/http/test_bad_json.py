@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from tests.support.answer import is_json_error
-from tests.support.dialects import KEYS, TRANSACTIONAL, Dialect, encoded
+from tests.support.profiles import KEYS, TRANSACTIONAL, Profile, encoded
 from tests.support.server import Server
 from tests.support.wire import Connection, ask
 
@@ -103,28 +103,28 @@ ROUTES: Final = {
 }
 """Where JSON is asked for: the profile, the method, the target, the document."""
 
-Route = tuple[Dialect, str, str, bytes]
+Route = tuple[Profile, str, str, bytes]
 
 
 @pytest.fixture(params=ROUTES.values(), ids=list(ROUTES))
 def route(request: pytest.FixtureRequest) -> Route:
-    dialect, method, target, document = request.param
-    return dialect, method, target, document
+    profile, method, target, document = request.param
+    return profile, method, target, document
 
 
 @pytest.fixture
-def dialect(route: Route) -> Dialect:
+def profile(route: Route) -> Profile:
     return route[0]
 
 
 def check(server: Server, route: Route, key: str, document: bytes) -> None:
     """Send a document that is no JSON to a route that could change a key, and see that it does not."""
-    dialect, method, target, _ = route
+    profile, method, target, _ = route
     with Connection(server.address) as connection:
-        connection.send(encoded(dialect.write(key, b'"before"')))
-        assert connection.receive().status == dialect.created
+        connection.send(encoded(profile.write(key, b'"before"')))
+        assert connection.receive().status == profile.created
         is_json_error(connection.ask(method, target.replace("KEY", key), document), 400)
-    assert dialect.read(server.address, key) == b'"before"'
+    assert profile.read(server.address, key) == b'"before"'
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=list(VALUES))

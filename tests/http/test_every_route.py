@@ -1,4 +1,4 @@
-"""What holds for every route of every dialect: HEAD, other methods, and query parameters that it does not know."""
+"""What holds for every route of every profile: HEAD, other methods, and query parameters that it does not know."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pytest_twisted import ensureDeferred
 
 from kvtwist.profiles import PROFILES
 from tests.support.answer import Answer
-from tests.support.dialects import DIALECTS, Dialect
 from tests.support.inprocess import Client
+from tests.support.profiles import ALL_PROFILES, Profile
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE")
 VALID = {
@@ -43,34 +43,34 @@ UNKNOWN = (
 
 @frozen
 class Case:
-    """A path of a dialect, and the methods that it has routes for."""
+    """A path of a profile, and the methods that it has routes for."""
 
-    dialect: Dialect
+    profile: Profile
     path: str
     methods: frozenset[str]
 
     @property
     def arguments(self) -> list[str]:
-        """The options of a server that speaks the dialect."""
-        return ["--profile", self.dialect.profile]
+        """The options of a server that speaks the profile."""
+        return ["--profile", self.profile.name]
 
     def body(self, method: str) -> bytes | None:
         """One that a method takes there."""
         if method not in ("PUT", "POST", "DELETE"):
             return None
-        return VALID.get((self.dialect.profile, method, self.path), b"2")
+        return VALID.get((self.profile.name, method, self.path), b"2")
 
     def __str__(self) -> str:
-        return f"{self.dialect.profile} {self.path}"
+        return f"{self.profile.name} {self.path}"
 
 
 def _cases() -> list[Case]:
     found = []
-    for dialect in DIALECTS:
+    for profile in ALL_PROFILES:
         routes: dict[str, set[str]] = {}
-        for rule in PROFILES[dialect.profile].app.url_map.iter_rules():
+        for rule in PROFILES[profile.name].app.url_map.iter_rules():
             routes.setdefault(rule.rule.replace("<key>", "key"), set()).update(rule.methods or ())
-        found += [Case(dialect, path, frozenset(methods)) for path, methods in sorted(routes.items())]
+        found += [Case(profile, path, frozenset(methods)) for path, methods in sorted(routes.items())]
     return found
 
 
@@ -79,7 +79,7 @@ CASES = _cases()
 
 @pytest.fixture(params=CASES, ids=str)
 def case(request: pytest.FixtureRequest) -> Case:
-    """Each path of each dialect."""
+    """Each path of each profile."""
     assert isinstance(request.param, Case)
     return request.param
 
@@ -94,11 +94,11 @@ def said(answer: Answer) -> tuple[int, bytes, str | None]:
     return answer.status, answer.body, answer.header("content-type")
 
 
-async def prepare(http: Client, dialect: Dialect) -> None:
+async def prepare(http: Client, profile: Profile) -> None:
     """Give a key a value."""
-    call = dialect.write("key", b"1")
+    call = profile.write("key", b"1")
     assert (await http(call.method, call.target, call.body)).status < 300
-    if dialect.commits:
+    if profile.commits:
         assert (await http("POST", "/commit")).status == 204
 
 
@@ -110,19 +110,19 @@ async def test_other_methods_are_405_or_404_in_transactional(http: Client, case:
         answer = await http(method, case.path, case.body(method))
         if method == "HEAD":
             assert answer.status in (404, 405)
-        elif case.dialect.profile == "transactional":
-            case.dialect.is_error(answer, 404)
+        elif case.profile.name == "transactional":
+            case.profile.is_error(answer, 404)
         else:
-            case.dialect.is_error(answer, 405)
+            case.profile.is_error(answer, 405)
             assert answer.allow() == case.methods
 
 
 @ensureDeferred
 async def test_head_is_get_without_the_body(http: Client, case: Case) -> None:
-    await prepare(http, case.dialect)
+    await prepare(http, case.profile)
     head = await http("HEAD", case.path)
     assert head.body == b""
-    if case.dialect.profile == "transactional":
+    if case.profile.name == "transactional":
         assert head.status == 404
         return
     get = await http("GET", case.path)
@@ -135,21 +135,21 @@ async def test_head_is_get_without_the_body(http: Client, case: Case) -> None:
 
 @ensureDeferred
 async def test_unknown_query_parameter_is_400_where_something_is_changed(http: Client, case: Case) -> None:
-    dialect = case.dialect
-    await prepare(http, dialect)
-    before = said(await http("GET", dialect.target("key")))
+    profile = case.profile
+    await prepare(http, profile)
+    before = said(await http("GET", profile.target("key")))
     for query in UNKNOWN:
         for method in sorted(case.methods & {"PUT", "POST", "DELETE"}):
-            dialect.is_error(await http(method, f"{case.path}?{query}", case.body(method)), 400)
-        if dialect.commits:
+            profile.is_error(await http(method, f"{case.path}?{query}", case.body(method)), 400)
+        if profile.commits:
             assert (await http("POST", "/commit")).status == 204
-            assert (await http("GET", dialect.target("other"))).status == 404
-        assert said(await http("GET", dialect.target("key"))) == before
+            assert (await http("GET", profile.target("other"))).status == 404
+        assert said(await http("GET", profile.target("key"))) == before
 
 
 @ensureDeferred
 async def test_unknown_query_parameter_is_ignored_where_something_is_read(http: Client, case: Case) -> None:
-    await prepare(http, case.dialect)
+    await prepare(http, case.profile)
     if "GET" in case.methods and case.path != "/metrics":
         plain = said(await http("GET", case.path))
         for query in ("", "unknown", "expires_in=3&expires_in=4", "%zz=1", "=", "&&"):
@@ -160,8 +160,8 @@ async def test_unknown_query_parameter_is_ignored_where_something_is_read(http: 
 async def test_no_query_parameter_is_unknown_in_an_empty_query(http: Client, case: Case) -> None:
     for method in sorted(case.methods & {"PUT", "POST", "DELETE"}):
         for query in ("?", "?&", "?&&"):
-            await prepare(http, case.dialect)
+            await prepare(http, case.profile)
             plain = await http(method, case.path, case.body(method))
-            await prepare(http, case.dialect)
+            await prepare(http, case.profile)
             asked = await http(method, case.path + query, case.body(method))
             assert (asked.status == 400) == (plain.status == 400)

@@ -1,5 +1,5 @@
 """
-Records that no dialect would have written, as an import may bring them: no route of any dialect fails because of them,
+Records that no profile would have written, as an import may bring them: no route of any profile fails because of them,
 and none shows anything that is not what it should be.
 """
 
@@ -177,7 +177,7 @@ async def test_keys_lists_what_it_can_name(foreign: Client) -> None:
 
 
 def as_shown(value: bytes, media_type: str) -> object:
-    """What a JSON dialect makes of a value."""
+    """What a JSON profile makes of a value."""
     try:
         text = value.decode()
     except UnicodeDecodeError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import Connect, StartServer
-from tests.support.dialects import CLSTR, HISTORY, KEYS, LSFR, Dialect, encoded
+from tests.support.profiles import CLSTR, HISTORY, KEYS, LSFR, Profile, encoded
 from tests.support.server import Server
 from tests.support.wire import ask
 
@@ -20,19 +20,19 @@ def assert_same_but_for_the_body(server: Server, target: str) -> None:
     assert {name: head.header(name) for name in SAME} == {name: get.header(name) for name in SAME}
 
 
-@pytest.mark.parametrize("dialect", [HISTORY, LSFR, CLSTR, KEYS], ids=lambda dialect: str(dialect.profile))
+@pytest.mark.parametrize("profile", [HISTORY, LSFR, CLSTR, KEYS], ids=lambda profile: str(profile.name))
 @pytest.mark.parametrize("exists", [True, False], ids=["existing", "missing"])
-def test_head_of_a_key(server: Server, connect: Connect, dialect: Dialect, key: str, exists: bool) -> None:
+def test_head_of_a_key(server: Server, connect: Connect, profile: Profile, key: str, exists: bool) -> None:
     if exists:
         connection = connect()
-        connection.send(encoded(dialect.write(key, b'"value"')))
-        assert connection.receive().status == dialect.created
-        assert ask(server.address, "HEAD", dialect.target(key)).content_length == 7
-    assert_same_but_for_the_body(server, dialect.target(key))
+        connection.send(encoded(profile.write(key, b'"value"')))
+        assert connection.receive().status == profile.created
+        assert ask(server.address, "HEAD", profile.target(key)).content_length == 7
+    assert_same_but_for_the_body(server, profile.target(key))
 
 
 @pytest.mark.parametrize(
-    ("dialect", "target"),
+    ("profile", "target"),
     [
         (HISTORY, "/foo/history"),
         (HISTORY, "/bad!"),
@@ -47,9 +47,9 @@ def test_head_of_a_key(server: Server, connect: Connect, dialect: Dialect, key: 
         (KEYS, "/keys/%00"),
         (KEYS, "/unknown"),
     ],
-    ids=lambda value: value.profile if isinstance(value, Dialect) else value,
+    ids=lambda value: value.name if isinstance(value, Profile) else value,
 )
-def test_head_of_other_paths(server: Server, dialect: Dialect, target: str) -> None:
+def test_head_of_other_paths(server: Server, profile: Profile, target: str) -> None:
     assert_same_but_for_the_body(server, target)
 
 
@@ -60,7 +60,7 @@ def test_head_of_the_metrics_has_no_body(serve: StartServer) -> None:
     assert (head.header("content-type") or "").startswith("text/plain; version=")
 
 
-@pytest.mark.parametrize("dialect", [KEYS], ids=["keys"])
+@pytest.mark.parametrize("profile", [KEYS], ids=["keys"])
 def test_head_of_a_listing_leaves_the_connection_in_step(server: Server, connect: Connect, key: str) -> None:
     connection = connect()
     assert connection.ask("PUT", f"/keys/{key}", b"1").status == 201

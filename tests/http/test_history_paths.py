@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.support.answer import OCTETS, is_json_error
-from tests.support.dialects import HISTORY, Dialect
+from tests.support.profiles import HISTORY, Profile
 from tests.support.server import Server
 from tests.support.targets import BROKEN_SEGMENTS, body_for, each
 from tests.support.wire import ask
 
 
 @pytest.fixture
-def dialect() -> Dialect:
+def profile() -> Profile:
     return HISTORY
 
 

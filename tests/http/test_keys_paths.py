@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tests.support.answer import is_json_error
-from tests.support.dialects import KEYS, Dialect
+from tests.support.profiles import KEYS, Profile
 from tests.support.server import Server
 from tests.support.targets import BROKEN_SEGMENTS, body_for, each
 from tests.support.wire import ask
 
 
 @pytest.fixture
-def dialect() -> Dialect:
+def profile() -> Profile:
     return KEYS
 
 

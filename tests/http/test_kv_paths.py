@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.answer import is_text
-from tests.support.dialects import CLSTR, LSFR, MAX_VALUE, Dialect
+from tests.support.profiles import CLSTR, LSFR, MAX_VALUE, Profile
 from tests.support.server import Server
 from tests.support.targets import BROKEN_SEGMENTS, body_for, each
 from tests.support.wire import ask
@@ -22,8 +22,8 @@ TOO_MUCH = b"v" * (MAX_VALUE + 1)
 
 
 @pytest.fixture(params=[LSFR, CLSTR], ids=["lsfr", "clstr"])
-def dialect(request: pytest.FixtureRequest) -> Dialect:
-    assert isinstance(request.param, Dialect)
+def profile(request: pytest.FixtureRequest) -> Profile:
+    assert isinstance(request.param, Profile)
     return request.param
 
 

@@ -7,16 +7,16 @@ from pytest_twisted import ensureDeferred
 
 from tests.conftest import Connect, StartServer
 from tests.support.answer import JSON, Answer, is_json_error, is_text
-from tests.support.dialects import KEYS, TRANSACTIONAL, Dialect, encoded, value_of
 from tests.support.inprocess import Client
+from tests.support.profiles import KEYS, TRANSACTIONAL, Profile, encoded, value_of
 from tests.support.server import Server
 from tests.support.wire import ask, chunked, sized
 
 MEBIBYTE = 1024 * 1024
 
 
-def is_too_large(answer: Answer, dialect: Dialect) -> None:
-    if dialect.error_type == JSON:
+def is_too_large(answer: Answer, profile: Profile) -> None:
+    if profile.error_type == JSON:
         is_json_error(answer, 413)
     else:
         is_text(answer, 413, "value too large\n")
@@ -24,35 +24,35 @@ def is_too_large(answer: Answer, dialect: Dialect) -> None:
 
 @pytest.mark.parametrize("framing", ["sized", "one chunk", "many chunks"])
 def test_value_at_the_limit_is_taken(
-    server: Server, connect: Connect, dialect: Dialect, key: str, framing: str
+    server: Server, connect: Connect, profile: Profile, key: str, framing: str
 ) -> None:
-    value = value_of(dialect.max_value)
+    value = value_of(profile.max_value)
     connection = connect()
-    connection.send(framed(dialect, key, value, framing))
-    assert connection.receive().status == dialect.created
-    assert dialect.read(server.address, key) == value
+    connection.send(framed(profile, key, value, framing))
+    assert connection.receive().status == profile.created
+    assert profile.read(server.address, key) == value
 
 
 @pytest.mark.parametrize("framing", ["sized", "one chunk", "many chunks"])
 def test_value_over_the_limit_is_413_and_changes_nothing(
-    server: Server, connect: Connect, dialect: Dialect, key: str, framing: str
+    server: Server, connect: Connect, profile: Profile, key: str, framing: str
 ) -> None:
     connection = connect()
-    connection.send(framed(dialect, key, b'"before"', "sized"))
-    assert connection.receive().status == dialect.created
-    connection.send(framed(dialect, key, value_of(dialect.max_value + 1), framing))
+    connection.send(framed(profile, key, b'"before"', "sized"))
+    assert connection.receive().status == profile.created
+    connection.send(framed(profile, key, value_of(profile.max_value + 1), framing))
     answer = connection.receive()
-    is_too_large(answer, dialect)
+    is_too_large(answer, profile)
     if answer.header("connection") == "close":
         assert connection.receive_rest() == b""
     else:
-        assert connection.ask("GET", dialect.target("missing")).status == 404
-    assert dialect.read(server.address, key) == b'"before"'
+        assert connection.ask("GET", profile.target("missing")).status == 404
+    assert profile.read(server.address, key) == b'"before"'
 
 
-def framed(dialect: Dialect, key: str, value: bytes, framing: str) -> bytes:
+def framed(profile: Profile, key: str, value: bytes, framing: str) -> bytes:
     """A write of the value, in one of the framings."""
-    call = dialect.write(key, value)
+    call = profile.write(key, value)
     if framing == "sized":
         return encoded(call)
     size = len(call.body) if framing == "one chunk" else 1000
@@ -121,20 +121,20 @@ async def test_limits_can_be_chosen(http: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dialect", "method", "target"),
+    ("profile", "method", "target"),
     [(TRANSACTIONAL, "POST", "/set"), (KEYS, "PUT", "/keys"), (KEYS, "PUT", "/keys/a")],
     ids=["set", "keys", "key"],
 )
-def test_space_is_no_way_around_the_limit(server: Server, dialect: Dialect, method: str, target: str) -> None:
-    is_too_large(ask(server.address, method, target, b'{"a":1}' + b" " * 4 * MEBIBYTE), dialect)
+def test_space_is_no_way_around_the_limit(server: Server, profile: Profile, method: str, target: str) -> None:
+    is_too_large(ask(server.address, method, target, b'{"a":1}' + b" " * 4 * MEBIBYTE), profile)
 
 
 @pytest.mark.parametrize("length", [10**9, 10**18])
 def test_announced_body_over_the_limit_is_refused_unread(
-    server: Server, connect: Connect, dialect: Dialect, key: str, length: int
+    server: Server, connect: Connect, profile: Profile, key: str, length: int
 ) -> None:
-    call = dialect.write(key, b"1")
+    call = profile.write(key, b"1")
     connection = connect()
     connection.send(sized(call.method, call.target, b"").replace(b"Content-Length: 0", b"Content-Length: %d" % length))
-    is_too_large(connection.receive(), dialect)
-    assert dialect.read(server.address, key) is None
+    is_too_large(connection.receive(), profile)
+    assert profile.read(server.address, key) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.answer import is_json_error
-from tests.support.dialects import DIALECTS, Dialect, encoded
+from tests.support.profiles import ALL_PROFILES, Profile, encoded
 from tests.support.server import Server, running
 from tests.support.wire import Connection, ask
 
@@ -19,27 +19,27 @@ ENDS = pytest.mark.parametrize("end", [Server.stop, Server.kill], ids=["stopped"
 
 
 @ENDS
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.profile)
-def test_writes_and_deletions_outlive_the_process(tmp_path: Path, dialect: Dialect, end: End) -> None:
-    options = ["--profile", dialect.profile]
+@pytest.mark.parametrize("profile", ALL_PROFILES, ids=lambda profile: profile.name)
+def test_writes_and_deletions_outlive_the_process(tmp_path: Path, profile: Profile, end: End) -> None:
+    options = ["--profile", profile.name]
     with running(tmp_path / "data", *options) as server:
         with Connection(server.address) as connection:
             for number in range(50):
-                connection.send(encoded(dialect.write(f"key{number}", b"%d" % number)))
-                assert connection.receive().status == dialect.created
-            if dialect.commits:
+                connection.send(encoded(profile.write(f"key{number}", b"%d" % number)))
+                assert connection.receive().status == profile.created
+            if profile.commits:
                 assert connection.ask("POST", "/commit").status == 204
                 assert connection.ask("DELETE", "/set", b'"key0"').status == 200
                 assert connection.ask("POST", "/commit").status == 204
             else:
-                assert connection.ask("DELETE", dialect.target("key0")).status in (200, 204)
+                assert connection.ask("DELETE", profile.target("key0")).status in (200, 204)
         end(server)
     with running(tmp_path / "data", *options) as server:
-        found = [dialect.read(server.address, f"key{number}") for number in range(50)]
+        found = [profile.read(server.address, f"key{number}") for number in range(50)]
     assert found == [None, *(b"%d" % number for number in range(1, 50))]
 
 
-@pytest.mark.parametrize("profile", [dialect.profile for dialect in DIALECTS])
+@pytest.mark.parametrize("profile", [profile.name for profile in ALL_PROFILES])
 def test_server_stops_in_good_order(tmp_path: Path, profile: str) -> None:
     with running(tmp_path / "data", "--profile", profile) as server, Connection(server.address) as idle:
         idle.ask("GET", "/")
@@ -47,7 +47,7 @@ def test_server_stops_in_good_order(tmp_path: Path, profile: str) -> None:
         assert idle.receive_rest() == b""
 
 
-@pytest.mark.parametrize("profile", [dialect.profile for dialect in DIALECTS])
+@pytest.mark.parametrize("profile", [profile.name for profile in ALL_PROFILES])
 def test_all_output_is_on_standard_output(tmp_path: Path, profile: str) -> None:
     with running(tmp_path / "data", "--profile", profile) as server:
         ask(server.address, "GET", "/no/such/path")

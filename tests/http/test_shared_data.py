@@ -11,7 +11,7 @@ from tests.support.inprocess import Client
 
 @pytest.fixture
 def arguments() -> list[str]:
-    """Three dialects whose routes leave each other alone."""
+    """Three profiles whose routes leave each other alone."""
     return ["--profile", "keys", "--profile", "lsfr", "--profile", "history"]
 
 
@@ -126,7 +126,7 @@ async def test_clear_clears_for_all(http: Client, clearing: str) -> None:
 
 
 @ensureDeferred
-async def test_key_longer_than_one_dialect_takes_is_listed_there(http: Client) -> None:
+async def test_key_longer_than_one_profile_takes_is_listed_there(http: Client) -> None:
     await http("PUT", "/kv/" + "k" * 300, b"long")
     assert (await http("GET", "/keys")).json() == {"k" * 300: "long"}
     assert (await http("GET", "/keys?limit=1&filter=k$")).json() == {"k" * 300: "long"}

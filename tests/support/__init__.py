@@ -1,1 +1,1 @@
-"""What the black-box tests share: servers, clients, and what the dialects have in common."""
+"""What the black-box tests share: servers, clients, and what the profiles have in common."""

@@ -12,15 +12,15 @@ from twisted.internet.task import Cooperator
 from kvtwist.engine import Limits, Store
 from kvtwist.engine.timeline import Timeline
 from kvtwist.interfaces import IProfile
-from kvtwist.profiles import PROFILES, Settings, _turns
+from kvtwist.profiles import PROFILES, Settings, _steps
 from kvtwist.web.dispatch import Dispatcher, Observer, Request
 from kvtwist.web.front import FrontSite
-from kvtwist.web.inflight import InFlight
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.request_memory import RequestMemory
 from kvtwist.web.routing import Route
 from tests.support.answer import Answer
-from tests.support.dialects import MAX_VALUE
 from tests.support.net import Net, NetPoller, Peer
+from tests.support.profiles import MAX_VALUE
 
 _STEP = 4096
 
@@ -29,7 +29,7 @@ _STEP = 4096
 def without_threads() -> Iterator[None]:
     """Let nothing wait for the next turn of the reactor, which does not run: what is done in steps is done in one go."""
     hasty = Cooperator(lambda: lambda: False, lambda work: work())
-    with patch.object(_turns, "cooperate", hasty.cooperate):
+    with patch.object(_steps, "cooperate", hasty.cooperate):
         yield
 
 
@@ -41,7 +41,7 @@ def memory_store(net: Net) -> Store:
 
 
 def profiles_over(store: Store, profiles: Iterable[str | IProfile]) -> list[IProfile]:
-    """Dialects, by name, over a store; those that are there already are left as they are."""
+    """Profiles, by name, over a store; those that are there already are left as they are."""
     settings = Settings(max_value=MAX_VALUE)
     return [PROFILES[profile](store, settings) if isinstance(profile, str) else profile for profile in profiles]
 
@@ -68,7 +68,7 @@ class Fronted:
         self.methods: list[bytes] = []
         known = profiles_over(self.store, profiles)
         self.dispatcher = Dispatcher(known, self.net, [self._note, *observers])  # type: ignore[arg-type]
-        self.in_flight = InFlight(in_flight)
+        self.in_flight = RequestMemory(in_flight)
         self.site = FrontSite(self.dispatcher, self.net, self.in_flight, limits)  # type: ignore[arg-type]
         if self.polled:
             self.site.poller = NetPoller(self.net, self.site._send)

@@ -115,7 +115,7 @@ class Registers:
 
 
 class Staging:
-    """The dialect `transactional`: what was `set` and `unset` is seen after `commit`, the last change of each key."""
+    """The profile `transactional`: what was `set` and `unset` is seen after `commit`, the last change of each key."""
 
     initial = (None, None)
     """What there would be after a commit, and what there is."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from tests.support.dialects import MAX_VALUE, Dialect, encoded
+from tests.support.profiles import MAX_VALUE, Profile, encoded
 from tests.support.wire import chunked, head, sized
 
 KEY = "key"
@@ -155,19 +155,19 @@ CHUNKED = (
 """Bodies in chunks, as they are and as they should not be."""
 
 
-def dialects_own(dialect: Dialect) -> dict[str, bytes]:
-    """Requests that mean something to a dialect, each behind what it needs."""
-    write = dialect.write(KEY, b'"v"')
-    change = encoded(write) + (sized("POST", "/commit", b"") if dialect.commits else b"")
-    target = dialect.target(KEY)
+def own_requests(profile: Profile) -> dict[str, bytes]:
+    """Requests that mean something to a profile, each behind what it needs."""
+    write = profile.write(KEY, b'"v"')
+    change = encoded(write) + (sized("POST", "/commit", b"") if profile.commits else b"")
+    target = profile.target(KEY)
     requests = {
         "write": change,
         "write in chunks": chunked(write.method, write.target, write.body[:2], write.body[2:]),
         "read": change + head("GET", target),
         "head": change + head("HEAD", target),
-        "read nothing": head("GET", dialect.target("nothing")),
-        "delete": change + encoded(dialect.delete(KEY)) + head("GET", target),
-        "delete nothing": encoded(dialect.delete("nothing")),
+        "read nothing": head("GET", profile.target("nothing")),
+        "delete": change + encoded(profile.delete(KEY)) + head("GET", target),
+        "delete nothing": encoded(profile.delete("nothing")),
         "no such path": head("GET", "/no/such/path"),
         "the root": head("GET", "/"),
         "wrong method": sized("PATCH", target, b"1"),
@@ -203,11 +203,11 @@ def dialects_own(dialect: Dialect) -> dict[str, bytes]:
     return requests
 
 
-def corpus(dialect: Dialect) -> dict[str, bytes]:
+def corpus(profile: Profile) -> dict[str, bytes]:
     """All requests of the corpus."""
-    write = dialect.write(KEY, b'"v"')
+    write = profile.write(KEY, b'"v"')
     start, body = encoded(write).split(b"\r\n\r\n")
-    requests = dialects_own(dialect)
+    requests = own_requests(profile)
     for name, line in LINES.items():
         requests[f"line: {name}"] = line.format(k=KEY).encode("latin-1") + b"\r\nHost: localhost\r\n\r\n"
     for header in HEADERS:
@@ -228,18 +228,18 @@ def corpus(dialect: Dialect) -> dict[str, bytes]:
 # --- those that hypothesis makes --------------------------------------------------------------------------------------
 
 
-def _targets(dialect: Dialect) -> list[str]:
-    return [dialect.target(KEY), dialect.write(KEY, b"1").target, "/", "*", "/no/such/path"]
+def _targets(profile: Profile) -> list[str]:
+    return [profile.target(KEY), profile.write(KEY, b"1").target, "/", "*", "/no/such/path"]
 
 
 @st.composite
-def requests(draw: st.DrawFn, dialect: Dialect) -> bytes:
+def requests(draw: st.DrawFn, profile: Profile) -> bytes:
     """One request, mostly good."""
     kind = draw(st.integers(0, 9))
     if kind < 4:
-        return draw(st.sampled_from(list(dialects_own(dialect).values())))
+        return draw(st.sampled_from(list(own_requests(profile).values())))
     method = draw(st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "get", "X"]))
-    target = draw(st.sampled_from(_targets(dialect)))
+    target = draw(st.sampled_from(_targets(profile)))
     line = f"{method} {target} HTTP/1.{draw(st.sampled_from('1110'))}"
     if kind == 9:
         line = draw(st.sampled_from(list(LINES.values()))).format(k=KEY)
@@ -280,9 +280,9 @@ def mutated(data: bytes, mutations: list[tuple[str, float, bytes]]) -> bytes:
 
 
 @st.composite
-def conversations(draw: st.DrawFn, dialect: Dialect) -> list[bytes]:
+def conversations(draw: st.DrawFn, profile: Profile) -> list[bytes]:
     """What a client sends on one connection, in the pieces in which it arrives."""
-    data = b"".join(draw(st.lists(requests(dialect), min_size=1, max_size=4)))
+    data = b"".join(draw(st.lists(requests(profile), min_size=1, max_size=4)))
     if draw(st.booleans()):
         data = mutated(data, draw(MUTATIONS))
     cuts = sorted(int(cut * len(data)) for cut in draw(st.lists(st.floats(0, 1), max_size=4)))

@@ -1,5 +1,5 @@
 """
-twisted.web in front of a dialect: what the server's own front is compared with.
+twisted.web in front of a profile: what the server's own front is compared with.
 
 It parses and frames as twisted.web does; who answers is found by the same router, and called without our dispatcher.
 What is changed is what twisted.web lets pass and RFC 9112 has refused (no `Host`, several codings, a relative target),

@@ -22,7 +22,7 @@ from twisted.internet import reactor
 from twisted.web.client import Agent, HTTPConnectionPool
 
 from tests.conftest import StartServer
-from tests.support.dialects import value_of
+from tests.support.profiles import value_of
 from tests.support.server import PATIENCE, Server, running
 from tests.support.tls import self_signed
 from tests.support.wire import ask

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from kvtwist.ops.system import RESERVED_FILES
-from tests.support.dialects import LSFR
 from tests.support.failing_disk import TWISTD as FAILING
 from tests.support.failing_disk import Faults
+from tests.support.profiles import LSFR
 from tests.support.server import TWISTD, Server, running, until
 from tests.support.tools import kvtwist
 from tests.support.wire import Connection

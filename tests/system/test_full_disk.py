@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.answer import Answer
-from tests.support.dialects import DIALECTS, KEYS, LSFR, TRANSACTIONAL, Dialect, value_of
 from tests.support.mounts import Ballast, small_disk
 from tests.support.process import MIB, forget_peak, peak_memory
+from tests.support.profiles import ALL_PROFILES, KEYS, LSFR, TRANSACTIONAL, Profile, value_of
 from tests.support.server import PATIENCE, TWISTD, Server, running, until
 from tests.support.tools import kvtwist
 from tests.support.wire import Connection, ask
@@ -39,49 +39,49 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
-def fill(server: Server, dialect: Dialect, value: bytes, name: str = "full") -> tuple[dict[str, bytes], Answer]:
+def fill(server: Server, profile: Profile, value: bytes, name: str = "full") -> tuple[dict[str, bytes], Answer]:
     """Write until something is refused; returns what was acknowledged, and the refusal."""
     kept: dict[str, bytes] = {}
     with Connection(server.address) as connection:
         for number in range(20_000):
             key = f"{name}{number}"
-            answer = dialect.put(connection, key, value)
-            if answer.status != dialect.created:
+            answer = profile.put(connection, key, value)
+            if answer.status != profile.created:
                 return kept, answer
             kept[key] = value
     raise AssertionError("the disk is never full")
 
 
-def assert_there(server: Server, dialect: Dialect, kept: dict[str, bytes], refused: str) -> None:
+def assert_there(server: Server, profile: Profile, kept: dict[str, bytes], refused: str) -> None:
     """All that was acknowledged can be read, and what was refused is not there."""
     with Connection(server.address) as connection:
         for key, value in kept.items():
-            answer = connection.ask("GET", dialect.target(key))
-            assert (answer.status, answer.body) == (200, dialect.shown(key, value)), key
-        assert connection.ask("GET", dialect.target(refused)).status == 404
+            answer = connection.ask("GET", profile.target(key))
+            assert (answer.status, answer.body) == (200, profile.shown(key, value)), key
+        assert connection.ask("GET", profile.target(refused)).status == 404
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.profile))
-def test_a_write_without_room_is_507_until_there_is_room(dialect: Dialect, disk: Path) -> None:
+@pytest.mark.parametrize("profile", ALL_PROFILES, ids=lambda profile: str(profile.name))
+def test_a_write_without_room_is_507_until_there_is_room(profile: Profile, disk: Path) -> None:
     ballast = Ballast(disk)
-    value = value_of(min(dialect.max_value, 5000))
-    with running(disk, "--profile", dialect.profile, "--store", "dir") as server:
+    value = value_of(min(profile.max_value, 5000))
+    with running(disk, "--profile", profile.name, "--store", "dir") as server:
         ballast.fill(leave=20 * 4096)
-        kept, refusal = fill(server, dialect, value)
+        kept, refusal = fill(server, profile, value)
         assert len(kept) > 5
-        dialect.is_error(refusal, 507)
-        assert_there(server, dialect, kept, f"full{len(kept)}")
+        profile.is_error(refusal, 507)
+        assert_there(server, profile, kept, f"full{len(kept)}")
         ballast.remove()
         with Connection(server.address) as connection:
-            assert dialect.put(connection, "after", value).status == dialect.created
+            assert profile.put(connection, "after", value).status == profile.created
         kept["after"] = value
         server.kill()
-    with running(disk, "--profile", dialect.profile, "--store", "dir") as server:
+    with running(disk, "--profile", profile.name, "--store", "dir") as server:
         assert "were not whole" not in server.output(), "a part of what was refused was still in the journal"
         refused = f"full{len(kept) - 1}"
-        if dialect.commits:  # its value may have been staged, and just the commit refused
+        if profile.commits:  # its value may have been staged, and just the commit refused
             refused = "never"
-        assert_there(server, dialect, kept, refused)
+        assert_there(server, profile, kept, refused)
 
 
 def test_where_a_large_value_has_no_room_small_ones_have(disk: Path) -> None:
@@ -187,20 +187,20 @@ def test_without_room_for_checkpoints_memory_stays_bounded(scarce: str, tmp_path
             assert_there(server, LSFR, {**kept, "after": b"1"}, "k2999")
 
 
-@pytest.mark.parametrize("dialect", [LSFR, TRANSACTIONAL], ids=lambda dialect: str(dialect.profile))
+@pytest.mark.parametrize("profile", [LSFR, TRANSACTIONAL], ids=lambda profile: str(profile.name))
 @pytest.mark.parametrize("scarce", ["bytes", "files"])
 def test_a_start_without_room_is_good_for_reading_until_there_is_room(
-    dialect: Dialect, scarce: str, tmp_path: Path
+    profile: Profile, scarce: str, tmp_path: Path
 ) -> None:
-    value = value_of(min(dialect.max_value, 5000))
-    options = ("--profile", dialect.profile, "--store", "dir")
+    value = value_of(min(profile.max_value, 5000))
+    options = ("--profile", profile.name, "--store", "dir")
     with small_disk(tmp_path / "disk", SIZE, files=60) as disk:
         ballast = Ballast(disk)
         kept: dict[str, bytes] = {}
         with running(disk, *options) as server, Connection(server.address) as connection:
             for number in range(20):
                 kept[f"k{number}"] = value
-                assert dialect.put(connection, f"k{number}", value).status == dialect.created
+                assert profile.put(connection, f"k{number}", value).status == profile.created
             server.kill()
         Server(disk, *options).kill()  # cuts off what the journal has grown ahead
         for name in ("journal-spare", "admin.sock", "admin.sock.lock"):  # which would make way
@@ -212,65 +212,65 @@ def test_a_start_without_room_is_good_for_reading_until_there_is_room(
         for life, stop in enumerate((Server.kill, Server.stop, None)):
             with running(disk, *options) as server:
                 for name in (f"more{life}x", f"again{life}x"):  # a checkpoint of what was replayed may make a little
-                    more, refusal = fill(server, dialect, value, name)
+                    more, refusal = fill(server, profile, value, name)
                     kept.update(more)
-                    dialect.is_error(refusal, 507)
+                    profile.is_error(refusal, 507)
                     assert str(disk).encode() not in refusal.body
-                    refused = "never" if dialect.commits else f"{name}{len(more)}"
-                assert_there(server, dialect, kept, refused)
+                    refused = "never" if profile.commits else f"{name}{len(more)}"
+                assert_there(server, profile, kept, refused)
                 if stop is not None:
                     stop(server)
                 else:
                     ballast.remove()
                     with Connection(server.address) as connection:
                         kept["more"] = value
-                        assert dialect.put(connection, "more", value).status == dialect.created
-                    assert_there(server, dialect, kept, "never")
+                        assert profile.put(connection, "more", value).status == profile.created
+                    assert_there(server, profile, kept, "never")
                     server.kill()
                 assert "Traceback" not in server.output() + server.errors(), server.output()
         with running(disk, *options) as server:
-            assert_there(server, dialect, kept, "never")
+            assert_there(server, profile, kept, "never")
 
 
-def remove_most(server: Server, dialect: Dialect, kept: dict[str, bytes]) -> int:
+def remove_most(server: Server, profile: Profile, kept: dict[str, bytes]) -> int:
     """Delete nine of ten keys, each of which has to succeed, and look whether the others are there; returns how many."""
     doomed = [key for number, key in enumerate(kept) if number % 10]
     with Connection(server.address) as connection:
         for key in doomed:
-            answer = dialect.remove(connection, key)
+            answer = profile.remove(connection, key)
             assert answer.status < 300, answer
             del kept[key]
-    assert_there(server, dialect, kept, doomed[0])
+    assert_there(server, profile, kept, doomed[0])
     return len(doomed)
 
 
-def write_again(server: Server, dialect: Dialect, value: bytes, count: int) -> dict[str, bytes]:
+def write_again(server: Server, profile: Profile, value: bytes, count: int) -> dict[str, bytes]:
     """Write so many keys, the first one as soon as there is room."""
     names = [f"again{number}" for number in range(count)]
     with Connection(server.address) as connection:
-        until(lambda: dialect.put(connection, names[0], value).status == dialect.created)
+        until(lambda: profile.put(connection, names[0], value).status == profile.created)
         for name in names[1:]:
-            assert dialect.put(connection, name, value).status == dialect.created
+            assert profile.put(connection, name, value).status == profile.created
     return dict.fromkeys(names, value)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.profile))
-def test_deleting_makes_room(dialect: Dialect, disk: Path) -> None:
-    value = value_of(min(dialect.max_value, 5000))
-    options = ("--profile", dialect.profile, "--store", "dir")
+@pytest.mark.parametrize("profile", ALL_PROFILES, ids=lambda profile: str(profile.name))
+def test_deleting_makes_room(profile: Profile, disk: Path) -> None:
+    value = value_of(min(profile.max_value, 5000))
+    options = ("--profile", profile.name, "--store", "dir")
     with running(disk, *options, twistd=FORGETFUL) as server:
-        kept, refusal = fill(server, dialect, value)
-        dialect.is_error(refusal, 507)
+        kept, refusal = fill(server, profile, value)
+        profile.is_error(refusal, 507)
         server.wait_for("the disk is full")
-        deleted = remove_most(server, dialect, kept)
-        kept.update(write_again(server, dialect, value, deleted // 2))
+        deleted = remove_most(server, profile, kept)
+        kept.update(write_again(server, profile, value, deleted // 2))
         server.wait_for("there is room on the disk again")
-        assert_there(server, dialect, kept, "never")
+        assert_there(server, profile, kept, "never")
         assert server.output().count("the disk is full") == server.output().count("there is room on the disk again")
         assert "failed" not in server.output() + server.errors(), server.output()
         server.kill()
     with running(disk, *options) as server:
-        assert_there(server, dialect, kept, "never")
+        assert_there(server, profile, kept, "never")
     assert kvtwist("check", disk).exit_code == 0
 
 
@@ -305,13 +305,13 @@ def test_deleting_makes_room_where_others_have_filled_the_disk(size: int, disk: 
         assert_there(server, LSFR, kept, "never")
 
 
-@pytest.mark.parametrize("dialect", [LSFR, KEYS], ids=lambda dialect: str(dialect.profile))
-def test_clearing_makes_room(dialect: Dialect, disk: Path) -> None:
+@pytest.mark.parametrize("profile", [LSFR, KEYS], ids=lambda profile: str(profile.name))
+def test_clearing_makes_room(profile: Profile, disk: Path) -> None:
     value = value_of(5000)
     with running(disk, *BOTH) as server:
-        kept, _ = fill(server, dialect, value)
-        assert ask(server.address, "DELETE", "/clear" if dialect is LSFR else "/keys").status < 300
-        assert_there(server, dialect, write_again(server, dialect, value, len(kept) // 2), "full0")
+        kept, _ = fill(server, profile, value)
+        assert ask(server.address, "DELETE", "/clear" if profile is LSFR else "/keys").status < 300
+        assert_there(server, profile, write_again(server, profile, value, len(kept) // 2), "full0")
 
 
 def test_what_expires_makes_room(disk: Path) -> None:

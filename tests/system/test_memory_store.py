@@ -11,53 +11,53 @@ from pathlib import Path
 import pytest
 
 from tests.support.answer import Answer
-from tests.support.dialects import DIALECTS, HISTORY, KEYS, LSFR, Dialect, value_of
 from tests.support.process import MIB, forget_peak, peak_memory
+from tests.support.profiles import ALL_PROFILES, HISTORY, KEYS, LSFR, Profile, value_of
 from tests.support.server import Server, running, until
 from tests.support.wire import Connection
 
 FULL = ("--store", "memory", "--memory-limit=1MiB")
 
 
-def fill(connection: Connection, dialect: Dialect, value: bytes) -> tuple[int, Answer]:
+def fill(connection: Connection, profile: Profile, value: bytes) -> tuple[int, Answer]:
     """Write keys until one is refused; returns how many there are, and the refusal."""
     for number in range(5000):
-        answer = dialect.put(connection, f"k{number}", value)
+        answer = profile.put(connection, f"k{number}", value)
         if answer.status == 507:
             return number, answer
     raise AssertionError("the store is never full")
 
 
-def get(connection: Connection, dialect: Dialect, key: str) -> Answer:
-    return connection.ask("GET", dialect.target(key))
+def get(connection: Connection, profile: Profile, key: str) -> Answer:
+    return connection.ask("GET", profile.target(key))
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.profile))
-def test_it_says_507_and_takes_more_once_something_is_deleted(dialect: Dialect, tmp_path: Path) -> None:
-    value = value_of(min(dialect.max_value, 5000))
-    with running(tmp_path, "--profile", dialect.profile, *FULL) as server, Connection(server.address) as connection:
-        number, refusal = fill(connection, dialect, value)
-        dialect.is_error(refusal, 507)
+@pytest.mark.parametrize("profile", ALL_PROFILES, ids=lambda profile: str(profile.name))
+def test_it_says_507_and_takes_more_once_something_is_deleted(profile: Profile, tmp_path: Path) -> None:
+    value = value_of(min(profile.max_value, 5000))
+    with running(tmp_path, "--profile", profile.name, *FULL) as server, Connection(server.address) as connection:
+        number, refusal = fill(connection, profile, value)
+        profile.is_error(refusal, 507)
         for _ in range(20):
-            dialect.is_error(dialect.put(connection, "more", value), 507)
+            profile.is_error(profile.put(connection, "more", value), 507)
         for known in range(number):
-            assert get(connection, dialect, f"k{known}").body == dialect.shown(f"k{known}", value)
-        assert get(connection, dialect, "more").status == 404
-        deleted = 5 if dialect is HISTORY else 1  # it remembers what was deleted
+            assert get(connection, profile, f"k{known}").body == profile.shown(f"k{known}", value)
+        assert get(connection, profile, "more").status == 404
+        deleted = 5 if profile is HISTORY else 1  # it remembers what was deleted
         for known in range(deleted):
-            assert dialect.remove(connection, f"k{known}").status < 300
-        assert dialect.put(connection, "more", value).status == dialect.created
-        assert get(connection, dialect, "more").body == dialect.shown("more", value)
+            assert profile.remove(connection, f"k{known}").status < 300
+        assert profile.put(connection, "more", value).status == profile.created
+        assert get(connection, profile, "more").body == profile.shown("more", value)
 
 
-@pytest.mark.parametrize("dialect", [LSFR, KEYS], ids=lambda dialect: str(dialect.profile))
-def test_it_takes_as_much_again_once_it_is_cleared(dialect: Dialect, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [LSFR, KEYS], ids=lambda profile: str(profile.name))
+def test_it_takes_as_much_again_once_it_is_cleared(profile: Profile, tmp_path: Path) -> None:
     value = value_of(5000)
-    with running(tmp_path, "--profile", dialect.profile, *FULL) as server, Connection(server.address) as connection:
-        number, _ = fill(connection, dialect, value)
+    with running(tmp_path, "--profile", profile.name, *FULL) as server, Connection(server.address) as connection:
+        number, _ = fill(connection, profile, value)
         for _ in range(3):
-            assert connection.ask("DELETE", "/clear" if dialect is LSFR else "/keys").status < 300
-            assert fill(connection, dialect, value)[0] == number
+            assert connection.ask("DELETE", "/clear" if profile is LSFR else "/keys").status < 300
+            assert fill(connection, profile, value)[0] == number
 
 
 def test_it_takes_as_much_again_once_everything_has_expired(tmp_path: Path) -> None:

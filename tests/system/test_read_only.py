@@ -15,11 +15,11 @@ from typing import Final
 
 import pytest
 
-from tests.support.dialects import DIALECTS, LSFR, Dialect
 from tests.support.failing_disk import TWISTD as FAILING
 from tests.support.failing_disk import Faults
 from tests.support.mounts import break_disk, breakable_disk, make_read_only, small_disk
 from tests.support.process import MIB
+from tests.support.profiles import ALL_PROFILES, LSFR, Profile
 from tests.support.server import TWISTD, Server, refused, running
 from tests.support.wire import Connection, ask
 
@@ -28,10 +28,10 @@ UNPRIVILEGED: Final = ("setpriv", "--bounding-set=-dac_override,-dac_read_search
 """Root without what makes it root where files are concerned."""
 
 
-def write(server: Server, dialect: Dialect = LSFR, key: str = "k", value: bytes = b"1") -> None:
+def write(server: Server, profile: Profile = LSFR, key: str = "k", value: bytes = b"1") -> None:
     """Write what has to be kept."""
     with Connection(server.address) as connection:
-        assert dialect.put(connection, key, value).status == dialect.created
+        assert profile.put(connection, key, value).status == profile.created
 
 
 # --- at the start -----------------------------------------------------------------------------------------------------
@@ -90,16 +90,16 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, part: str) -> No
 # --- while it runs ----------------------------------------------------------------------------------------------------
 
 
-def assert_read_only(server: Server, dialect: Dialect, key: str = "k", value: bytes = b"1") -> None:
-    """Writes are refused in the format of the dialect, for all their tries, and reads go on."""
+def assert_read_only(server: Server, profile: Profile, key: str = "k", value: bytes = b"1") -> None:
+    """Writes are refused in the format of the profile, for all their tries, and reads go on."""
     with Connection(server.address) as connection:
         for name in (key, "other"):
-            answer = dialect.put(connection, name, b"2")
-            dialect.is_error(answer, 503)
+            answer = profile.put(connection, name, b"2")
+            profile.is_error(answer, 503)
             assert answer.header("retry-after")
-        answer = connection.ask("GET", dialect.target(key))
-        assert (answer.status, answer.body) == (200, dialect.shown(key, value))
-        assert connection.ask("GET", dialect.target("other")).status == 404
+        answer = connection.ask("GET", profile.target(key))
+        assert (answer.status, answer.body) == (200, profile.shown(key, value))
+        assert connection.ask("GET", profile.target("other")).status == 404
     assert server.is_alive()
 
 
@@ -122,23 +122,23 @@ def test_a_disk_that_turns_read_only_keeps_all_that_was_acknowledged(tmp_path: P
         write(server, value=b"3")
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.profile))
-def test_after_a_failed_sync_writes_are_503_until_a_restart(dialect: Dialect, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", ALL_PROFILES, ids=lambda profile: str(profile.name))
+def test_after_a_failed_sync_writes_are_503_until_a_restart(profile: Profile, tmp_path: Path) -> None:
     data, faults = tmp_path / "data", Faults(tmp_path / "faults")
-    options = ["--profile", dialect.profile, "--store", "dir"]
+    options = ["--profile", profile.name, "--store", "dir"]
     with running(data, *options, twistd=FAILING, environment=faults.environment) as server:
-        write(server, dialect)
+        write(server, profile)
         faults.fail("sync", errno.EIO, "journal")
-        assert_read_only(server, dialect)
+        assert_read_only(server, profile)
         faults.heal()
-        assert_read_only(server, dialect)
+        assert_read_only(server, profile)
         server.stop()
         assert "Traceback" not in server.output() + server.errors(), server.output()
     with running(data, *options) as server:
         # Nobody knows what becomes of the one write whose sync failed; those behind it were never tried.
-        assert dialect.read(server.address, "k") in (b"1", b"2")
-        assert dialect.read(server.address, "other") is None
-        write(server, dialect, "other", b"3")
+        assert profile.read(server.address, "k") in (b"1", b"2")
+        assert profile.read(server.address, "other") is None
+        write(server, profile, "other", b"3")
 
 
 def test_health_is_503_once_the_store_is_read_only(tmp_path: Path) -> None:
@@ -153,18 +153,18 @@ def test_health_is_503_once_the_store_is_read_only(tmp_path: Path) -> None:
         assert ask(server.address, "GET", "/health").status == 200
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.profile))
-def test_a_page_that_cannot_be_read_is_503_for_who_needs_it(dialect: Dialect, tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", ALL_PROFILES, ids=lambda profile: str(profile.name))
+def test_a_page_that_cannot_be_read_is_503_for_who_needs_it(profile: Profile, tmp_path: Path) -> None:
     data, faults = tmp_path / "data", Faults(tmp_path / "faults")
-    options = ["--profile", dialect.profile, "--store", "dir"]
+    options = ["--profile", profile.name, "--store", "dir"]
     with running(data, *options) as server:
-        write(server, dialect)
+        write(server, profile)
         server.stop()
     with running(data, *options, twistd=FAILING, environment=faults.environment) as server:
         faults.fail("read", errno.EIO, "pages")
         with Connection(server.address) as connection:
             for _ in range(2):
-                dialect.is_error(connection.ask("GET", dialect.target("k")), 503)
+                profile.is_error(connection.ask("GET", profile.target("k")), 503)
             faults.heal()
-            assert connection.ask("GET", dialect.target("k")).body == dialect.shown("k", b"1")
+            assert connection.ask("GET", profile.target("k")).body == profile.shown("k", b"1")
         assert "Traceback" not in server.output() + server.errors(), server.output()

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.support.dialects import value_of
 from tests.support.fronts import responses
+from tests.support.profiles import value_of
 from tests.support.server import PATIENCE, Server, running
 from tests.support.tls import self_signed
 from tests.support.wire import head, sized

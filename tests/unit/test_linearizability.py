@@ -237,7 +237,7 @@ class SeveralKeysTests(HistoryCase):
 
 
 class StagingTests(HistoryCase):
-    """The model of the dialect `transactional`."""
+    """The model of the profile `transactional`."""
 
     model = STAGING
 

@@ -1,13 +1,13 @@
-"""HTTP is no dialect's concern: all of this is asked of one, which has the most methods."""
+"""HTTP is no profile's concern: all of this is asked of one, which has the most methods."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.dialects import KEYS, Dialect
+from tests.support.profiles import KEYS, Profile
 
 
 @pytest.fixture
-def dialect() -> Dialect:
+def profile() -> Profile:
     """In place of each profile in turn."""
     return KEYS

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.dialects import KEYS, encoded
 from tests.support.fronts import responses
+from tests.support.profiles import KEYS, encoded
 from tests.support.server import PATIENCE, Server, running, until
 from tests.support.tls import self_signed
 from tests.support.wire import head
@@ -25,7 +25,7 @@ from tests.support.wire import head
 MANY = 200
 BURST = 5
 LAST = "Connection: close"
-OPTIONS = ("--profile", KEYS.profile, "--durability", "sync")
+OPTIONS = ("--profile", KEYS.name, "--durability", "sync")
 
 Opened = tuple[Server, Callable[[], socket.socket]]
 

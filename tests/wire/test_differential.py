@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from kvtwist.model import DATA, HISTORY, STAGED, Clear
 from tests.conftest import StartServer
 from tests.support.answer import Answer
-from tests.support.dialects import KEYS, MAX_VALUE
 from tests.support.fronts import Fronted, responses, without_threads
+from tests.support.profiles import KEYS, MAX_VALUE
 from tests.support.requests import KEY, conversations, corpus, cut_at
 from tests.support.stock import Stock
 from tests.support.wire import Connection, head, settle
@@ -167,8 +167,8 @@ class Pair:
     """Both fronts, each over a store of its own with the same content."""
 
     def __init__(self) -> None:
-        self._own = Fronted([KEYS.profile])
-        self._stock = Stock(KEYS.profile)
+        self._own = Fronted([KEYS.name])
+        self._stock = Stock(KEYS.name)
 
     def compare(self, pieces: list[bytes]) -> str | None:
         """Send that to both; returns the name of the difference, if there is one."""
@@ -255,7 +255,7 @@ def test_random_requests(pair: Pair, pieces: list[bytes]) -> None:
 
 
 def test_corpus_over_real_sockets(serve: StartServer, pair: Pair) -> None:
-    server = serve("--profile", KEYS.profile, "--store", "memory", "--max-value", str(MAX_VALUE))
+    server = serve("--profile", KEYS.name, "--store", "memory", "--max-value", str(MAX_VALUE))
     for name, data in corpus(KEYS).items():
         expected = pair.own([data])
         with Connection(server.address) as connection:

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import Connect
-from tests.support.dialects import Dialect, encoded
+from tests.support.profiles import Profile, encoded
 from tests.support.server import Server
 from tests.support.wire import chunked, head
 
@@ -95,19 +95,19 @@ CHUNKS: Final = {
 }
 
 
-def refused(connect: Connect, server: Server, dialect: Dialect, key: str, data: bytes) -> None:
+def refused(connect: Connect, server: Server, profile: Profile, key: str, data: bytes) -> None:
     """The answer is a 400, then the connection is closed, and the key does not exist."""
     connection = connect()
     connection.send(data)
     answer = connection.receive()
     assert answer.status == 400, answer
     assert connection.receive_rest() == b""
-    assert dialect.read(server.address, key) is None
+    assert profile.read(server.address, key) is None
 
 
 @pytest.mark.parametrize("line", REQUEST_LINES.values(), ids=list(REQUEST_LINES))
-def test_bad_request_line(connect: Connect, server: Server, dialect: Dialect, key: str, line: bytes) -> None:
-    refused(connect, server, dialect, key, line + b"\r\nHost: localhost\r\n\r\n")
+def test_bad_request_line(connect: Connect, server: Server, profile: Profile, key: str, line: bytes) -> None:
+    refused(connect, server, profile, key, line + b"\r\nHost: localhost\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -115,70 +115,70 @@ def test_bad_request_line(connect: Connect, server: Server, dialect: Dialect, ke
     [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), bytes(500), b"\xff\xfe" * 200, b"{}"],
     ids=["TLS", "zeros", "bytes", "JSON"],
 )
-def test_other_protocols(connect: Connect, server: Server, dialect: Dialect, key: str, data: bytes) -> None:
-    refused(connect, server, dialect, key, data + b"\r\n\r\n")
+def test_other_protocols(connect: Connect, server: Server, profile: Profile, key: str, data: bytes) -> None:
+    refused(connect, server, profile, key, data + b"\r\n\r\n")
 
 
 @pytest.mark.parametrize("version", [b"HTTP/2.0", b"HTTP/9.9", b"HTTP/0.9", b"HTTP/1.11"])
-def test_other_versions(connect: Connect, server: Server, dialect: Dialect, key: str, version: bytes) -> None:
-    request = encoded(dialect.write(key, b"1")).replace(b"HTTP/1.1", version)
-    refused(connect, server, dialect, key, request)
+def test_other_versions(connect: Connect, server: Server, profile: Profile, key: str, version: bytes) -> None:
+    request = encoded(profile.write(key, b"1")).replace(b"HTTP/1.1", version)
+    refused(connect, server, profile, key, request)
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=list(HEADERS))
-def test_bad_header(connect: Connect, server: Server, dialect: Dialect, key: str, header: bytes) -> None:
-    request = encoded(dialect.write(key, b"1"))
-    refused(connect, server, dialect, key, request.replace(b"\r\n", b"\r\n" + header + b"\r\n", 1))
+def test_bad_header(connect: Connect, server: Server, profile: Profile, key: str, header: bytes) -> None:
+    request = encoded(profile.write(key, b"1"))
+    refused(connect, server, profile, key, request.replace(b"\r\n", b"\r\n" + header + b"\r\n", 1))
 
 
 @pytest.mark.parametrize("header", LENGTHS.values(), ids=list(LENGTHS))
-def test_body_of_doubtful_length(connect: Connect, server: Server, dialect: Dialect, key: str, header: bytes) -> None:
-    call = dialect.write(key, b"1")
+def test_body_of_doubtful_length(connect: Connect, server: Server, profile: Profile, key: str, header: bytes) -> None:
+    call = profile.write(key, b"1")
     length = b"Content-Length: %d" % len(call.body)
     doubtful = header.replace(b"BODY", b"%d" % len(call.body))
-    refused(connect, server, dialect, key, encoded(call).replace(length, doubtful))
+    refused(connect, server, profile, key, encoded(call).replace(length, doubtful))
 
 
 @pytest.mark.parametrize("length_first", [True, False], ids=["length first", "chunks first"])
-def test_length_and_chunks(connect: Connect, server: Server, dialect: Dialect, key: str, length_first: bool) -> None:
-    call = dialect.write(key, b"1")
+def test_length_and_chunks(connect: Connect, server: Server, profile: Profile, key: str, length_first: bool) -> None:
+    call = profile.write(key, b"1")
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(call.body), call.body)
     headers = [f"Content-Length: {len(body)}", "Transfer-Encoding: chunked"]
     ordered = headers if length_first else reversed(headers)
-    refused(connect, server, dialect, key, head(call.method, call.target, *ordered) + body)
+    refused(connect, server, profile, key, head(call.method, call.target, *ordered) + body)
 
 
 @pytest.mark.parametrize("header", CODINGS.values(), ids=list(CODINGS))
-def test_body_in_an_unknown_coding(connect: Connect, server: Server, dialect: Dialect, key: str, header: bytes) -> None:
-    call = dialect.write(key, b"1")
+def test_body_in_an_unknown_coding(connect: Connect, server: Server, profile: Profile, key: str, header: bytes) -> None:
+    call = profile.write(key, b"1")
     request = chunked(call.method, call.target, call.body).replace(b"Transfer-Encoding: chunked", header)
-    refused(connect, server, dialect, key, request)
+    refused(connect, server, profile, key, request)
 
 
 @pytest.mark.parametrize("chunk", CHUNKS.values(), ids=list(CHUNKS))
-def test_bad_chunk(connect: Connect, server: Server, dialect: Dialect, key: str, chunk: bytes) -> None:
-    call = dialect.write(key, b"1")
+def test_bad_chunk(connect: Connect, server: Server, profile: Profile, key: str, chunk: bytes) -> None:
+    call = profile.write(key, b"1")
     length = b"Content-Length: %d\r\n\r\n%b" % (len(call.body), call.body)
     whole = b"%x\r\n%b\r\n" % (len(call.body), call.body)
     request = encoded(call).replace(length, b"Transfer-Encoding: chunked\r\n\r\n" + whole)
-    refused(connect, server, dialect, key, request + chunk)
+    refused(connect, server, profile, key, request + chunk)
 
 
 @pytest.mark.parametrize("host", [b"", b"Host: localhost\r\nHost: localhost\r\n"], ids=["no Host", "two Hosts"])
-def test_http11_needs_one_host(connect: Connect, server: Server, dialect: Dialect, key: str, host: bytes) -> None:
-    request = encoded(dialect.write(key, b"1")).replace(b"Host: localhost\r\n", host)
-    refused(connect, server, dialect, key, request)
+def test_http11_needs_one_host(connect: Connect, server: Server, profile: Profile, key: str, host: bytes) -> None:
+    request = encoded(profile.write(key, b"1")).replace(b"Host: localhost\r\n", host)
+    refused(connect, server, profile, key, request)
 
 
 def test_bad_request_behind_good_ones_is_answered_behind_them(
-    connect: Connect, server: Server, dialect: Dialect, key: str
+    connect: Connect, server: Server, profile: Profile, key: str
 ) -> None:
     connection = connect()
-    connection.send(encoded(dialect.write(key, b"1")) + b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n")
-    assert connection.receive().status == dialect.created
+    connection.send(encoded(profile.write(key, b"1")) + b"GET / HTTP/1.1\r\nBad Header: x\r\n\r\n")
+    assert connection.receive().status == profile.created
     assert connection.receive().status == 400
     assert connection.receive_rest() == b""
-    assert dialect.read(server.address, key) == b"1"
+    assert profile.read(server.address, key) == b"1"
 
 
 @pytest.mark.parametrize("size", [300_000, 4_000_000])

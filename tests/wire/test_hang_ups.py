@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Connect, StartServer
-from tests.support.dialects import MAX_VALUE, Dialect, encoded, value_of
+from tests.support.profiles import MAX_VALUE, Profile, encoded, value_of
 from tests.support.server import Server
 from tests.support.wire import Connection, chunked, head, settle
 
@@ -24,22 +24,22 @@ HOW = pytest.mark.parametrize(
 @pytest.mark.parametrize("framing", ["sized", "chunked"])
 @pytest.mark.parametrize("part", [0, 10, 30, 50, 70, 90, 99])
 def test_request_that_ends_early_is_not_done(
-    connect: Connect, server: Server, dialect: Dialect, key: str, framing: str, part: int, hang_up: HangUp
+    connect: Connect, server: Server, profile: Profile, key: str, framing: str, part: int, hang_up: HangUp
 ) -> None:
-    call = dialect.write(key, value_of(300))
+    call = profile.write(key, value_of(300))
     request = encoded(call) if framing == "sized" else chunked(call.method, call.target, call.body)
     connection = connect()
     connection.send(request[: len(request) * part // 100])
     settle(server.address)
     hang_up(connection)
     settle(server.address)
-    assert dialect.read(server.address, key) is None
+    assert profile.read(server.address, key) is None
     assert connect().ask("GET", "/no/such/path").status == 404
 
 
 @pytest.mark.parametrize("part", [0, 30, 99])
-def test_half_closed_connection_is_closed(connect: Connect, dialect: Dialect, key: str, part: int) -> None:
-    request = encoded(dialect.write(key, value_of(300)))
+def test_half_closed_connection_is_closed(connect: Connect, profile: Profile, key: str, part: int) -> None:
+    request = encoded(profile.write(key, value_of(300)))
     connection = connect()
     connection.send(request[: len(request) * part // 100])
     connection.half_close()
@@ -49,13 +49,13 @@ def test_half_closed_connection_is_closed(connect: Connect, dialect: Dialect, ke
 
 @HOW
 def test_answer_that_nobody_reads(
-    connect: Connect, server: Server, dialect: Dialect, key: str, hang_up: HangUp
+    connect: Connect, server: Server, profile: Profile, key: str, hang_up: HangUp
 ) -> None:
     connection = connect()
-    connection.send(encoded(dialect.write(key, b"1")) + head("GET", dialect.target(key)) * 100)
+    connection.send(encoded(profile.write(key, b"1")) + head("GET", profile.target(key)) * 100)
     hang_up(connection)
     settle(server.address)
-    assert dialect.read(server.address, key) in (b"1", None)
+    assert profile.read(server.address, key) in (b"1", None)
 
 
 @pytest.mark.parametrize("hang_up", [Connection.close, Connection.abort], ids=["close", "reset"])
@@ -73,14 +73,14 @@ def test_long_listing_that_nobody_reads(serve: StartServer, hang_up: HangUp) -> 
     assert server.is_alive()
 
 
-def test_client_that_waits_in_vain_blocks_nobody(connect: Connect, server: Server, dialect: Dialect, key: str) -> None:
-    request = encoded(dialect.write(f"{key}slow", b"1"))
+def test_client_that_waits_in_vain_blocks_nobody(connect: Connect, server: Server, profile: Profile, key: str) -> None:
+    request = encoded(profile.write(f"{key}slow", b"1"))
     waiting = [connect() for _ in range(20)]
     for connection in waiting:
         connection.send(request[:-1])
     for number in range(20):
         connection = connect()
-        connection.send(encoded(dialect.write(f"{key}x{number}", b"1")))
-        assert connection.receive().status == dialect.created
+        connection.send(encoded(profile.write(f"{key}x{number}", b"1")))
+        assert connection.receive().status == profile.created
     waiting[0].send(request[-1:])
-    assert waiting[0].receive().status == dialect.created
+    assert waiting[0].receive().status == profile.created

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import Connect
-from tests.support.dialects import Dialect, encoded
+from tests.support.profiles import Profile, encoded
 from tests.support.server import Server
 from tests.support.wire import head
 
@@ -44,35 +44,35 @@ from tests.support.wire import head
     ids=lambda header: header.partition("\r\n")[0][:30],
 )
 def test_header_that_means_nothing_here_changes_nothing(
-    connect: Connect, server: Server, dialect: Dialect, key: str, header: str
+    connect: Connect, server: Server, profile: Profile, key: str, header: str
 ) -> None:
     connection = connect()
-    connection.send(encoded(dialect.write(key, b'"v"'), header))
-    assert connection.receive().status == dialect.created
-    assert dialect.read(server.address, key) == b'"v"'
-    connection.send(head("GET", dialect.target(key), header))
-    assert connection.receive().body == dialect.shown(key, b'"v"')
-    assert connection.ask("GET", dialect.target(key)).body == dialect.shown(key, b'"v"')
+    connection.send(encoded(profile.write(key, b'"v"'), header))
+    assert connection.receive().status == profile.created
+    assert profile.read(server.address, key) == b'"v"'
+    connection.send(head("GET", profile.target(key), header))
+    assert connection.receive().body == profile.shown(key, b'"v"')
+    assert connection.ask("GET", profile.target(key)).body == profile.shown(key, b'"v"')
 
 
 @pytest.mark.parametrize("spelling", ["content-length", "CONTENT-LENGTH", "cOnTeNt-LeNgTh"])
-def test_header_names_have_no_case(connect: Connect, server: Server, dialect: Dialect, key: str, spelling: str) -> None:
+def test_header_names_have_no_case(connect: Connect, server: Server, profile: Profile, key: str, spelling: str) -> None:
     connection = connect()
-    connection.send(encoded(dialect.write(key, b"1")).replace(b"Content-Length", spelling.encode()))
-    assert connection.receive().status == dialect.created
-    assert dialect.read(server.address, key) == b"1"
+    connection.send(encoded(profile.write(key, b"1")).replace(b"Content-Length", spelling.encode()))
+    assert connection.receive().status == profile.created
+    assert profile.read(server.address, key) == b"1"
 
 
 @pytest.mark.parametrize("length", ["000{n}", "{n}", "\t {n} \t"])
 def test_length_in_an_odd_form_is_taken(
-    connect: Connect, server: Server, dialect: Dialect, key: str, length: str
+    connect: Connect, server: Server, profile: Profile, key: str, length: str
 ) -> None:
-    call = dialect.write(key, b"1")
+    call = profile.write(key, b"1")
     connection = connect()
     connection.send(encoded(call).replace(b" 1", length.format(n=len(call.body)).encode(), 1))
-    assert connection.receive().status == dialect.created
-    assert dialect.read(server.address, key) == b"1"
-    assert connection.ask("GET", dialect.target(key)).status == 200
+    assert connection.receive().status == profile.created
+    assert profile.read(server.address, key) == b"1"
+    assert connection.ask("GET", profile.target(key)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_length_in_an_odd_form_is_taken(
     ],
 )
 def test_length_that_is_clear_but_doubtful_is_refused(
-    connect: Connect, server: Server, dialect: Dialect, key: str, length: str
+    connect: Connect, server: Server, profile: Profile, key: str, length: str
 ) -> None:
-    call = dialect.write(key, b"1")
+    call = profile.write(key, b"1")
     ours = f"Content-Length: {len(call.body)}".encode()
     connection = connect()
     connection.send(encoded(call).replace(ours, length.format(n=len(call.body)).encode()))
     assert connection.receive().status == 400
     assert connection.receive_rest() == b""
-    assert dialect.read(server.address, key) is None
+    assert profile.read(server.address, key) is None

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import StartServer
-from tests.support.dialects import KEYS, MAX_VALUE, encoded
+from tests.support.profiles import KEYS, MAX_VALUE, encoded
 from tests.support.requests import MUTATIONS, mutated
 from tests.support.wire import Connection, chunked, head
 
@@ -16,7 +16,7 @@ from tests.support.wire import Connection, chunked, head
 @settings(max_examples=300)
 @given(framing=st.sampled_from(["sized", "chunked"]), mutations=MUTATIONS.filter(bool))
 def test_mutated_request(serve: StartServer, framing: str, mutations: list[tuple[str, float, bytes]]) -> None:
-    server = serve("--profile", KEYS.profile, "--store", "memory", "--max-value", str(MAX_VALUE))
+    server = serve("--profile", KEYS.name, "--store", "memory", "--max-value", str(MAX_VALUE))
     call = KEYS.write("mutated", b'"value"')
     whole = encoded(call) if framing == "sized" else chunked(call.method, call.target, call.body[:3], call.body[3:])
     with Connection(server.address) as connection:

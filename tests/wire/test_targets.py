@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import Connect
-from tests.support.dialects import Dialect, encoded
+from tests.support.profiles import Profile, encoded
 from tests.support.server import Server
 from tests.support.wire import head, sized
 
@@ -15,34 +15,34 @@ from tests.support.wire import head, sized
     ["http://localhost", "http://localhost:4000", "http://example.org", "HTTP://LOCALHOST", "https://a.b:1"],
 )
 def test_absolute_form_is_the_path_in_it(
-    connect: Connect, server: Server, dialect: Dialect, key: str, authority: str
+    connect: Connect, server: Server, profile: Profile, key: str, authority: str
 ) -> None:
-    call = dialect.write(key, b"1")
+    call = profile.write(key, b"1")
     connection = connect()
     connection.send(encoded(call).replace(call.target.encode(), f"{authority}{call.target}".encode(), 1))
-    assert connection.receive().status == dialect.created
-    assert dialect.read(server.address, key) == b"1"
-    connection.send(head("GET", f"{authority}{dialect.target(key)}?x=1"))
-    assert connection.receive().body == dialect.shown(key, b"1")
+    assert connection.receive().status == profile.created
+    assert profile.read(server.address, key) == b"1"
+    connection.send(head("GET", f"{authority}{profile.target(key)}?x=1"))
+    assert connection.receive().body == profile.shown(key, b"1")
 
 
 @pytest.mark.parametrize("target", ["http://localhost", "http://localhost?x"])
-def test_absolute_form_without_a_path_is_the_root(connect: Connect, dialect: Dialect, target: str) -> None:
+def test_absolute_form_without_a_path_is_the_root(connect: Connect, profile: Profile, target: str) -> None:
     connection = connect()
     connection.send(head("GET", "/") + head("GET", target))
     root, absolute = connection.receive(), connection.receive()
     assert (absolute.status, absolute.body) == (root.status, root.body)
 
 
-def test_options_of_the_server_is_answered(connect: Connect, dialect: Dialect) -> None:
+def test_options_of_the_server_is_answered(connect: Connect, profile: Profile) -> None:
     connection = connect()
     connection.send(head("OPTIONS", "*"))
-    dialect.is_error(connection.receive("OPTIONS"), 404)
+    profile.is_error(connection.receive("OPTIONS"), 404)
     assert connect().ask("GET", "/no/such/path").status == 404
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_an_asterisk_is_no_key(connect: Connect, dialect: Dialect, method: str) -> None:
+def test_an_asterisk_is_no_key(connect: Connect, profile: Profile, method: str) -> None:
     connection = connect()
     connection.send(sized(method, "*", b"1") + head("GET", "/no/such/path"))
     nothing, unknown = connection.receive(method), connection.receive()
@@ -50,20 +50,20 @@ def test_an_asterisk_is_no_key(connect: Connect, dialect: Dialect, method: str) 
 
 
 @pytest.mark.parametrize(("target", "status"), [("localhost:80", 400), ("/", 404), ("example.org:443", 400)])
-def test_no_tunnel_is_opened(connect: Connect, dialect: Dialect, key: str, target: str, status: int) -> None:
+def test_no_tunnel_is_opened(connect: Connect, profile: Profile, key: str, target: str, status: int) -> None:
     connection = connect()
-    connection.send(head("CONNECT", target) + encoded(dialect.write(key, b"1")))
+    connection.send(head("CONNECT", target) + encoded(profile.write(key, b"1")))
     assert connection.receive().status == status
     assert connect().ask("GET", "/no/such/path").status == 404
 
 
-def test_fragment_in_a_target_is_a_part_of_the_key(connect: Connect, dialect: Dialect, key: str) -> None:
-    target = f"{dialect.target(key)}#fragment"
+def test_fragment_in_a_target_is_a_part_of_the_key(connect: Connect, profile: Profile, key: str) -> None:
+    target = f"{profile.target(key)}#fragment"
     connection = connect()
     connection.send(
-        encoded(dialect.write(f"{key}#fragment", b"1")) + head("GET", dialect.target(key)) + head("GET", target)
+        encoded(profile.write(f"{key}#fragment", b"1")) + head("GET", profile.target(key)) + head("GET", target)
     )
-    assert [connection.receive().status for _ in range(3)] == [dialect.created, 404, 200]
+    assert [connection.receive().status for _ in range(3)] == [profile.created, 404, 200]
 
 
 @pytest.mark.parametrize("target", ["/\xc3\xa9", "/kv/\xff", "/keys/\xe9", "/\x7f", "/\x01"])
@@ -75,8 +75,8 @@ def test_bytes_that_no_target_holds_are_a_400(connect: Connect, target: str) -> 
 
 @pytest.mark.parametrize("target", ['/"', "/<>", "/^`{|}", "/\\"])
 def test_printable_characters_that_should_have_been_encoded_are_taken(
-    connect: Connect, dialect: Dialect, target: str
+    connect: Connect, profile: Profile, target: str
 ) -> None:
     connection = connect()
     connection.send(head("GET", target))
-    dialect.is_error(connection.receive(), 404)
+    profile.is_error(connection.receive(), 404)

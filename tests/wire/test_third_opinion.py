@@ -16,8 +16,8 @@ import pytest
 from attrs import frozen
 from hypothesis import given, settings
 
-from tests.support.dialects import KEYS
 from tests.support.fronts import Fronted, responses, without_threads
+from tests.support.profiles import KEYS
 from tests.support.requests import KEY, conversations, corpus
 from tests.support.wire import head
 
@@ -56,7 +56,7 @@ LIBERTIES: Final = (
 def fronted() -> Iterator[Fronted]:
     """Our own front."""
     with without_threads():
-        yield Fronted([KEYS.profile])
+        yield Fronted([KEYS.name])
 
 
 def taken_by_h11(data: bytes) -> tuple[int, bytes | None]:

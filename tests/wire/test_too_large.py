@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conftest import Connect
-from tests.support.dialects import Dialect, encoded, value_of
+from tests.support.profiles import Profile, encoded, value_of
 from tests.support.server import Server
 from tests.support.wire import Connection, chunked, head
 
@@ -22,15 +22,15 @@ def is_refused(connection: Connection) -> None:
 
 @pytest.mark.parametrize("framing", ["sized", "one chunk", "many chunks"])
 def test_client_that_sends_everything_first_gets_the_413(
-    connect: Connect, server: Server, dialect: Dialect, key: str, framing: str
+    connect: Connect, server: Server, profile: Profile, key: str, framing: str
 ) -> None:
-    call = dialect.write(key, FAR_TOO_LARGE)
+    call = profile.write(key, FAR_TOO_LARGE)
     size = len(call.body) if framing == "one chunk" else 10_000
     pieces = [call.body[start : start + size] for start in range(0, len(call.body), size)]
     connection = connect()
     connection.send(encoded(call) if framing == "sized" else chunked(call.method, call.target, *pieces))
     is_refused(connection)
-    assert dialect.read(server.address, key) is None
+    assert profile.read(server.address, key) is None
 
 
 @pytest.mark.parametrize(
@@ -38,21 +38,21 @@ def test_client_that_sends_everything_first_gets_the_413(
     [(b"%x" % len(FAR_TOO_LARGE), 413), (b"f" * 15, 413), (b"f" * 16, 400), (b"f" * 300, 400)],
 )
 def test_chunk_that_is_too_large_is_not_waited_for(
-    connect: Connect, server: Server, dialect: Dialect, key: str, size: bytes, status: int
+    connect: Connect, server: Server, profile: Profile, key: str, size: bytes, status: int
 ) -> None:
-    call = dialect.write(key, b"1")
+    call = profile.write(key, b"1")
     connection = connect()
     connection.send(head(call.method, call.target, "Transfer-Encoding: chunked") + size + b"\r\n")
     connection.send(FAR_TOO_LARGE[: len(FAR_TOO_LARGE) // 2])
     assert connection.receive().status == status
     assert connection.receive_rest() == b""
-    assert dialect.read(server.address, key) is None
+    assert profile.read(server.address, key) is None
 
 
 def test_client_that_never_sends_the_body_gets_the_413(
-    connect: Connect, server: Server, dialect: Dialect, key: str
+    connect: Connect, server: Server, profile: Profile, key: str
 ) -> None:
-    call = dialect.write(key, b"1")
+    call = profile.write(key, b"1")
     connection = connect()
     connection.send(head(call.method, call.target, "Content-Length: 1000000000"))
     assert connection.receive().status == 413
@@ -61,31 +61,31 @@ def test_client_that_never_sends_the_body_gets_the_413(
 
 
 def test_requests_before_a_body_that_is_too_large_are_answered(
-    connect: Connect, server: Server, dialect: Dialect, key: str
+    connect: Connect, server: Server, profile: Profile, key: str
 ) -> None:
     connection = connect()
-    connection.send(encoded(dialect.write(key, b"1")) + encoded(dialect.write(key, FAR_TOO_LARGE)))
-    assert connection.receive().status == dialect.created
+    connection.send(encoded(profile.write(key, b"1")) + encoded(profile.write(key, FAR_TOO_LARGE)))
+    assert connection.receive().status == profile.created
     is_refused(connection)
-    assert dialect.read(server.address, key) == b"1"
+    assert profile.read(server.address, key) == b"1"
 
 
 def test_request_behind_a_body_that_is_too_large_is_not_done(
-    connect: Connect, server: Server, dialect: Dialect, key: str
+    connect: Connect, server: Server, profile: Profile, key: str
 ) -> None:
     connection = connect()
-    connection.send(encoded(dialect.write(f"{key}large", FAR_TOO_LARGE)) + encoded(dialect.write(key, b"1")))
+    connection.send(encoded(profile.write(f"{key}large", FAR_TOO_LARGE)) + encoded(profile.write(key, b"1")))
     is_refused(connection)
-    assert dialect.read(server.address, key) is None
+    assert profile.read(server.address, key) is None
 
 
 def test_others_are_served_while_one_sends_too_much(
-    connect: Connect, server: Server, dialect: Dialect, key: str
+    connect: Connect, server: Server, profile: Profile, key: str
 ) -> None:
-    large = encoded(dialect.write(f"{key}large", FAR_TOO_LARGE))
+    large = encoded(profile.write(f"{key}large", FAR_TOO_LARGE))
     connection = connect()
     connection.send(large[: len(large) // 2])
-    assert connect().ask("GET", dialect.target(key)).status == 404
+    assert connect().ask("GET", profile.target(key)).status == 404
     connection.send(large[len(large) // 2 :])
     assert connection.receive().status == 413
-    assert dialect.read(server.address, f"{key}large") is None
+    assert profile.read(server.address, f"{key}large") is None

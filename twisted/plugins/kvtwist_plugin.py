@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 kvstore = ServiceMaker(
     "kvtwist",
     "kvtwist.tap",
-    "A durable key-value server that speaks five HTTP dialects.",
+    "A durable key-value server that speaks five HTTP profiles.",
     "kvstore",
 )

@@ -30,7 +30,7 @@ MIB = 2**20
 
 class MakesRoomTests(SynchronousTestCase):
     def test_what_leaves_no_more_than_there_was(self) -> None:
-        """As each dialect deletes, and what is no deletion."""
+        """As each profile deletes, and what is no deletion."""
         written = Put(DATA, b"k", b"v", "")
         table: list[tuple[bool, Sequence[Operation]]] = [
             (True, [Delete(DATA, b"k")]),

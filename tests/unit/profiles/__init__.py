@@ -1,1 +1,1 @@
-"""What several dialects build on."""
+"""What several profiles build on."""

@@ -1,4 +1,4 @@
-"""A dialect on a store whose clock and journal the test moves."""
+"""A profile on a store whose clock and journal the test moves."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Request:
 
 
 class ProfileCase(EngineCase):
-    """:ivar profile: the dialect's name."""
+    """:ivar profile: the profile's name."""
 
     profile: ClassVar[str]
 

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.profiles import _json
 from kvtwist.profiles._json import NotJSON, TooManyMembers, quote, read_members, read_value, string, value
-from kvtwist.profiles._turns import STEP, at_once
+from kvtwist.profiles._steps import STEP, at_once
 
 GOOD = (
     b"0",

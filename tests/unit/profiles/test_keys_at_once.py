@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from kvtwist.model import DATA
 from kvtwist.profiles import Settings
-from kvtwist.profiles._turns import STEP, Permits, in_turns
+from kvtwist.profiles._steps import STEP, Permits, in_steps
 from kvtwist.profiles.keys import Keys
 from tests.support.engine import Engine, EngineCase, SteppedWorker, TestCase
 
@@ -181,7 +181,7 @@ class TurnsTests(TestCase):
                 steps.append(number)
                 yield
 
-        done = Deferred.fromCoroutine(in_turns(work()))
+        done = Deferred.fromCoroutine(in_steps(work()))
         self.assertEqual(steps, [0])
         done.cancel()
         self.failureResultOf(done, CancelledError)
@@ -193,7 +193,7 @@ class TurnsTests(TestCase):
             yield
             raise ValueError("no")
 
-        done = Deferred.fromCoroutine(in_turns(work()))
+        done = Deferred.fromCoroutine(in_steps(work()))
         while not done.called:
             reactor.iterate(0)  # type: ignore[attr-defined]
         self.failureResultOf(done, ValueError)

@@ -64,7 +64,7 @@ class PagingTests(ProfileCase):
 class LongKeyTests(ProfileCase):
     profile = "keys"
 
-    def test_keys_are_listed_that_some_dialect_takes(self) -> None:
+    def test_keys_are_listed_that_some_profile_takes(self) -> None:
         for longest, settings in ((255, Settings(max_key=100)), (300, Settings(max_key=300))):
             self.use(settings)
             self.put("k" * longest, "l" * (longest + 1))

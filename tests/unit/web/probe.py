@@ -1,4 +1,4 @@
-"""A dialect in a test's hands: handlers that wait until the test lets them go on, large answers, and wrong ones."""
+"""A profile in a test's hands: handlers that wait until the test lets them go on, large answers, and wrong ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile
-from kvtwist.profiles._app import DialectApp, answer_errors
+from kvtwist.profiles._app import ProfileApp, answer_errors
 from kvtwist.profiles._scan import send
 from tests.support.fronts import Fronted
 
@@ -30,7 +30,7 @@ class Probe:
     name = "probe"
     urgent = frozenset({"/health"})
     max_body = MAX_BODY
-    app = DialectApp()
+    app = ProfileApp()
 
     def __init__(self) -> None:
         self.waiting: dict[str, Deferred[bytes]] = {}

@@ -1,4 +1,4 @@
-"""Which dialect answers a path, and with which route: encoded slashes are no separators, and `//` is not `/`."""
+"""Which profile answers a path, and with which route: encoded slashes are no separators, and `//` is not `/`."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class RouterTests(SynchronousTestCase):
                     error = router(name).route(method, path).error
                     self.assertIn(error and error.code, (None, 404, 405), (name, method, path))
 
-    def test_of_several_dialects_the_first_that_knows_the_path_answers(self) -> None:
+    def test_of_several_profiles_the_first_that_knows_the_path_answers(self) -> None:
         both = router("lsfr", "transactional")
         self.assert_routes(
             both,

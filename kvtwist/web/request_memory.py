@@ -37,7 +37,7 @@ class Holder(Protocol):
         """Hang up, and give back all that is held, at once."""
 
 
-class InFlight:
+class RequestMemory:
     """
     :param limit: in bytes.
     :ivar held: how many of them are taken.

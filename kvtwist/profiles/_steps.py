@@ -33,7 +33,7 @@ def at_once(steps: Steps[T]) -> T:
             return result
 
 
-async def in_turns(steps: Steps[T]) -> T:
+async def in_steps(steps: Steps[T]) -> T:
     """The first step at once, which for most requests is all; each other one when it is its turn."""
     try:
         next(steps)

@@ -1,7 +1,7 @@
 """
-What the five dialects have in common, for tests that hold over all of them: how to write and read one key.
+What the five profiles have in common, for tests that hold over all of them: how to write and read one key.
 
-A value here is a JSON text, since that is a value in every dialect; keys are letters and digits, for the same
+A value here is a JSON text, since that is a value in every profile; keys are letters and digits, for the same
 reason.
 """
 
@@ -30,7 +30,7 @@ class Call:
 
 
 @frozen
-class Dialect:
+class Profile:
     """
     One profile.
 
@@ -44,7 +44,7 @@ class Dialect:
     :ivar commits: whether a write is seen only after `POST /commit`.
     """
 
-    profile: str
+    name: str
     error_type: str
     max_value: int
     created: int
@@ -70,7 +70,7 @@ class Dialect:
         return answer
 
     def is_error(self, answer: Answer, status: int) -> None:
-        """An error in the format of the dialect."""
+        """An error in the format of the profile."""
         if self.error_type == JSON:
             is_json_error(answer, status)
         else:
@@ -108,8 +108,8 @@ def _put_at(target: Callable[[str], str]) -> Callable[[str, bytes], Call]:
     return lambda key, value: Call("PUT", target(key), value)
 
 
-TRANSACTIONAL: Final = Dialect(
-    profile="transactional",
+TRANSACTIONAL: Final = Profile(
+    name="transactional",
     error_type=JSON,
     max_value=MAX_VALUE,
     created=201,
@@ -119,8 +119,8 @@ TRANSACTIONAL: Final = Dialect(
     shown=lambda key, value: b'{"%b":%b}' % (key.encode(), value),
     commits=True,
 )
-HISTORY: Final = Dialect(
-    profile="history",
+HISTORY: Final = Profile(
+    name="history",
     error_type=JSON,
     max_value=1024,
     created=204,
@@ -128,10 +128,10 @@ HISTORY: Final = Dialect(
     delete=_delete_at(lambda key: f"/{key}"),
     target=lambda key: f"/{key}",
 )
-LSFR: Final = Dialect("lsfr", TEXT, MAX_VALUE, 200, _put_at(_kv), _delete_at(_kv), _kv)
-CLSTR: Final = Dialect("clstr", TEXT, MAX_VALUE, 200, _put_at(_kv), _delete_at(_kv), _kv)
-KEYS: Final = Dialect(
-    profile="keys",
+LSFR: Final = Profile("lsfr", TEXT, MAX_VALUE, 200, _put_at(_kv), _delete_at(_kv), _kv)
+CLSTR: Final = Profile("clstr", TEXT, MAX_VALUE, 200, _put_at(_kv), _delete_at(_kv), _kv)
+KEYS: Final = Profile(
+    name="keys",
     error_type=JSON,
     max_value=MAX_VALUE,
     created=201,
@@ -140,7 +140,7 @@ KEYS: Final = Dialect(
     target=lambda key: f"/keys/{key}",
 )
 
-DIALECTS: Final = (TRANSACTIONAL, HISTORY, LSFR, CLSTR, KEYS)
+ALL_PROFILES: Final = (TRANSACTIONAL, HISTORY, LSFR, CLSTR, KEYS)
 
 
 def value_of(length: int) -> bytes:

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.model import DATA, JSON, Put
 from kvtwist.profiles._scan import send
-from kvtwist.web.inflight import REQUEST_COST, SHARE_LEFT, URGENT_BYTES, InFlight
 from kvtwist.web.outbox import JOINED
+from kvtwist.web.request_memory import REQUEST_COST, SHARE_LEFT, URGENT_BYTES, RequestMemory
 from tests.support.fronts import Fronted, responses, statuses
 from tests.support.net import Peer
 from tests.support.wire import chunked, head, sized
@@ -280,12 +280,12 @@ class GarbageTests(SynchronousTestCase):
 class InFlightTests(SynchronousTestCase):
     def test_the_limit_is_exact(self) -> None:
         for take, limit in (
-            (InFlight.take, 800),
-            (InFlight.take_urgent, 800 + URGENT_BYTES),
+            (RequestMemory.take, 800),
+            (RequestMemory.take_urgent, 800 + URGENT_BYTES),
             (lambda f, size: f.make_room(size, 0.0), 800),
             (lambda f, size: f.make_room(size, 0.0, large=True), 700),
         ):
-            in_flight = InFlight(800)
+            in_flight = RequestMemory(800)
             self.assertTrue(take(in_flight, limit - 1))
             self.assertFalse(take(in_flight, 2))
             self.assertTrue(take(in_flight, 1))
