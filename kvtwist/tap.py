@@ -53,7 +53,7 @@ DEFAULT_PROFILE = "transactional"
 DEFAULT_DIRECTORY = "kvtwist-data"
 BACKLOG = 4096
 ADMIN_TITLE = "Admin site"
-ADMIN_IN_FLIGHT = 2**20
+ADMIN_MEMORY = 2**20
 """What requests to the admin site may take, in bytes: they have no bodies."""
 
 
@@ -350,12 +350,12 @@ def _server(options: Mapping[str, Any]) -> Server:
         observers.append(access_log)
     profiles = [PROFILES[name](store, settings) for name in options["profile"]]
     dispatcher = Dispatcher(profiles, reactor, observers)
-    in_flight = RequestMemory(options["max-in-flight"])
+    request_memory = RequestMemory(options["max-in-flight"])
     dropped_lines = int if server_log is None else server_log.dropped
     for family, name, help_text, read in (
-        (GaugeMetricFamily, "http_requests_in_flight", "Requests being answered.", lambda: dispatcher.in_flight),
-        (GaugeMetricFamily, "http_in_flight_bytes", "What they take.", lambda: in_flight.held),
-        (CounterMetricFamily, "http_evictions", "Connections closed to make room.", lambda: in_flight.dropped),
+        (GaugeMetricFamily, "http_requests_in_flight", "Requests being answered.", lambda: dispatcher.active_requests),
+        (GaugeMetricFamily, "http_in_flight_bytes", "What they take.", lambda: request_memory.held),
+        (CounterMetricFamily, "http_evictions", "Connections closed to make room.", lambda: request_memory.evicted),
         (CounterMetricFamily, "log_dropped_lines", "Lines of the log that could not be written.", dropped_lines),
     ):
         metrics.watch(family, f"kvtwist_{name}", help_text, read)
@@ -367,7 +367,7 @@ def _server(options: Mapping[str, Any]) -> Server:
         idle_seconds=options["idle-timeout"],
         connections=connections_within(files, options["max-connections"]),
     )
-    site = FrontSite(dispatcher, reactor, in_flight, limits)
+    site = FrontSite(dispatcher, reactor, request_memory, limits)
 
     signals = Signals(reactor)
     if server_log is not None:
@@ -393,7 +393,7 @@ def _admin(
     if endpoint == "off" or (endpoint is None and storage is None):
         return None
     limits = WebLimits(connections=ADMIN_CONNECTIONS)
-    site = FrontSite(Dispatcher([admin], reactor, observers), reactor, RequestMemory(ADMIN_IN_FLIGHT), limits)
+    site = FrontSite(Dispatcher([admin], reactor, observers), reactor, RequestMemory(ADMIN_MEMORY), limits)
     if endpoint is not None:
         return HTTPService(reactor, endpoint, site, ADMIN_TITLE)
     assert storage is not None

@@ -51,27 +51,27 @@ async def gathered(store: IStore, keyspace: str) -> tuple[list[tuple[bytes, Reco
 
 
 @implementer(IPushProducer)
-class _Valve:
+class _Producer:
     """Open while the connection takes more."""
 
     def __init__(self) -> None:
-        self._closed: Deferred[None] | None = None
+        self._paused: Deferred[None] | None = None
 
     def pauseProducing(self) -> None:
-        if self._closed is None:
-            self._closed = Deferred()
+        if self._paused is None:
+            self._paused = Deferred()
 
     def resumeProducing(self) -> None:
-        closed, self._closed = self._closed, None
-        if closed is not None:
-            closed.callback(None)
+        paused, self._paused = self._paused, None
+        if paused is not None:
+            paused.callback(None)
 
     def stopProducing(self) -> None:
         """The connection is gone; who waits is cancelled by whoever called the handler."""
 
-    async def opened(self) -> None:
-        if self._closed is not None:
-            await self._closed
+    async def resumed(self) -> None:
+        if self._paused is not None:
+            await self._paused
 
 
 class Chunks(Protocol):
@@ -85,13 +85,13 @@ class Chunks(Protocol):
 
 async def send(request: Any, chunks: Chunks) -> None:
     """Write a body piece by piece, as fast as the client takes it; status and headers must be set before."""
-    valve = _Valve()
-    request.registerProducer(valve, True)
+    producer = _Producer()
+    request.registerProducer(producer, True)
     try:
         async for chunk in chunks:
             request.write(chunk)
             del chunk  # or it would be kept until the next one is there
-            await valve.opened()
+            await producer.resumed()
     except Exception:
         await chunks.aclose()  # a client that has left must not cost memory until Python looks for garbage
         raise

@@ -63,19 +63,19 @@ class Permits:
 
     def __init__(self, count: int) -> None:
         self._all = self._free = count
-        self._line: deque[tuple[int, Deferred[None]]] = deque()
+        self._queue: deque[tuple[int, Deferred[None]]] = deque()
 
     @asynccontextmanager
     async def held(self, count: int) -> AsyncIterator[None]:
         """Hold so many (or all, if there are not so many), first come, first served."""
         count = min(count, self._all)
-        if self._line or count > self._free:
-            turn: Deferred[None] = Deferred()
-            self._line.append((count, turn))
+        if self._queue or count > self._free:
+            granted: Deferred[None] = Deferred()
+            self._queue.append((count, granted))
             try:
-                await turn
+                await granted
             except CancelledError:
-                self._line.remove((count, turn))
+                self._queue.remove((count, granted))
                 self._serve()
                 raise
         else:
@@ -87,7 +87,7 @@ class Permits:
             self._serve()
 
     def _serve(self) -> None:
-        while self._line and self._line[0][0] <= self._free:
-            count, turn = self._line.popleft()
+        while self._queue and self._queue[0][0] <= self._free:
+            count, granted = self._queue.popleft()
             self._free -= count
-            turn.callback(None)
+            granted.callback(None)

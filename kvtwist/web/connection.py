@@ -81,7 +81,7 @@ class Site(Protocol):
     clock: IReactorTime
     dispatcher: Dispatcher
     heads: HeadReader
-    in_flight: RequestMemory
+    memory: RequestMemory
     limits: WebLimits
     now: float
     poller: Poller | None
@@ -109,7 +109,7 @@ class FrontConnection(TwistedProtocol):
     One connection.
 
     :ivar deadline: when its time is over, in seconds of the site's clock.
-    :ivar progressed: see `kvtwist.web.request_memory.Holder`.
+    :ivar progressed: see `kvtwist.web.request_memory.Evictable`.
     """
 
     transport: Any
@@ -159,7 +159,7 @@ class FrontConnection(TwistedProtocol):
         transport, site = self.transport, self._site
         self._socket = transports.socket_of(transport)
         self._tls = self._socket is None and transports.is_tls(transport)
-        self._outbox = Outbox(site.in_flight, transport, self._socket)
+        self._outbox = Outbox(site.memory, transport, self._socket)
         if self._socket is not None and site.poller is not None:
             site.poller.adopt(transport)
             self._gathers = True
@@ -204,10 +204,10 @@ class FrontConnection(TwistedProtocol):
 
     def abort(self) -> None:
         """Close the connection now."""
-        self.drop()
+        self.evict()
 
-    def drop(self) -> None:
-        """See `kvtwist.web.request_memory.Holder`."""
+    def evict(self) -> None:
+        """See `kvtwist.web.request_memory.Evictable`."""
         self._phase = GONE
         self._give_up()  # now: what its handler holds would stay until the reactor's next turn, beside that of others
         self._let_go()
@@ -221,7 +221,7 @@ class FrontConnection(TwistedProtocol):
         self._out.clear()
         self._outbox.clear()
         self._leave()
-        self._site.in_flight.give(self._kept)
+        self._site.memory.give_back(self._kept)
         self._kept = 0
 
     def _give_up(self) -> None:
@@ -233,8 +233,8 @@ class FrontConnection(TwistedProtocol):
         request.left(is_complete=not self._out and not self._outbox.blocked)
         if self._producer is not None:
             self._producer.stopProducing()
-        if request.turn is not None:
-            request.turn.cancel()
+        if request.suspended is not None:
+            request.suspended.cancel()
 
     def _close(self, unheard: bool) -> None:
         """
@@ -309,7 +309,7 @@ class FrontConnection(TwistedProtocol):
         """Answer a request that has come as a whole, unless there is something special about it."""
         request = FrontRequest(self, head, body)
         held = REQUEST_COST + len(body)
-        if len(body) > request.route.profile.max_body or not self._site.in_flight.take(held):
+        if len(body) > request.route.profile.max_body or not self._site.memory.take(held):
             return False
         request.held = held
         self._answer(request)
@@ -353,10 +353,10 @@ class FrontConnection(TwistedProtocol):
             if self._phase is READING and self._request is None:
                 self._refuse(503)
             else:
-                self.drop()
+                self.evict()
             return False
         if more < 0:
-            self._site.in_flight.give(-more)
+            self._site.memory.give_back(-more)
         self._kept = kept
         return True
 
@@ -395,14 +395,14 @@ class FrontConnection(TwistedProtocol):
         Take what a request itself costs, if there is room for that and, as things are, for its body. The body is
         counted when it arrives: to announce one must not cost others anything.
         """
-        in_flight = self._site.in_flight
+        memory = self._site.memory
         if request.route.is_urgent:
-            if not in_flight.take_urgent(REQUEST_COST):
+            if not memory.take_urgent(REQUEST_COST):
                 return False
         elif not self._make_room(REQUEST_COST + length, large=length > _STEP):
             return False
         else:
-            in_flight.give(length)
+            memory.give_back(length)
         request.held = REQUEST_COST
         return True
 
@@ -431,16 +431,16 @@ class FrontConnection(TwistedProtocol):
     def _wait(self) -> None:
         """Its client has just done something, and is waited for again."""
         self._in_line = True
-        self._site.in_flight.wait(self, self._site.now)
+        self._site.memory.add_evictable(self, self._site.now)
 
     def _leave(self) -> None:
         """Its client is not waited for."""
         self._in_line = False
-        self._site.in_flight.leave(self)
+        self._site.memory.remove_evictable(self)
 
     def _make_room(self, size: int, large: bool) -> bool:
         """Take so many bytes, at the cost of clients that have done nothing for a while."""
-        return self._site.in_flight.make_room(size, self._site.now - STALLED_SECONDS, large)
+        return self._site.memory.take_evicting(size, self._site.now - STALLED_SECONDS, large)
 
     def hold(self, request: FrontRequest, size: int) -> None:
         """
@@ -452,12 +452,12 @@ class FrontConnection(TwistedProtocol):
         if more > 0 and self._phase is not GONE and not self._make_room(more, large=True):
             raise _overloaded(request)
         if more < 0:
-            self._site.in_flight.give(-more)
+            self._site.memory.give_back(-more)
         self._extra = size
         request.held += more
 
     def _release(self, request: FrontRequest) -> None:
-        self._site.in_flight.held -= request.held
+        self._site.memory.held -= request.held
         request.held = self._extra = 0
 
     def _answer(self, request: FrontRequest) -> None:
@@ -572,7 +572,7 @@ class FrontConnection(TwistedProtocol):
     def _wait_if_blocked(self, is_room: bool) -> None:
         """:param is_room: whether there was room to keep what is unsent."""
         if not is_room:
-            self.drop()
+            self.evict()
         elif self._outbox.blocked:
             self._wait()
 
@@ -582,7 +582,7 @@ class FrontConnection(TwistedProtocol):
             return
         self._request = None
         site, reader = self._site, self._reader
-        site.in_flight.held -= request.held
+        site.memory.held -= request.held
         self._extra = 0
         if not request.keep_alive or self._last:
             self._close(unheard=request.unread or bool(reader.kept))

@@ -57,13 +57,13 @@ class Request(Ended, Protocol):
     :ivar overload: why it is refused without being looked at, if it is.
     :ivar gone: whether the client has left.
     :ivar started: whether the head of the response has been sent.
-    :ivar turn: who is at work on it, while somebody is.
+    :ivar suspended: who is at work on it, while somebody is.
     :ivar began: when that was begun, in seconds.
     """
 
     uri: bytes
     overload: HTTPException | None
-    turn: Turn | None
+    suspended: SuspendedHandler | None
     began: float
 
     @property
@@ -82,7 +82,7 @@ class Request(Ended, Protocol):
         """Hang up."""
 
 
-Worker = Generator[Any, Any, None]
+Runner = Generator[Any, Any, None]
 """Is sent a request and its route; yields what the handler waits for, and None when it has nothing more to do."""
 
 
@@ -97,30 +97,30 @@ class Dispatcher:
 
     def __init__(self, profiles: Sequence[IProfile], clock: IReactorTime, observers: Sequence[Observer] = ()) -> None:
         self.router = Router(profiles)
-        self.in_flight = 0
+        self.active_requests = 0
         self._seconds = clock.seconds
         self._observers = observers
-        self._idle: list[Worker] = []
+        self._idle: list[Runner] = []
 
     def begin(self, request: Request, route: Route, key: str | None) -> None:
         """Answer a request that has been read, as `Router.find` says it is to be answered."""
-        self.in_flight += 1
+        self.active_requests += 1
         request.began = self._seconds()
         idle = self._idle
-        worker = idle.pop() if idle else self._hired()
-        waiting = worker.send((request, route, key))
+        runner = idle.pop() if idle else self._new_runner()
+        waiting = runner.send((request, route, key))
         if waiting is None:
-            idle.append(worker)
+            idle.append(runner)
         else:
-            request.turn = Turn(idle, worker, waiting)
+            request.suspended = SuspendedHandler(idle, runner, waiting)
 
-    def _hired(self) -> Worker:
-        worker = self._work()
-        worker.send(None)
-        return worker
+    def _new_runner(self) -> Runner:
+        runner = self._run()
+        runner.send(None)
+        return runner
 
     @coroutine  # or it could not go on with a handler's own
-    def _work(self) -> Worker:
+    def _run(self) -> Runner:
         """
         Answers one request after the other, each with its handler: a coroutine for each of them would take twice as
         long to begin and to end.
@@ -155,7 +155,7 @@ class Dispatcher:
 
     def end(self, request: Request, route: Route, result: object) -> None:
         """Send what a handler has returned."""
-        request.turn = None
+        request.suspended = None
         if not request.gone:
             try:
                 if isinstance(result, Response):
@@ -167,7 +167,7 @@ class Dispatcher:
             except Exception:  # a response that is none, such as one whose body is text
                 log.failure("a response could not be sent")
                 request.abort()
-        self.in_flight -= 1
+        self.active_requests -= 1
         seconds = self._seconds() - request.began
         for observer in self._observers:
             observer(request, route, seconds)
@@ -178,14 +178,14 @@ class Dispatcher:
             observer(refused, route or NO_ROUTE, 0.0)
 
 
-class Turn:
+class SuspendedHandler:
     """A handler that waits for something."""
 
-    __slots__ = ("_idle", "_waiting", "_worker")
+    __slots__ = ("_idle", "_runner", "_waiting")
 
-    def __init__(self, idle: list[Worker], worker: Worker, waiting: Deferred[Any]) -> None:
+    def __init__(self, idle: list[Runner], runner: Runner, waiting: Deferred[Any]) -> None:
         self._idle = idle
-        self._worker = worker
+        self._runner = runner
         self._wait(waiting)
 
     def cancel(self) -> None:
@@ -197,17 +197,17 @@ class Turn:
         waiting.addCallbacks(self._resume, self._throw)
 
     def _resume(self, value: object) -> None:
-        self._continue(self._worker.send(value))
+        self._continue(self._runner.send(value))
 
     def _throw(self, failure: Failure) -> None:
         assert failure.value is not None
-        self._continue(self._worker.throw(failure.value))
+        self._continue(self._runner.throw(failure.value))
 
     def _continue(self, waiting: Deferred[Any] | None) -> None:
         if waiting is not None:
             self._wait(waiting)
         elif len(self._idle) < _MOST_IDLE:
-            self._idle.append(self._worker)
+            self._idle.append(self._runner)
 
 
 def _answered(request: Request, route: Route, error: Exception) -> Response:

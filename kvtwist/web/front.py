@@ -42,7 +42,7 @@ _TICK_SECONDS = 1.0
 class FrontSite(Factory):
     """
     :ivar dispatcher: answers every request.
-    :ivar in_flight: what all requests take together.
+    :ivar memory: what all requests take together.
     :ivar now: the clock's time as it was a moment ago.
     :ivar heads: reads those of requests.
     :ivar replies: writes those of responses.
@@ -56,14 +56,14 @@ class FrontSite(Factory):
         self,
         dispatcher: Dispatcher,
         clock: IReactorTime,
-        in_flight: RequestMemory,
+        memory: RequestMemory,
         limits: WebLimits | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         transports.check()
         self.dispatcher = dispatcher
         self.clock = clock
-        self.in_flight = in_flight
+        self.memory = memory
         self.limits = limits or WebLimits()
         self.wall = wall
         self.replies = Replies(wall)
@@ -108,7 +108,7 @@ class FrontSite(Factory):
         """Have a connection send what it has gathered: at the end of the turn, or in a moment."""
         assert self.poller is not None
         outgoing = self._outgoing
-        if not outgoing and not self.poller.turning:
+        if not outgoing and not self.poller.polling:
             self.clock.callLater(0, self._send)
         outgoing.append(connection)
 
@@ -153,7 +153,7 @@ class FrontSite(Factory):
         if self.poller is not None:
             self.poller.close()
 
-    def drained(self) -> Deferred[None]:
+    def drain(self) -> Deferred[None]:
         """Close every connection once what is in flight on it has been answered; fires when all are."""
         self._drained = Deferred()
         if not self._connections:
@@ -167,7 +167,7 @@ class FrontSite(Factory):
         if self._drained is not None and not self._drained.called:
             self._drained.callback(None)
 
-    def hang_up(self) -> None:
+    def abort_all(self) -> None:
         """Close every connection now."""
         for connection in list(self._connections):
             connection.abort()

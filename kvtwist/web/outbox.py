@@ -28,11 +28,11 @@ class Outbox:
     :ivar blocked: whether the transport has anything unsent; set by the connection when the transport says so.
     """
 
-    __slots__ = ("_given", "_in_flight", "_queue", "_socket", "_transport", "blocked")
+    __slots__ = ("_given", "_memory", "_queue", "_socket", "_transport", "blocked")
 
-    def __init__(self, in_flight: RequestMemory, transport: Any, socket: Any) -> None:
+    def __init__(self, memory: RequestMemory, transport: Any, socket: Any) -> None:
         self.blocked = False
-        self._in_flight = in_flight
+        self._memory = memory
         self._transport = transport
         self._socket = socket
         self._queue: deque[tuple[memoryview, bytes]] = deque()
@@ -71,10 +71,10 @@ class Outbox:
         """Count what the transport holds. Returns False when there is no room for it."""
         size = transports.unsent(self._transport)
         more = size - self._given
-        if more > 0 and not self._in_flight.make_room(more, _ALL, large=True):
+        if more > 0 and not self._memory.take_evicting(more, _ALL, large=True):
             return False
         if more < 0:
-            self._in_flight.give(-more)
+            self._memory.give_back(-more)
         self._given = size
         return True
 
@@ -82,7 +82,7 @@ class Outbox:
         """Send nothing more, and give back what was taken."""
         while self._queue:
             self._leave(self._queue.pop()[1])
-        self._in_flight.give(self._given)
+        self._memory.give_back(self._given)
         self._given = 0
 
     @property
@@ -105,11 +105,11 @@ class Outbox:
 
     def _take(self, data: bytes) -> bool:
         if len(data) > JOINED:
-            return self._in_flight.share(data, _ALL)
-        return self._in_flight.make_room(len(data), _ALL, large=True)
+            return self._memory.share(data, _ALL)
+        return self._memory.take_evicting(len(data), _ALL, large=True)
 
     def _leave(self, data: bytes) -> None:
         if len(data) > JOINED:
-            self._in_flight.unshare(data)
+            self._memory.unshare(data)
         else:
-            self._in_flight.give(len(data))
+            self._memory.give_back(len(data))

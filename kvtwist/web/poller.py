@@ -49,17 +49,17 @@ class Poller:
     Watches transports: Twisted's own, of stream sockets.
 
     :param reactor: the one that it is within.
-    :param turn_ended: called at the end of every turn.
+    :param poll_ended: called at the end of every turn.
     :ivar turning: whether a turn is under way.
     """
 
     connected = True
     disconnected = False
 
-    def __init__(self, reactor: Any, turn_ended: Callable[[], None]) -> None:
-        self.turning = False
+    def __init__(self, reactor: Any, poll_ended: Callable[[], None]) -> None:
+        self.polling = False
         self._reactor = reactor
-        self._turn_ended = turn_ended
+        self._turn_ended = poll_ended
         self._epoll: select.epoll | None = None
         self._watched: dict[int, tuple[Any, int]] = {}
         """What is watched, and for which events, by file descriptor."""
@@ -150,12 +150,12 @@ class Poller:
         for descriptor in self.removeAll():
             self._lose(descriptor, reason, reading=False)
         self.close()
-        self.turning = False
+        self.polling = False
 
     def doRead(self) -> None:
         """One turn: called by the reactor when there are events."""
         assert self._epoll is not None
-        self.turning = True
+        self.polling = True
         arrived = []
         watched = self._watched
         for fd, event in self._epoll.poll(0, _MOST):
@@ -180,7 +180,7 @@ class Poller:
             except Exception as error:
                 log.failure("a connection has failed")
                 self._lose(descriptor, Failure(error), reading=True)
-        self.turning = False
+        self.polling = False
         self._turn_ended()
 
     def _serve(self, descriptor: Any, event: int, awaited: int) -> None:

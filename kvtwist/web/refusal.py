@@ -67,7 +67,7 @@ class Refusal(Protocol):
         self._answer = answer
         self._clock = clock
         self._refused = refused
-        self._hang_up: IDelayedCall | None = None
+        self._abort: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """Called by the transport."""
@@ -78,12 +78,12 @@ class Refusal(Protocol):
             transport.loseConnection()
         else:  # closing it at once would take the answer back from a client that has asked meanwhile
             transport.loseWriteConnection()
-        self._hang_up = self._clock.callLater(LINGER_SECONDS, transport.abortConnection)
+        self._abort = self._clock.callLater(LINGER_SECONDS, transport.abortConnection)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Called by the transport."""
-        if self._hang_up is not None and self._hang_up.active():
-            self._hang_up.cancel()
+        if self._abort is not None and self._abort.active():
+            self._abort.cancel()
 
 
 def client_of(transport: Any) -> str:

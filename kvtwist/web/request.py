@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IPushProducer
 from werkzeug.exceptions import HTTPException
 
 from kvtwist.model import LEFT, Exchange
-from kvtwist.web.dispatch import Turn
+from kvtwist.web.dispatch import SuspendedHandler
 from kvtwist.web.heads import Head
 from kvtwist.web.routing import Route
 
@@ -80,7 +80,7 @@ class FrontRequest:
         "sent",
         "started",
         "status",
-        "turn",
+        "suspended",
         "unread",
         "uri",
         "version",
@@ -94,7 +94,7 @@ class FrontRequest:
         self.method, self.uri, fields, (self.route, self.key) = head
         self.version = fields.version
         self.keep_alive = fields.keep_alive
-        self.turn: Turn | None = None
+        self.suspended: SuspendedHandler | None = None
         self.overload: HTTPException | None = None
         self.gone = self.started = self.chunked = self.unread = False
         self.held = self.status = self.sent = 0

@@ -24,7 +24,7 @@ URGENT_BYTES = 2**20
 """What requests that must always be answered, such as a health check, may take beyond the limit."""
 
 
-class Holder(Protocol):
+class Evictable(Protocol):
     """
     A connection that holds something and waits for its client.
 
@@ -33,7 +33,7 @@ class Holder(Protocol):
 
     progressed: float
 
-    def drop(self) -> None:
+    def evict(self) -> None:
         """Hang up, and give back all that is held, at once."""
 
 
@@ -46,12 +46,12 @@ class RequestMemory:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
-        self.dropped = 0
+        self.evicted = 0
         """How many connections were hung up on to make room."""
         self._left = limit // SHARE_LEFT
         self._shared: dict[int, int] = {}
         """How many answers are sending an object, by its identity."""
-        self._line: OrderedDict[Holder, None] = OrderedDict()
+        self._evictable: OrderedDict[Evictable, None] = OrderedDict()
 
     def take(self, size: int) -> bool:
         """Take so many bytes, if they are there to be taken."""
@@ -67,11 +67,11 @@ class RequestMemory:
         self.held += size
         return True
 
-    def give(self, size: int) -> None:
+    def give_back(self, size: int) -> None:
         """Give bytes back."""
         self.held -= size
 
-    def make_room(self, size: int, since: float, large: bool = False) -> bool:
+    def take_evicting(self, size: int, since: float, large: bool = False) -> bool:
         """
         Take so many bytes, hanging up on connections whose clients have done nothing since then.
 
@@ -80,19 +80,19 @@ class RequestMemory:
         """
         limit = self.limit - self._left if large else self.limit
         while self.held + size > limit:
-            first = next(iter(self._line), None)
+            first = next(iter(self._evictable), None)
             if first is None or first.progressed > since:
                 return False
-            self.dropped += 1
-            first.drop()
-            self.leave(first)
+            self.evicted += 1
+            first.evict()
+            self.remove_evictable(first)
         self.held += size
         return True
 
     def share(self, value: bytes, since: float) -> bool:
         """Take the bytes of an object that other answers may be sending as well; see `make_room`."""
         senders = self._shared.get(id(value), 0)
-        if not senders and not self.make_room(len(value), since, large=True):
+        if not senders and not self.take_evicting(len(value), since, large=True):
             return False
         self._shared[id(value)] = senders + 1
         return True
@@ -105,12 +105,12 @@ class RequestMemory:
         else:
             self.held -= len(value)
 
-    def wait(self, holder: Holder, now: float) -> None:
+    def add_evictable(self, connection: Evictable, now: float) -> None:
         """Put a connection at the end of the line: its client has just done something, and is waited for again."""
-        holder.progressed = now
-        self._line[holder] = None
-        self._line.move_to_end(holder)
+        connection.progressed = now
+        self._evictable[connection] = None
+        self._evictable.move_to_end(connection)
 
-    def leave(self, holder: Holder) -> None:
+    def remove_evictable(self, connection: Evictable) -> None:
         """Take a connection out of the line: its client is not waited for."""
-        self._line.pop(holder, None)
+        self._evictable.pop(connection, None)

@@ -124,8 +124,8 @@ class HTTPService(Service):
                 await maybeDeferred(self._port.stopListening)
             except OSError as error:  # a socket in a directory that has become read-only
                 log.warn("{title}: {error}", title=self._title, error=error)
-        too_long = self._reactor.callLater(DRAIN_SECONDS, self._site.hang_up)
-        await self._site.drained()
+        too_long = self._reactor.callLater(DRAIN_SECONDS, self._site.abort_all)
+        await self._site.drain()
         if too_long.active():
             too_long.cancel()
 

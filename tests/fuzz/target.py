@@ -178,7 +178,7 @@ class Target:
         fronted.net.faults.clear()
         if faults:
             raise Unexpected(f"faults: {faults}")
-        left = fronted.in_flight.held, fronted.dispatcher.in_flight, len(fronted.net.calls) - 1
+        left = fronted.memory.held, fronted.dispatcher.active_requests, len(fronted.net.calls) - 1
         closed = [peer.end.closed for peer in peers]
         if not all(closed) or any(left):
             raise Unexpected(f"something is left: {left}, closed: {closed}")

@@ -29,7 +29,7 @@ _TESTS: Final = {
 _SLOW: Final = (
     "tests/unit/engine/test_model_property.py",
     "tests/unit/engine/test_page_property.py",
-    "tests/unit/web/test_in_turns.py",
+    "tests/unit/web/test_polled.py",
 )
 
 _MEASURED: Final = "a figure that was measured and rounded: one more or less is as good"

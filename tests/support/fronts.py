@@ -61,15 +61,15 @@ class Fronted:
         profiles: Sequence[str | IProfile] = ("lsfr",),
         limits: WebLimits | None = None,
         observers: Iterable[Observer] = (),
-        in_flight: int = 2**27,
+        max_in_flight: int = 2**27,
     ) -> None:
         self.net = Net()
         self.store = memory_store(self.net)
         self.methods: list[bytes] = []
         known = profiles_over(self.store, profiles)
         self.dispatcher = Dispatcher(known, self.net, [self._note, *observers])  # type: ignore[arg-type]
-        self.in_flight = RequestMemory(in_flight)
-        self.site = FrontSite(self.dispatcher, self.net, self.in_flight, limits)  # type: ignore[arg-type]
+        self.memory = RequestMemory(max_in_flight)
+        self.site = FrontSite(self.dispatcher, self.net, self.memory, limits)  # type: ignore[arg-type]
         if self.polled:
             self.site.poller = NetPoller(self.net, self.site._send)
         self.site.startFactory()

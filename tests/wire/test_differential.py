@@ -177,7 +177,7 @@ class Pair:
     def own(self, pieces: list[bytes]) -> Outcome:
         """Send that to our own front, which is looked at more closely."""
         outcome = self._outcome(self._own, pieces)
-        assert (self._own.in_flight.held, self._own.dispatcher.in_flight) == (0, 0)
+        assert (self._own.memory.held, self._own.dispatcher.active_requests) == (0, 0)
         return outcome
 
     def _outcome(self, front: Fronted | Stock, pieces: list[bytes]) -> Outcome:

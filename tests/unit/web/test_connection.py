@@ -23,7 +23,7 @@ class LeavingTests(SynchronousTestCase):
             getattr(peer, leave)()
             self.assertEqual((probe.cancelled, probe.done), (["a"], ["wait a"]))
             self.assertEqual((peer.received, peer.fate), (b"", "closed"))
-            self.assertEqual((fronted.dispatcher.in_flight, fronted.in_flight.held), (0, 0))
+            self.assertEqual((fronted.dispatcher.active_requests, fronted.memory.held), (0, 0))
 
     def test_who_leaves_in_the_middle_of_a_request(self) -> None:
         for data in (b"", b"GET", HALF, head("PUT", "/echo", "Transfer-Encoding: chunked") + b"5\r\n12"):
@@ -32,7 +32,7 @@ class LeavingTests(SynchronousTestCase):
                 peer = fronted.ask(data)
                 getattr(peer, leave)()
                 self.assertEqual((peer.received, peer.fate, probe.done), (b"", "closed", []))
-                self.assertEqual(fronted.in_flight.held, 0)
+                self.assertEqual(fronted.memory.held, 0)
 
     def test_who_leaves_in_the_middle_of_a_stream(self) -> None:
         probe, fronted = probed()
@@ -40,7 +40,7 @@ class LeavingTests(SynchronousTestCase):
         peer.take(0)
         peer.send(head("GET", "/stream"))
         peer.leave()
-        self.assertEqual((fronted.dispatcher.in_flight, fronted.in_flight.held, peer.fate), (0, 0, "closed"))
+        self.assertEqual((fronted.dispatcher.active_requests, fronted.memory.held, peer.fate), (0, 0, "closed"))
         self.assertLess(probe.pieces, 4)
 
     def test_who_has_finished_sending_gets_what_was_answered(self) -> None:
@@ -61,7 +61,7 @@ class LeavingTests(SynchronousTestCase):
         peer.finish()
         peer.take(None)
         self.assertEqual((statuses(peer), peer.fate), ([200], "closed"))
-        self.assertEqual((fronted.dispatcher.in_flight, fronted.in_flight.held), (0, 0))
+        self.assertEqual((fronted.dispatcher.active_requests, fronted.memory.held), (0, 0))
 
     def test_who_has_finished_sending_and_does_not_read_is_hung_up_on(self) -> None:
         _, fronted = probed()
@@ -80,7 +80,7 @@ class LeavingTests(SynchronousTestCase):
         probe.waiting["a"].callback(b"")
         fronted.net.settle()
         self.assertEqual((peer.fate, peer.received, fronted.net.faults), ("closed", b"", []))
-        self.assertEqual(fronted.in_flight.held, 0)
+        self.assertEqual(fronted.memory.held, 0)
 
 
 class AcceptedWriteTests(TestCase):
@@ -91,13 +91,13 @@ class AcceptedWriteTests(TestCase):
         fronted = Fronted([PROFILES["lsfr"](engine.store, Settings())])
         writer = fronted.ask(sized("PUT", "/kv/a", b"1"))
         reader = fronted.ask(head("GET", "/kv/a"))
-        self.assertEqual(fronted.dispatcher.in_flight, 2)
+        self.assertEqual(fronted.dispatcher.active_requests, 2)
         reader.leave()
-        self.assertEqual(fronted.dispatcher.in_flight, 1)
+        self.assertEqual(fronted.dispatcher.active_requests, 1)
         writer.leave()
         self.assertEqual((writer.received, reader.received), (b"", b""))
         journal.finish()
-        self.assertEqual(fronted.dispatcher.in_flight, 0)
+        self.assertEqual(fronted.dispatcher.active_requests, 0)
         record = result_of(engine.store.get(DATA, b"a"))
         assert record is not None
         self.assertEqual(record.value, b"1")
@@ -111,7 +111,7 @@ class StopTests(SynchronousTestCase):
 
     def stop(self) -> None:
         self.fronted.site.stopFactory()
-        self.fronted.site.drained().addCallback(self.drained.append)
+        self.fronted.site.drain().addCallback(self.drained.append)
         self.fronted.net.settle()
 
     def test_with_nobody_there(self) -> None:
@@ -175,11 +175,11 @@ class StopTests(SynchronousTestCase):
     def test_what_takes_too_long_is_hung_up_on(self) -> None:
         peers = [self.fronted.ask(data) for data in (head("GET", "/wait/a"), HALF, b"GET", b"BAD\r\n\r\n")]
         self.stop()
-        self.fronted.site.hang_up()
+        self.fronted.site.abort_all()
         self.fronted.net.settle()
         self.assertEqual([peer.fate for peer in peers], ["reset"] * 4)
         self.assertEqual((self.probe.cancelled, len(self.drained)), (["a"], 1))
-        self.assertEqual((self.fronted.dispatcher.in_flight, self.fronted.in_flight.held), (0, 0))
+        self.assertEqual((self.fronted.dispatcher.active_requests, self.fronted.memory.held), (0, 0))
         self.assertEqual(self.fronted.net.calls, [])
 
     def test_who_comes_later_is_sent_away(self) -> None:
@@ -260,7 +260,7 @@ class HouseholdTests(SynchronousTestCase):
         self.patch(FrontConnection, "_add", lambda self, piece: 1 // 0)
         peer.send(HALF)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.assertEqual((peer.fate, fronted.in_flight.held, fronted.net.faults), ("reset", 0, []))
+        self.assertEqual((peer.fate, fronted.memory.held, fronted.net.faults), ("reset", 0, []))
 
     def test_connections_that_are_gone_are_forgotten(self) -> None:
         _, fronted = probed()
@@ -268,5 +268,5 @@ class HouseholdTests(SynchronousTestCase):
             fronted.ask(data).leave()
         fronted.net.pass_time(5)
         self.assertEqual(len(fronted.net.calls), 1, "but for the one that looks round")
-        self.assertTrue(fronted.site.drained().called)
+        self.assertTrue(fronted.site.drain().called)
         self.assertEqual(fronted.net.calls, [])

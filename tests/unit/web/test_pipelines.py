@@ -71,7 +71,7 @@ class PipelineProperty(SynchronousTestCase):
             pass
         peer.send(head("GET", "/now"))
         self.assertEqual([answer.body for answer in responses(peer.received)], [*(body for _, body in plan), b"now"])
-        self.assertEqual((peer.fate, fronted.in_flight.held, fronted.net.faults), ("open", 0, []))
+        self.assertEqual((peer.fate, fronted.memory.held, fronted.net.faults), ("open", 0, []))
         self.assertTrue(peer.reads)
 
 

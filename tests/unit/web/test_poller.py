@@ -87,13 +87,13 @@ class HalfCloseable(Descriptor):
 class PollerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = FakeReactor()
-        self.turns = 0
-        self.poller = Poller(self.reactor, self.turn_ended)
+        self.polls = 0
+        self.poller = Poller(self.reactor, self.poll_ended)
         self.addCleanup(self.poller.close)
 
-    def turn_ended(self) -> None:
-        self.assertFalse(self.poller.turning)
-        self.turns += 1
+    def poll_ended(self) -> None:
+        self.assertFalse(self.poller.polling)
+        self.polls += 1
 
     def adopted(self, kind: type[Descriptor] = Descriptor) -> Descriptor:
         descriptor = kind(self)
@@ -110,7 +110,7 @@ class PollerTests(SynchronousTestCase):
         first.peer.send(b"1")
         second.peer.send(b"2")
         self.poller.doRead()
-        self.assertEqual((first.happened, second.happened, self.turns), (["read 1"], ["read 2"], 1))
+        self.assertEqual((first.happened, second.happened, self.polls), (["read 1"], ["read 2"], 1))
         self.poller.close()
         self.assertEqual((self.reactor.readers, self.poller.getReaders(), self.poller.fileno()), ([], [], -1))
 
@@ -200,7 +200,7 @@ class PollerTests(SynchronousTestCase):
         bad.peer.close()
         good.peer.send(b"1")
         self.poller.doRead()
-        self.assertEqual((good.happened, self.turns), (["read 1"], 1))
+        self.assertEqual((good.happened, self.polls), (["read 1"], 1))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_a_reactor_that_has_given_it_up_is_asked_to_watch_it_again(self) -> None:
@@ -219,7 +219,7 @@ class PollerTests(SynchronousTestCase):
         def fail(*_: object) -> None:
             raise ZeroDivisionError
 
-        for turn, name in enumerate(("dataReceived", "doWrite"), 1):
+        for poll, name in enumerate(("dataReceived", "doWrite"), 1):
             bad = self.adopted()
             self.patch(bad, name, fail)
             if name == "doWrite":
@@ -227,9 +227,9 @@ class PollerTests(SynchronousTestCase):
             good.peer.send(b"1")
             bad.peer.send(b"1")
             self.poller.doRead()
-            self.assertEqual((bad.happened[-1], good.happened), ("lost: ZeroDivisionError", ["read 1"] * turn))
+            self.assertEqual((bad.happened[-1], good.happened), ("lost: ZeroDivisionError", ["read 1"] * poll))
             self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-            self.assertEqual(self.turns, turn)
+            self.assertEqual(self.polls, poll)
 
     def test_who_is_lost_in_a_turn_hears_nothing_more_in_it(self) -> None:
         descriptors = [self.adopted() for _ in range(3)]

@@ -25,11 +25,11 @@ LARGE = LIMIT - LIMIT // SHARE_LEFT
 
 class BodyTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.probe, self.fronted = probed(in_flight=LIMIT)
+        self.probe, self.fronted = probed(max_in_flight=LIMIT)
 
     @property
     def held(self) -> int:
-        return self.fronted.in_flight.held
+        return self.fronted.memory.held
 
     def begun(self, size: int, sent: int) -> Peer:
         """A request whose body has come in part."""
@@ -112,51 +112,51 @@ class BodyTests(SynchronousTestCase):
         self.assertEqual(statuses(self.fronted.ask(sized("PUT", "/echo", bytes(40_000)))), [200])
 
     def test_an_urgent_request_is_answered_without_room(self) -> None:
-        self.fronted.in_flight.take(LIMIT)
+        self.fronted.memory.take(LIMIT)
         self.assertEqual(statuses(self.fronted.ask(head("GET", "/now"))), [503])
         self.assertEqual(statuses(self.fronted.ask(head("GET", "/health"))), [200])
         self.assertEqual(statuses(self.fronted.ask(b"\r\n" + head("GET", "/health") * 2)), [200, 200])
-        self.fronted.in_flight.held += URGENT_BYTES
+        self.fronted.memory.held += URGENT_BYTES
         self.assertEqual(statuses(self.fronted.ask(head("GET", "/health"))), [503])
 
 
 class HeadTests(SynchronousTestCase):
     def test_unfinished_heads_count_and_lose_when_they_stall(self) -> None:
-        _, fronted = probed(in_flight=LIMIT)
+        _, fronted = probed(max_in_flight=LIMIT)
         unfinished = head("GET", "/now", "X: " + "x" * 49_500)[:-2]
         peers = [fronted.ask(unfinished) for _ in range(7)]
-        self.assertEqual(fronted.in_flight.held, 7 * len(unfinished))
+        self.assertEqual(fronted.memory.held, 7 * len(unfinished))
         self.assertEqual(statuses(fronted.ask(unfinished)), [503])
         fronted.net.pass_time(2)
         self.assertEqual(statuses(fronted.ask(sized("PUT", "/echo", bytes(60_000)))), [200])
         self.assertEqual([peer.fate for peer in peers], ["reset"] + ["open"] * 6)
 
     def test_what_is_read_ahead_counts(self) -> None:
-        probe, fronted = probed(in_flight=LIMIT)
+        probe, fronted = probed(max_in_flight=LIMIT)
         peer = fronted.ask(head("GET", "/wait/a") + head("GET", "/now") * 100)
-        self.assertEqual(fronted.in_flight.held, REQUEST_COST + 100 * len(head("GET", "/now")))
+        self.assertEqual(fronted.memory.held, REQUEST_COST + 100 * len(head("GET", "/now")))
         probe.waiting["a"].callback(b"")
         fronted.net.settle()
-        self.assertEqual((len(statuses(peer)), fronted.in_flight.held), (101, 0))
+        self.assertEqual((len(statuses(peer)), fronted.memory.held), (101, 0))
 
     def test_what_is_read_ahead_and_has_no_room_ends_the_connection(self) -> None:
-        probe, fronted = probed(in_flight=LIMIT)
+        probe, fronted = probed(max_in_flight=LIMIT)
         peer = fronted.ask(head("GET", "/wait/a"))
-        fronted.in_flight.take(LIMIT - fronted.in_flight.held - 100)
+        fronted.memory.take(LIMIT - fronted.memory.held - 100)
         peer.send(head("GET", "/now") * 100)
         self.assertEqual((peer.fate, probe.cancelled), ("reset", ["a"]))
-        self.assertEqual(fronted.in_flight.held, LIMIT - REQUEST_COST - 100)
+        self.assertEqual(fronted.memory.held, LIMIT - REQUEST_COST - 100)
 
 
 class AnswerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.value = b"v" * MAX_BODY
-        self.probe, self.fronted = probed(in_flight=4 * MAX_BODY)
+        self.probe, self.fronted = probed(max_in_flight=4 * MAX_BODY)
         self.probe.value = self.value
 
     @property
     def held(self) -> int:
-        return self.fronted.in_flight.held
+        return self.fronted.memory.held
 
     def unread(self, target: str = "/value") -> Peer:
         """A client that takes nothing of what it has asked for."""
@@ -188,14 +188,14 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual([peer.fate for peer in peers], ["open"] * 3)
         peers.append(self.unread("/large"))
         self.assertEqual([peer.fate for peer in peers], ["open", "reset", "open", "open"])
-        self.assertEqual(self.fronted.in_flight.dropped, 1)
+        self.assertEqual(self.fronted.memory.evicted, 1)
         for number in (0, 2, 3):
             peers[number].take(None)
             self.assertEqual(len(responses(peers[number].received)[0].body), MAX_BODY)
         self.assertEqual(self.held, 0)
 
     def test_a_client_that_has_no_room_alone_is_hung_up_on(self) -> None:
-        self.fronted.in_flight.take(3 * MAX_BODY)
+        self.fronted.memory.take(3 * MAX_BODY)
         peer = self.unread("/large")
         self.assertEqual((peer.fate, self.held, self.fronted.net.faults), ("reset", 3 * MAX_BODY, []))
 
@@ -249,7 +249,7 @@ class GarbageTests(SynchronousTestCase):
     def setUp(self) -> None:
         gc.disable()
         self.addCleanup(gc.enable)
-        self.fronted = Fronted(["keys"], in_flight=4 * MAX_BODY)
+        self.fronted = Fronted(["keys"], max_in_flight=4 * MAX_BODY)
         self.value = b'"%b"' % (b"v" * MAX_BODY)
         self.fronted.store.transact([], [Put(DATA, b"large", self.value, JSON), Put(DATA, b"more", self.value, JSON)])
         self.uses = sys.getrefcount(self.value)
@@ -271,34 +271,34 @@ class GarbageTests(SynchronousTestCase):
             peer.take(1000)
             peer.send(head("GET", "/keys"))
         self.assertLess(sys.getrefcount(self.value), self.uses + 30)
-        self.fronted.site.hang_up()
+        self.fronted.site.abort_all()
         self.fronted.net.settle()
         self.assertEqual(sys.getrefcount(self.value), self.uses)
-        self.assertEqual(self.fronted.in_flight.held, 0)
+        self.assertEqual(self.fronted.memory.held, 0)
 
 
-class InFlightTests(SynchronousTestCase):
+class RequestMemoryTests(SynchronousTestCase):
     def test_the_limit_is_exact(self) -> None:
         for take, limit in (
             (RequestMemory.take, 800),
             (RequestMemory.take_urgent, 800 + URGENT_BYTES),
-            (lambda f, size: f.make_room(size, 0.0), 800),
-            (lambda f, size: f.make_room(size, 0.0, large=True), 700),
+            (lambda f, size: f.take_evicting(size, 0.0), 800),
+            (lambda f, size: f.take_evicting(size, 0.0, large=True), 700),
         ):
-            in_flight = RequestMemory(800)
-            self.assertTrue(take(in_flight, limit - 1))
-            self.assertFalse(take(in_flight, 2))
-            self.assertTrue(take(in_flight, 1))
-            self.assertEqual(in_flight.held, limit)
-            in_flight.give(limit)
-            self.assertFalse(take(in_flight, limit + 1))
-            self.assertEqual(in_flight.held, 0)
+            memory = RequestMemory(800)
+            self.assertTrue(take(memory, limit - 1))
+            self.assertFalse(take(memory, 2))
+            self.assertTrue(take(memory, 1))
+            self.assertEqual(memory.held, limit)
+            memory.give_back(limit)
+            self.assertFalse(take(memory, limit + 1))
+            self.assertEqual(memory.held, 0)
 
 
 class ChunkedTests(SynchronousTestCase):
     def test_chunks_count_as_they_come(self) -> None:
-        _probe, fronted = probed(in_flight=LIMIT)
+        _probe, fronted = probed(max_in_flight=LIMIT)
         peer = fronted.ask(chunked("PUT", "/echo", bytes(30_000), bytes(20_000))[:-5])
-        self.assertEqual(fronted.in_flight.held, REQUEST_COST + 50_000)
+        self.assertEqual(fronted.memory.held, REQUEST_COST + 50_000)
         peer.send(b"0\r\n\r\n")
-        self.assertEqual((statuses(peer), fronted.in_flight.held), ([200], 0))
+        self.assertEqual((statuses(peer), fronted.memory.held), ([200], 0))

@@ -75,7 +75,7 @@ class AnswerTests(SynchronousTestCase):
         peer = fronted.ask(head("GET", "/wrong"))
         self.assertEqual((peer.received, peer.fate), (b"", "reset"))
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
-        self.assertEqual((fronted.dispatcher.in_flight, fronted.in_flight.held), (0, 0))
+        self.assertEqual((fronted.dispatcher.active_requests, fronted.memory.held), (0, 0))
         self.assertEqual(fronted.net.faults, [])
 
     def test_a_fault_in_the_middle_of_a_stream_ends_the_connection(self) -> None:
@@ -84,7 +84,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(peer.fate, "reset")
         self.assertNotIn(b"now", peer.received)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
-        self.assertEqual((fronted.dispatcher.in_flight, fronted.in_flight.held), (0, 0))
+        self.assertEqual((fronted.dispatcher.active_requests, fronted.memory.held), (0, 0))
 
 
 class TargetTests(SynchronousTestCase):
@@ -246,14 +246,14 @@ class RefusalTests(SynchronousTestCase):
             peer = fronted.ask(request)
             self.assertEqual((statuses(peer), peer.fate, probe.done), ([413], "half", []))
             peer.send(b"more" * 100_000)
-            self.assertEqual((peer.fate, fronted.in_flight.held), ("half", 0))
+            self.assertEqual((peer.fate, fronted.memory.held), ("half", 0))
             peer.finish()
             self.assertEqual(peer.fate, "closed")
 
     def test_a_broken_chunk_is_400(self) -> None:
         _, fronted = probed()
         peer = fronted.ask(head("PUT", "/echo", "Transfer-Encoding: chunked") + b"5\r\n12345\r\nxyz")
-        self.assertEqual((statuses(peer), peer.fate, fronted.in_flight.held), ([400], "half", 0))
+        self.assertEqual((statuses(peer), peer.fate, fronted.memory.held), ([400], "half", 0))
 
     def test_good_requests_before_a_bad_one_are_answered(self) -> None:
         peer = probed()[1].ask(head("GET", "/now") * 3 + b"BAD\r\n\r\n" + head("GET", "/now"))

@@ -10,7 +10,7 @@ from tests.support.fronts import Fronted
 class SiteTests(SynchronousTestCase):
     def test_who_comes_after_the_end_is_closed_and_does_not_end_it_again(self) -> None:
         fronted = Fronted()
-        drained = fronted.site.drained()
+        drained = fronted.site.drain()
         peer = fronted.connect()
         fronted.net.settle()
         peer.leave()

@@ -21,7 +21,7 @@ class TimeTests(SynchronousTestCase):
     def refused(self, peer: Peer, code: int) -> None:
         """It has heard why, may still be sending, and is cut off in the end."""
         self.assertEqual((statuses(peer)[-1], peer.fate), (code, "half"))
-        self.assertEqual(self.fronted.in_flight.held, 0)
+        self.assertEqual(self.fronted.memory.held, 0)
         self.pass_time(4)
         self.assertEqual(peer.fate, "reset")
 
@@ -168,7 +168,7 @@ class SlowReaderTests(TimeTests):
         peer.send(head("GET", "/stream"))
         self.pass_time(62)
         self.assertEqual(peer.fate, "reset")
-        self.assertEqual((self.fronted.dispatcher.in_flight, self.fronted.in_flight.held), (0, 0))
+        self.assertEqual((self.fronted.dispatcher.active_requests, self.fronted.memory.held), (0, 0))
 
     def test_who_reads_nothing_of_an_answer_is_hung_up_on(self) -> None:
         peer = self.fronted.connect()
