@@ -17,16 +17,16 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from kvtwist.cli.arrival import CHUNK, Arrival, is_store_file
+from kvtwist.cli.atomic_copy import CHUNK, Copy, is_store_file
 from kvtwist.cli.exits import BadInput
 from kvtwist.engine.backup import END
 from kvtwist.model import StoreError
 from kvtwist.web.sockets import short_path
 from kvtwist.words import counted
 
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 """Seconds without a byte after which a server is given up."""
-_FAREWELL = 5.0
+_CLOSE_TIMEOUT = 5.0
 """Seconds for which a server that has sent everything may take to hang up."""
 _MAX_END = 2**16
 
@@ -41,7 +41,7 @@ class _Ending(msgspec.Struct):
     files: int
 
 
-def unpack(read: Read, arrival: Arrival) -> None:
+def unpack(read: Read, copy: Copy) -> None:
     """
     Write all files of an archive.
 
@@ -54,7 +54,7 @@ def unpack(read: Read, arrival: Arrival) -> None:
         if member.name in names:
             raise BadInput(f"not a backup: {member.name} is in it twice")
         names.add(member.name)
-        arrival.add(member.name, _content(read, member))
+        copy.add(member.name, _content(read, member))
     if member.size > _MAX_END:
         raise BadInput(f"not a backup: {END} is {member.size} bytes long")
     try:
@@ -63,7 +63,7 @@ def unpack(read: Read, arrival: Arrival) -> None:
         raise BadInput(f"not a backup: {END}: {error}") from None
     if ending.files != len(names):
         raise BadInput(f"not a whole backup: {counted(len(names), 'file')}, and {END} counts {ending.files}")
-    arrival.promised = ending.revision
+    copy.promised = ending.revision
     while rest := read(CHUNK):
         if any(rest):
             raise BadInput(f"not a backup: something follows on {END}")
@@ -103,9 +103,9 @@ class Incoming:
         self._stream = stream
         self._left = size
 
-    def unpack(self, arrival: Arrival) -> None:
+    def unpack(self, copy: Copy) -> None:
         """Write all its files. See `unpack`."""
-        unpack(self._read, arrival)
+        unpack(self._read, copy)
 
     def _read(self, count: int) -> bytes:
         wanted = min(count, self._left)
@@ -122,7 +122,7 @@ class Incoming:
 
 class _SocketConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
+        super().__init__("localhost", timeout=_TIMEOUT)
         self._path = path
 
     def connect(self) -> None:
@@ -141,7 +141,7 @@ def from_url(url: str) -> Iterator[Incoming]:
     try:
         parts = urlsplit(url)
         kind: Any = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=_PATIENCE)
+        connection = kind(parts.hostname or "", parts.port, timeout=_TIMEOUT)
     except (ValueError, http.client.HTTPException) as error:
         raise StoreError(f"{url}: {error}") from None
     path = parts.path.rstrip("/")
@@ -180,5 +180,5 @@ def _asked(connection: http.client.HTTPConnection, place: str, target: str) -> I
         # Not read by way of `response`, which hangs up at the last byte: a server takes that for leaving early.
         yield Incoming(place, response.fp, int(length))
         with suppress(OSError):
-            line.settimeout(_FAREWELL)
+            line.settimeout(_CLOSE_TIMEOUT)
             response.fp.read(1)

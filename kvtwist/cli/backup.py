@@ -14,11 +14,12 @@ from contextlib import ExitStack
 import click
 
 from kvtwist.cli.archives import Incoming, from_socket, from_url
-from kvtwist.cli.arrival import arriving, put_summary
-from kvtwist.cli.directory import hinting, looking
+from kvtwist.cli.atomic_copy import atomic_copy, put_summary
 from kvtwist.cli.files import Files
+from kvtwist.cli.interrupts import Interrupts
 from kvtwist.cli.output import Output, json_option
-from kvtwist.cli.progress import Interrupts, progress
+from kvtwist.cli.progress import progress
+from kvtwist.cli.store_access import inspecting, suggesting_check
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.inspection.directory import Listing
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
@@ -46,12 +47,12 @@ def backup(disk: Files, source: str, target: str, as_json: bool) -> None:
             _receive(disk, stack.enter_context(from_url(source)), target, output)
             return
         try:
-            listing = stack.enter_context(looking(source))
+            listing = stack.enter_context(inspecting(source))
         except StoreInUse as error:
             incoming = _from_server(stack, source, error)
             _receive(disk, incoming, target, output)
         else:
-            with hinting(source):
+            with suggesting_check(source):
                 copy_store(disk, listing, target, "backup", output)
 
 
@@ -64,9 +65,9 @@ def _from_server(stack: ExitStack, directory: str, in_use: StoreInUse) -> Incomi
 
 def _receive(disk: Files, incoming: Incoming, target: str, output: Output) -> None:
     with Interrupts() as interrupts, progress("receiving", incoming.size, in_bytes=True) as advance:
-        with arriving(disk, target, advance, interrupts) as arrival:
-            incoming.unpack(arrival)
-        put_summary(output, "backup", arrival, target)
+        with atomic_copy(disk, target, advance, interrupts) as copy:
+            incoming.unpack(copy)
+        put_summary(output, "backup", copy, target)
 
 
 def copy_store(disk: Files, listing: Listing, target: str, kind: str, output: Output) -> None:
@@ -78,7 +79,7 @@ def copy_store(disk: Files, listing: Listing, target: str, kind: str, output: Ou
     files += [path for _, path in listing.needed_segments(manifest.revision)]
     total = sum(source.length(path) for path in files if os.path.exists(path))
     with Interrupts() as interrupts, progress("copying", total, in_bytes=True) as advance:
-        with arriving(disk, target, advance, interrupts) as arrival:
+        with atomic_copy(disk, target, advance, interrupts) as copy:
             for path in files:
-                arrival.add_copy(os.path.relpath(path, listing.path), path)
-        put_summary(output, kind, arrival, target)
+                copy.add_copy(os.path.relpath(path, listing.path), path)
+        put_summary(output, kind, copy, target)

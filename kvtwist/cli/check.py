@@ -8,10 +8,10 @@ import shlex
 import click
 
 from kvtwist.cli import exits
-from kvtwist.cli.directory import looking
+from kvtwist.cli.formatting import key_range, one_line, put_bytes, size
 from kvtwist.cli.output import Output, directory_argument, json_option
 from kvtwist.cli.progress import progress
-from kvtwist.cli.texts import key_range, one_line, put_bytes, size
+from kvtwist.cli.store_access import inspecting
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.inspection.findings import Finding
 from kvtwist.words import counted
@@ -24,7 +24,7 @@ from kvtwist.words import counted
 def check(ctx: click.Context, directory: str, as_json: bool) -> None:
     """Verify every checksum and every invariant of a store, and change nothing."""
     output = Output(as_json)
-    with looking(directory):
+    with inspecting(directory):
         diagnosis = examine(directory, output)
     if diagnosis.problems:
         advice = f"kvtwist repair {shlex.quote(directory)}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from kvtwist.cli.directory import looking, working
 from kvtwist.cli.files import Files
+from kvtwist.cli.formatting import size
+from kvtwist.cli.interrupts import Interrupts
 from kvtwist.cli.output import Output, directory_argument, json_option
-from kvtwist.cli.progress import Interrupts, progress
-from kvtwist.cli.texts import size
+from kvtwist.cli.progress import progress
+from kvtwist.cli.store_access import inspecting, open_store
 from kvtwist.engine.inspection.directory import Listing
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 
@@ -19,11 +20,11 @@ from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 @click.pass_obj
 def compact(disk: Files, directory: str, as_json: bool) -> None:
     """Write each keyspace anew as one run, without what was superseded or has expired."""
-    with looking(directory) as listing:
+    with inspecting(directory) as listing:
         before = _bytes(listing)
     with (
         Interrupts() as interrupts,
-        working(disk, directory) as store,
+        open_store(disk, directory) as store,
         progress("compacting", store.pages()) as advance,
     ):
 
@@ -32,7 +33,7 @@ def compact(disk: Files, directory: str, as_json: bool) -> None:
             advance(pages)
 
         store.compact(step)
-    with looking(directory) as listing:
+    with inspecting(directory) as listing:
         after = _bytes(listing)
     fields: dict[str, object] = {"type": "compacted", "bytes_before": before, "bytes_after": after}
     Output(as_json).put(fields, f"{size(before)} before, {size(after)} after")

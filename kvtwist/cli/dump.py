@@ -9,9 +9,9 @@ import click
 from attrs import Factory, define
 
 from kvtwist.cli import exits
-from kvtwist.cli.directory import hinting, looking
+from kvtwist.cli.formatting import moment, put_bytes, shown, size
 from kvtwist.cli.output import Output, directory_argument, json_option
-from kvtwist.cli.texts import moment, put_bytes, shown, size
+from kvtwist.cli.store_access import inspecting, suggesting_check
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.inspection.contents import Contents
 from kvtwist.engine.inspection.directory import Listing
@@ -47,7 +47,7 @@ def dump(
     as_json: bool,
 ) -> None:
     """Write what is in the files of a store: the manifest and the pages, unless told otherwise."""
-    with looking(directory) as listing:
+    with inspecting(directory) as listing:
         dumper = _Dumper(Output(as_json), listing)
         if not (manifest or pages or page or segments or records):
             manifest = pages = True
@@ -60,7 +60,7 @@ def dump(
         if segments:
             dumper.segments()
         if records:
-            with hinting(directory):
+            with suggesting_check(directory):
                 dumper.records(Contents(directory))
     if dumper.damaged:
         ctx.exit(exits.PROBLEMS)

@@ -10,10 +10,8 @@ from typing import Final
 import click
 from attrs import frozen
 
-from kvtwist.cli.directory import working
 from kvtwist.cli.exits import BadInput
-from kvtwist.cli.files import PARTIAL, Files, in_the_way
-from kvtwist.cli.lines import (
+from kvtwist.cli.export_format import (
     BEGINNING,
     MAX_HEADER,
     MAX_LINE,
@@ -26,9 +24,12 @@ from kvtwist.cli.lines import (
     read_record,
     record_line,
 )
+from kvtwist.cli.files import PARTIAL, Files, in_the_way
+from kvtwist.cli.formatting import one_line
+from kvtwist.cli.interrupts import Interrupts
 from kvtwist.cli.output import Output, directory_argument, json_option, write
-from kvtwist.cli.progress import Interrupts, progress
-from kvtwist.cli.texts import one_line
+from kvtwist.cli.progress import progress
+from kvtwist.cli.store_access import open_store
 from kvtwist.engine.offline import OfflineStore
 from kvtwist.model import StoreError
 from kvtwist.words import counted
@@ -55,7 +56,7 @@ def export(
     """
     if resume and (file == "-" or force):
         raise click.UsageError("--resume needs a FILE to go on with, and no --force")
-    with Interrupts() as interrupts, working(disk, directory) as store:
+    with Interrupts() as interrupts, open_store(disk, directory) as store:
         header = Header(1, store.revision, sorted(set(keyspaces)) or None)
         missing = set(keyspaces) - set(store.keyspaces())
         if missing:

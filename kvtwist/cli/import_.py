@@ -19,12 +19,13 @@ import click
 import msgspec
 from attrs import define
 
-from kvtwist.cli.directory import working
 from kvtwist.cli.exits import BadInput
+from kvtwist.cli.export_format import MAX_HEADER, MAX_LINE, PROGRESS, read_end, read_header, read_record
 from kvtwist.cli.files import Files
-from kvtwist.cli.lines import MAX_HEADER, MAX_LINE, PROGRESS, read_end, read_header, read_record
+from kvtwist.cli.interrupts import Interrupts
 from kvtwist.cli.output import Output, directory_argument, json_option
-from kvtwist.cli.progress import Interrupts, progress
+from kvtwist.cli.progress import progress
+from kvtwist.cli.store_access import open_store
 from kvtwist.engine.offline import OfflineStore
 from kvtwist.model import JSON, Clear, Operation, Put, StoreError
 from kvtwist.words import counted
@@ -75,7 +76,7 @@ def import_(disk: Files, directory: str, file: str, create: bool, resume: bool, 
     with Interrupts() as interrupts, _input(file, interrupts) as content:
         with interrupts.at_once():
             first = _first_line(content, name)  # before anything is made
-        with working(disk, directory, create) as store:
+        with open_store(disk, directory, create) as store:
             job = _Import(store, content, name, _state(store, directory, resume, restart), interrupts)
             job.run(first)
     state = job.state

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from kvtwist.cli.texts import encodable, one_line
+from kvtwist.cli.formatting import encodable, one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 

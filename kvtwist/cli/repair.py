@@ -10,11 +10,12 @@ import click
 
 from kvtwist.cli import exits
 from kvtwist.cli.check import examine
-from kvtwist.cli.directory import looking
 from kvtwist.cli.files import Files
+from kvtwist.cli.formatting import key_range, one_line, put_bytes, shown
+from kvtwist.cli.interrupts import Interrupts
 from kvtwist.cli.output import Output, directory_argument, json_option
-from kvtwist.cli.progress import Interrupts, progress
-from kvtwist.cli.texts import key_range, one_line, put_bytes, shown
+from kvtwist.cli.progress import progress
+from kvtwist.cli.store_access import inspecting
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.inspection.folding import Report, Wishes
 from kvtwist.engine.repair import Repair
@@ -57,7 +58,7 @@ def repair(
     The old files are kept, in DIR/damaged-<time>/.
     """
     output = Output(as_json)
-    with looking(directory, writing=yes), Interrupts() as interrupts:
+    with inspecting(directory, writing=yes), Interrupts() as interrupts:
         diagnosis = examine(directory, output, everything=False)
         if not diagnosis.problems:
             output.put({"type": "nothing"}, "nothing to repair")

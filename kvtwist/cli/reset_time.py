@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from kvtwist.cli.directory import working
 from kvtwist.cli.files import Files
+from kvtwist.cli.formatting import moment
+from kvtwist.cli.interrupts import Interrupts
 from kvtwist.cli.output import Output, directory_argument, json_option
-from kvtwist.cli.progress import Interrupts, progress
-from kvtwist.cli.texts import moment
+from kvtwist.cli.progress import progress
+from kvtwist.cli.store_access import open_store
 from kvtwist.engine.offline import OfflineStore
 from kvtwist.engine.timeline import WallTime
 from kvtwist.model import HISTORY, Delete, Operation, Record, Restore
@@ -31,7 +32,7 @@ def reset_time(disk: Files, directory: str, as_json: bool) -> None:
     tells of later times is deleted. Everything else stays, and what had expired too early and is still there is back.
     """
     timeline = WallTime()
-    with Interrupts() as interrupts, working(disk, directory, timeline=timeline) as store:
+    with Interrupts() as interrupts, open_store(disk, directory, timeline=timeline) as store:
         now_ms, before_ms = timeline.now_ms(), timeline.written_ms
         changed = 0
         with progress("resetting", sum(map(store.records, store.keyspaces()))) as advance:

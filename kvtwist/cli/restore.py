@@ -7,12 +7,13 @@ import os
 import click
 
 from kvtwist.cli.archives import unpack
-from kvtwist.cli.arrival import arriving, put_summary
+from kvtwist.cli.atomic_copy import atomic_copy, put_summary
 from kvtwist.cli.backup import copy_store
-from kvtwist.cli.directory import hinting, looking
 from kvtwist.cli.files import Files
+from kvtwist.cli.interrupts import Interrupts
 from kvtwist.cli.output import Output, json_option
-from kvtwist.cli.progress import Interrupts, progress
+from kvtwist.cli.progress import progress
+from kvtwist.cli.store_access import inspecting, suggesting_check
 
 
 @click.command()
@@ -28,13 +29,13 @@ def restore(disk: Files, source: str, target: str, as_json: bool) -> None:
     """
     output = Output(as_json)
     if os.path.isdir(source):
-        with looking(source) as listing, hinting(source):
+        with inspecting(source) as listing, suggesting_check(source):
             copy_store(disk, listing, target, "restore", output)
         return
     size = os.path.getsize(source)
     with Interrupts() as interrupts, progress("unpacking", size, in_bytes=True) as advance:
         with interrupts.at_once():  # a pipe waits for a writer
             archive = open(source, "rb")  # noqa: SIM115 # closed below
-        with archive, arriving(disk, target, advance, interrupts) as arrival:
-            unpack(archive.read, arrival)
-        put_summary(output, "restore", arrival, target)
+        with archive, atomic_copy(disk, target, advance, interrupts) as copy:
+            unpack(archive.read, copy)
+        put_summary(output, "restore", copy, target)

@@ -13,10 +13,10 @@ from attrs import Factory, define
 from rich.console import Console
 from rich.table import Table
 
-from kvtwist.cli.directory import hinting, looking
+from kvtwist.cli.formatting import moment, put_bytes, shown, size
 from kvtwist.cli.output import Output, directory_argument, json_option
 from kvtwist.cli.progress import progress
-from kvtwist.cli.texts import moment, put_bytes, shown, size
+from kvtwist.cli.store_access import inspecting, suggesting_check
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.inspection.contents import Contents
 from kvtwist.engine.inspection.directory import Listing
@@ -44,7 +44,7 @@ def stats(directory: str, deep: bool, as_json: bool) -> None:
     not count, and what is superseded is an estimate.
     """
     output = Output(as_json)
-    with looking(directory) as listing, hinting(directory):
+    with inspecting(directory) as listing, suggesting_check(directory):
         manifest = manifests.load(ReadOnlyDisk(), listing.path)
         _put_store(output, listing, manifest)
         if deep:

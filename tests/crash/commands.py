@@ -22,8 +22,8 @@ from pathlib import Path
 import msgspec
 from attrs import frozen
 
+from kvtwist.cli.export_format import PROGRESS
 from kvtwist.cli.files import PARTIAL
-from kvtwist.cli.lines import PROGRESS
 from kvtwist.engine.backup import END
 from kvtwist.engine.inspection.directory import DAMAGED
 from kvtwist.engine.offline import opened

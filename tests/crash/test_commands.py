@@ -11,10 +11,10 @@ from unittest.mock import patch
 
 import pytest
 
-from kvtwist.cli import arrival
+from kvtwist.cli import atomic_copy
 from kvtwist.cli import export as exporting
 from kvtwist.cli import import_ as importing
-from kvtwist.cli.arrival import PAGES
+from kvtwist.cli.atomic_copy import PAGES
 from kvtwist.cli.files import PARTIAL, Files
 from kvtwist.engine import compactor, journal, run_writer
 from kvtwist.engine.disk import Disk
@@ -33,18 +33,18 @@ LOST_SYNCS: list[tuple[str, Site]] = [
         (command, site)
         for command in ("a backup of a directory", "an archive that is restored")
         for site in (
-            ("sync", "arrival.add", ""),
-            ("sync_directory", "arrival._begun", COPY),
-            ("sync_directory", "arrival._appear", f"{COPY}/pages"),
-            ("sync_directory", "arrival._appear", COPY),
-            ("sync_directory", "arrival._appear", "."),
-            ("sync_directory", "arrival._appear", "copy"),
+            ("sync", "atomic_copy.add", ""),
+            ("sync_directory", "atomic_copy._prepare", COPY),
+            ("sync_directory", "atomic_copy._rename_into_place", f"{COPY}/pages"),
+            ("sync_directory", "atomic_copy._rename_into_place", COPY),
+            ("sync_directory", "atomic_copy._rename_into_place", "."),
+            ("sync_directory", "atomic_copy._rename_into_place", "copy"),
         )
     ),
-    ("a directory that is filled", ("sync", "arrival.add", "")),
-    ("a directory that is filled", ("sync_directory", "arrival._begun", WITHIN)),
-    ("a directory that is filled", ("sync_directory", "arrival._fill", f"{WITHIN}/pages")),
-    ("a directory that is filled", ("sync_directory", "arrival._fill", "copy")),
+    ("a directory that is filled", ("sync", "atomic_copy.add", "")),
+    ("a directory that is filled", ("sync_directory", "atomic_copy._prepare", WITHIN)),
+    ("a directory that is filled", ("sync_directory", "atomic_copy._move_into_place", f"{WITHIN}/pages")),
+    ("a directory that is filled", ("sync_directory", "atomic_copy._move_into_place", "copy")),
     ("an export", ("sync", "export.to_file", "")),
     ("an export", ("sync_directory", "export.to_file", ".")),
     ("an export in the place of another", ("sync", "export.to_file", "")),
@@ -54,8 +54,12 @@ LOST_SYNCS: list[tuple[str, Site]] = [
     ("repair", ("sync_directory", "repair._put_away", "store/damaged-")),
 ]
 SPARE_SYNCS: dict[Site, str] = {
-    ("sync_directory", "arrival._begun", "."): "the name of an unfinished directory may be lost with all that is in it",
-    ("sync_directory", "arrival._begun", "copy"): "likewise",
+    (
+        "sync_directory",
+        "atomic_copy._prepare",
+        ".",
+    ): "the name of an unfinished directory may be lost with all that is in it",
+    ("sync_directory", "atomic_copy._prepare", "copy"): "likewise",
     ("sync_directory", "repair._keep_originals", "."): "the store was there before",
     ("sync_directory", "repair._keep_originals", "store"): "it is synced again before the manifest is written",
     (
@@ -154,7 +158,7 @@ def filled(*kinds: str, reverse: bool = False) -> Callable[[Files, str, str], No
                 if name.startswith(kind):
                     disk.rename(os.path.join(partial, name), os.path.join(target, name))
                     disk.sync_directory(target)
-        arrival._remove_mark(disk, partial)
+        atomic_copy._remove_mark(disk, partial)
 
     return fill
 
@@ -169,10 +173,10 @@ class EarlyNamed(exporting._Export):
 
 
 WRONG_ORDERS = [
-    ("a backup of a directory", arrival, "_appear", the_mark_goes_before_the_directory_has_its_name),
-    ("a directory that is filled", arrival, "_fill", filled("manifest", "journal", PAGES)),
-    ("a directory that is filled", arrival, "_fill", filled(PAGES, "manifest", "journal", reverse=True)),
-    ("a directory that is filled with a journal", arrival, "_fill", filled(PAGES, "journal")),
+    ("a backup of a directory", atomic_copy, "_rename_into_place", the_mark_goes_before_the_directory_has_its_name),
+    ("a directory that is filled", atomic_copy, "_move_into_place", filled("manifest", "journal", PAGES)),
+    ("a directory that is filled", atomic_copy, "_move_into_place", filled(PAGES, "manifest", "journal", reverse=True)),
+    ("a directory that is filled with a journal", atomic_copy, "_move_into_place", filled(PAGES, "journal")),
 ]
 
 

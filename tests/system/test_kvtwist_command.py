@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kvtwist.cli.lines import PROGRESS
+from kvtwist.cli.export_format import PROGRESS
 from kvtwist.engine.offline import opened
 from kvtwist.model import DATA, Put, StoreError
 from tests.support.server import PATIENCE, clean_environment, running

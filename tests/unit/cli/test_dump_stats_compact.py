@@ -8,7 +8,7 @@ from signal import SIGINT
 from unittest.mock import patch
 
 from kvtwist.cli.exits import Interrupted
-from kvtwist.cli.progress import Interrupts
+from kvtwist.cli.interrupts import Interrupts
 from kvtwist.model import DATA, Put
 from tests.support.engine import Engine
 from tests.support.tools import bytes_of, contents_of, eventful, kvtwist, objects

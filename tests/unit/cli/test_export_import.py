@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from kvtwist.cli import export as exporting
 from kvtwist.cli import import_ as importing
 from kvtwist.cli import output
+from kvtwist.cli.export_format import PROGRESS
 from kvtwist.cli.files import Files
-from kvtwist.cli.lines import PROGRESS
 from kvtwist.engine.offline import OfflineStore, opened
 from kvtwist.model import DATA, STAGED, Append, Operation, Put
 from tests.support.engine import TestCase, new_directory

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from kvtwist.cli import reset_time
 from kvtwist.cli.exits import Interrupted
-from kvtwist.cli.progress import Interrupts
+from kvtwist.cli.interrupts import Interrupts
 from kvtwist.engine.disk import Disk
 from kvtwist.model import DATA, HISTORY, JSON, OCTETS, STAGED, Append, Put
 from tests.support.engine import Engine, TestCase

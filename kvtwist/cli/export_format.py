@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from kvtwist.cli.exits import BadInput
-from kvtwist.cli.texts import put_bytes
+from kvtwist.cli.formatting import put_bytes
 from kvtwist.engine.page import MAX_KEY
 from kvtwist.model import JSON, OCTETS, Record, Restore
 from kvtwist.profiles._json import is_json

@@ -21,7 +21,7 @@ from kvtwist.model import StoreDamaged
 
 
 @contextmanager
-def looking(path: str, writing: bool = False) -> Iterator[Listing]:
+def inspecting(path: str, writing: bool = False) -> Iterator[Listing]:
     """
     What is in a store's directory, which no server can open for as long as the block lasts.
 
@@ -38,7 +38,7 @@ def looking(path: str, writing: bool = False) -> Iterator[Listing]:
 
 
 @contextmanager
-def hinting(path: str) -> Iterator[None]:
+def suggesting_check(path: str) -> Iterator[None]:
     """Tell whoever meets damage what to do about it."""
     try:
         yield
@@ -47,11 +47,13 @@ def hinting(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def working(disk: Files, path: str, create: bool = False, timeline: Timeline | None = None) -> Iterator[OfflineStore]:
+def open_store(
+    disk: Files, path: str, create: bool = False, timeline: Timeline | None = None
+) -> Iterator[OfflineStore]:
     """The open store of a directory. What it would tell a server's log as a warning is a line on standard error."""
     globalLogPublisher.addObserver(_warn)
     try:
-        with hinting(path), opened(path, create, disk=disk, timeline=timeline) as store:
+        with suggesting_check(path), opened(path, create, disk=disk, timeline=timeline) as store:
             yield store
     finally:
         globalLogPublisher.removeObserver(_warn)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from kvtwist.cli.files import PARTIAL, Files, in_the_way
+from kvtwist.cli.formatting import one_line
+from kvtwist.cli.interrupts import Interrupts
 from kvtwist.cli.output import Output
-from kvtwist.cli.progress import Interrupts
-from kvtwist.cli.texts import one_line
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.lock import DirectoryLock
 from kvtwist.engine.offline import is_vacant
@@ -38,7 +38,7 @@ def is_store_file(name: str) -> bool:
     return _is_manifest_or_segment(name) is not None
 
 
-class Arrival:
+class Copy:
     """
     The directory while it is being written.
 
@@ -78,7 +78,7 @@ class Arrival:
 
 
 @contextmanager
-def arriving(disk: Files, target: str, advance: Advance, interrupts: Interrupts) -> Iterator[Arrival]:
+def atomic_copy(disk: Files, target: str, advance: Advance, interrupts: Interrupts) -> Iterator[Copy]:
     """
     Make a directory, or nothing when the block fails.
 
@@ -93,24 +93,24 @@ def arriving(disk: Files, target: str, advance: Advance, interrupts: Interrupts)
         partial = os.path.join(target, PARTIAL)
     else:
         partial = target + PARTIAL
-    _check_free(disk, target)
+    _check_target(disk, target)
     with ExitStack() as stack:
-        stack.callback(disk.close, _begun(disk, partial))
+        stack.callback(disk.close, _prepare(disk, partial))
         try:
             with interrupts.at_once():
-                arrival = Arrival(disk, partial, advance)
-                yield arrival
-                arrival.revision = _verified(partial, arrival.promised)
+                copy = Copy(disk, partial, advance)
+                yield copy
+                copy.revision = _verify(partial, copy.promised)
             if filled:
-                _fill(disk, partial, target)
+                _move_into_place(disk, partial, target)
             else:
-                _appear(disk, partial, target)
+                _rename_into_place(disk, partial, target)
         except BaseException:
-            _give_up(disk, partial)
+            _discard(disk, partial)
             raise
 
 
-def _check_free(disk: Files, target: str) -> None:
+def _check_target(disk: Files, target: str) -> None:
     if os.path.isdir(target):
         if not is_vacant(disk.names(target), PARTIAL):
             raise StoreError(f"{target} is there already, and not empty")
@@ -121,7 +121,7 @@ def _check_free(disk: Files, target: str) -> None:
 # --- the directory under its other name -------------------------------------------------------------------------------
 
 
-def _begun(disk: Files, partial: str) -> int:
+def _prepare(disk: Files, partial: str) -> int:
     """Make the directory, empty; returns the descriptor that holds its lock."""
     with suppress(FileExistsError):
         disk.make_directory(partial)
@@ -135,7 +135,7 @@ def _begun(disk: Files, partial: str) -> int:
         _clear(disk, partial)
         disk.make_directory(os.path.join(partial, PAGES))
     except BaseException:
-        _give_up(disk, partial)
+        _discard(disk, partial)
         disk.close(descriptor)
         raise
     return descriptor
@@ -156,7 +156,7 @@ def _clear(disk: Files, partial: str) -> None:
         disk.remove(path)
 
 
-def _give_up(disk: Files, partial: str) -> None:
+def _discard(disk: Files, partial: str) -> None:
     """Remove it, as far as that can be done: the next attempt removes the rest."""
     with suppress(OSError, StoreError):
         _clear(disk, partial)
@@ -170,7 +170,7 @@ def _remove_mark(disk: Files, partial: str) -> None:
     disk.remove_directory(partial)
 
 
-def _verified(path: str, promised: int) -> int:
+def _verify(path: str, promised: int) -> int:
     """
     The last revision of a store that is whole.
 
@@ -189,28 +189,28 @@ def _verified(path: str, promised: int) -> int:
 # --- how it gets its own ----------------------------------------------------------------------------------------------
 
 
-def _appear(disk: Files, partial: str, target: str) -> None:
+def _rename_into_place(disk: Files, partial: str, target: str) -> None:
     """The mark goes last: until the directory has its name, the next attempt has to know what it is."""
     disk.sync_directory(os.path.join(partial, PAGES))
     disk.sync_directory(partial)
     try:
         disk.rename(partial, target)
     except OSError:
-        _check_free(disk, target)  # it was when we began
+        _check_target(disk, target)  # it was when we began
         raise
     disk.sync_directory(os.path.dirname(target))
     disk.remove(os.path.join(target, PARTIAL))
     disk.sync_directory(target)
 
 
-def _fill(disk: Files, partial: str, target: str) -> None:
+def _move_into_place(disk: Files, partial: str, target: str) -> None:
     """
     Pages come first, then the segments, the last one first of all, then the manifest. A start that finds pages alone,
     or a journal that does not begin with the first revision, refuses to go on.
     """
     lock = DirectoryLock(target)
     try:
-        _check_free(disk, target)
+        _check_target(disk, target)
         segments = sorted((name for name in disk.names(partial) if name.startswith("journal-")), reverse=True)
         manifests = [name for name in disk.names(partial) if name.startswith("manifest-")]
         disk.sync_directory(os.path.join(partial, PAGES))
@@ -226,9 +226,9 @@ def _fill(disk: Files, partial: str, target: str) -> None:
         lock.release()
 
 
-def put_summary(output: Output, kind: str, arrival: Arrival, target: str) -> None:
+def put_summary(output: Output, kind: str, copy: Copy, target: str) -> None:
     """Say what has arrived."""
-    fields: dict[str, object] = {"type": kind, "directory": target, "bytes": arrival.size}
-    fields["revision"] = arrival.revision
-    size = counted(arrival.size, "byte")
-    output.put(fields, f"{one_line(target)}: {size}, verified, up to revision {arrival.revision}")
+    fields: dict[str, object] = {"type": kind, "directory": target, "bytes": copy.size}
+    fields["revision"] = copy.revision
+    size = counted(copy.size, "byte")
+    output.put(fields, f"{one_line(target)}: {size}, verified, up to revision {copy.revision}")
