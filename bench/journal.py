@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kvtwist.engine import journal
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.journal import Change, JournalWriter, Transaction
+from kvtwist.engine.frame import Change, Transaction
+from kvtwist.engine.journal import JournalWriter
 from kvtwist.model import DATA, OCTETS
 
 BATCHES = 300

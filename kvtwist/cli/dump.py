@@ -13,16 +13,17 @@ from kvtwist.cli.formatting import moment, put_bytes, shown, size
 from kvtwist.cli.output import Output, directory_argument, json_option
 from kvtwist.cli.store_access import inspecting, suggesting_check
 from kvtwist.engine import manifest as manifests
+from kvtwist.engine.frame import Change, Frame, Transaction, whole_frames
 from kvtwist.engine.inspection.contents import Contents
 from kvtwist.engine.inspection.directory import Listing
 from kvtwist.engine.inspection.folding import MAX_REVISION
 from kvtwist.engine.inspection.page_faults import tombstones_of
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.inspection.salvage import claim_of, readable_records
-from kvtwist.engine.journal import Change, Frame, Transaction, header_of, whole_frames
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.memtable import Tombstone
 from kvtwist.engine.page import NONSENSE, Page, decode_record
+from kvtwist.engine.segment import header_of
 from kvtwist.model import StoreDamaged
 from kvtwist.words import counted
 

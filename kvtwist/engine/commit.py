@@ -22,7 +22,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kvtwist.engine.journal import JournalWriter, Transaction
+from kvtwist.engine.frame import Transaction
+from kvtwist.engine.journal import JournalWriter
 from kvtwist.engine.latch import Latch
 from kvtwist.engine.worker import Worker
 from kvtwist.model import NoRoom, StoreError

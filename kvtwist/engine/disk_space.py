@@ -12,18 +12,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.worker import Worker
-from kvtwist.model import DATA, Append, Clear, Delete, Operation, Put
-
-if TYPE_CHECKING:
-    from kvtwist.engine.journal import Transaction
 
 T = TypeVar("T")
 
@@ -41,39 +37,6 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def is_full(error: BaseException) -> bool:
     """Whether there was no room on the disk."""
     return isinstance(error, OSError) and error.errno in _NO_ROOM
-
-
-def operations_free_space(operations: Sequence[Operation]) -> bool:
-    """Whether operations leave no more than there was, once a checkpoint has seen them, or stage just that."""
-    return _make_room(
-        (type(operation) is Clear, type(operation) is Delete, _writes(operation)) for operation in operations
-    )
-
-
-def transactions_free_space(transactions: Sequence[Transaction]) -> bool:
-    """The same of transactions on their way to the journal: of each."""
-    return all(
-        _make_room(
-            (change.key is None, change.value is None, bool(change.value) or change.keyspace == DATA)
-            for change in transaction.changes
-        )
-        for transaction in transactions
-    )
-
-
-def _writes(operation: Operation) -> bool:
-    # What is staged without a value is a deletion.
-    return isinstance(operation, (Put, Append)) and (bool(operation.value) or operation.keyspace == DATA)
-
-
-def _make_room(changes: Iterable[tuple[bool, bool, bool]]) -> bool:
-    """:param changes: of each whether it clears, removes, writes."""
-    gain = 0
-    for clears, removes, writes in changes:
-        if clears:
-            return True
-        gain += 1 if removes else -1 if writes else 0
-    return gain >= 0
 
 
 class DiskSpace:

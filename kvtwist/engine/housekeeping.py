@@ -13,11 +13,12 @@ from twisted.logger import Logger
 from kvtwist.engine.checkpointer import CheckpointCounters, Checkpointer
 from kvtwist.engine.commit import GroupCommit, MemoryCommit
 from kvtwist.engine.compactor import PURGE_SECONDS, Compactor
-from kvtwist.engine.disk_space import PIECES, operations_free_space
+from kvtwist.engine.disk_space import PIECES
 from kvtwist.engine.disk_state import DiskState
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import ENTRY_COST
+from kvtwist.engine.operations import frees_space
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import Append, Clear, Get, NoRoom, Operation, Put, Record, StoreUnavailable
@@ -222,7 +223,7 @@ class Housekeeping:
         if self._commit.unsynced >= self._limits.unsynced:
             return self._commit.settled(self._commit.assigned).addCallback(lambda _: None)
         if self._disk_space.full:
-            removing = operations_free_space(operations)
+            removing = frees_space(operations)
             wait = self._wait_for_disk_space(removing)
             if wait is not None or (removing and not self._checkpointer.memtables_are_full(self._limits.unsynced)):
                 return wait

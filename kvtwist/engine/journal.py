@@ -1,401 +1,33 @@
 """
-The journal: what makes an acknowledged write survive, and the rules by which it is read back.
+The journal: each batch is appended to it, and synced, before its transactions are acknowledged.
 
-Segments are files `journal-<first revision>.log`: a header, then one frame for each batch of transactions that was
-written and synced together:
-
-    header: "kvtwist journal1"  u64 salt, random, for this segment  u32 CRC-32 of these 24 bytes
-    frame:  "KVTB"  u32 length of the payload  u32 CRC-32 of the payload  u32 CRC-32 of these twelve bytes
-            payload (MessagePack, `Batch`)
-
-Numbers are little-endian. Revisions are consecutive from frame to frame and from segment to segment. The checksums of
-frames begin with the salt, so no value that a client makes up can pass for a frame.
+It is a series of segments (`kvtwist.engine.segment`) that hold frames (`kvtwist.engine.frame`); a start reads it back
+(`kvtwist.engine.recovery`).
 
 A sync is nearly twice as fast where the file need not grow (bench/journal.py). So a segment grows by `EXTENT` of zeros
-ahead of what is written, and one that a checkpoint has made superfluous is kept, as `journal-spare`, to be the next:
-what follows the last frame may be zeros, or frames of another salt, which are none.
-
-A crash can leave just one thing unfinished: what was written and not yet synced, at the end of the last segment. That
-tail is cut off, if no whole frame is in it. A bad frame with a whole one after it stops the start, and nothing is cut:
-
-- With `--durability sync` a frame is written once the one before it is synced. So it is damage.
-- With `os` it may also be what a loss of power has left, since the kernel writes in any order. The bytes look the same
-  as damage, and what follows may have been acknowledged: an operator decides (`kvtwist repair`).
-
-The death of a process alone never leaves it: the kernel has all that was written.
+ahead of what is written. One that a checkpoint has made superfluous is kept, as `journal-spare`, and written over as
+the next one.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import struct
-import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any
-
-import msgspec
-from attrs import define
 
 from kvtwist.engine.disk import Disk, is_passing
-from kvtwist.engine.disk_space import FOR_PAGES, PIECES, SPARE, DiskSpace, is_full, transactions_free_space
-from kvtwist.model import DATA, HISTORY, JSON, OCTETS, STAGED, TEXT, NoRoom, StoreDamaged, StoreError, StoreUnavailable
+from kvtwist.engine.disk_space import FOR_PAGES, PIECES, SPARE, DiskSpace, is_full
+from kvtwist.engine.frame import Batch, Transaction, encode_frame
+from kvtwist.engine.operations import all_free_space
+from kvtwist.engine.segment import HEADER_SIZE, SALT_SIZE, encode_header, segment_name, segments, segments_after
+from kvtwist.model import NoRoom, StoreError, StoreUnavailable
 
-SEGMENT_HEADER = b"kvtwist journal1"
-MAGIC = b"KVTB"
-_SALT = struct.Struct("<Q")
-_CHECKSUM = struct.Struct("<I")
-_HEADER_SIZE = len(SEGMENT_HEADER) + _SALT.size + _CHECKSUM.size
-_FRAME = struct.Struct("<4sII")
-_HEAD_SIZE = _FRAME.size + _CHECKSUM.size
 EXTENT = 2**20
 """By how many bytes a segment grows at a time."""
 SPARE_SIZE = 16 * 2**20
-"""How much of a superfluous segment is kept at the most."""
+"""The largest part of a superfluous segment that is kept."""
 SPARE_SHARE = 16
-"""It takes no more than this part of what is free on the disk."""
-_is_segment = re.compile(r"journal-([0-9]{20})\.log").fullmatch
-
-
-class Change(msgspec.Struct, frozen=True, gc=False):
-    """
-    A record that was written; removed, where `value` is None; all of a keyspace, where `key` is None too.
-
-    :ivar modified_ms: None: it was written when its transaction was made.
-    """
-
-    keyspace: str
-    key: bytes | None
-    value: bytes | None = None
-    media_type: str = ""
-    expires_ms: int | None = None
-    modified_ms: int | None = None
-
-
-class Transaction(msgspec.Struct, frozen=True, gc=False):
-    """All changes of one revision, made at `time_ms`."""
-
-    revision: int
-    time_ms: int
-    changes: list[Change]
-
-
-class Batch(msgspec.Struct, frozen=True):
-    """What one frame holds; `synced` is the revision up to which the journal was on disk when it was written."""
-
-    synced: int
-    transactions: list[Transaction]
-
-
-# On disk a batch is [synced, first revision, its time, transactions]; a transaction [ms later than the one before,
-# changes ...]; a change [keyspace, key, value, media type, expires, modified] without what is None at its end. What
-# kvtwist itself names goes by number. Written in full, a record of 100 bytes would take a quarter more.
-_NAMES = (DATA, STAGED, HISTORY, JSON, TEXT, OCTETS)
-_NUMBERS: dict[str, int | str] = {name: number for number, name in enumerate(_NAMES)}
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[int, int, int, list[list[Any]]]).decode
-
-
-PIECE = 2**18
-"""About how many bytes are packed in one go: that is one call, in which no other thread can run."""
-_CHANGE_SIZE = 32
-"""About how many bytes a change takes beside its key and value."""
-
-
-def _encode(batch: Batch) -> list[bytes]:
-    """The payload of a frame, in pieces if it is large."""
-    first = batch.transactions[0]
-    time_ms = first.time_ms
-    pieces: list[bytes] = []
-    transactions: list[list[Any]] = []
-    size = 0
-    for transaction in batch.transactions:
-        packed: list[Any] = [transaction.time_ms - time_ms]
-        time_ms = transaction.time_ms
-        begun = False
-        for change in transaction.changes:
-            if size >= PIECE:
-                head = b"" if begun else _pack_items(transactions) + _array_head(1 + len(transaction.changes))
-                pieces.append(head + _pack_items(packed))
-                transactions, packed, size, begun = [], [], 0, True
-            packed.append(_encode_change(change))
-            size += _CHANGE_SIZE + len(change.key or b"") + len(change.value or b"")
-        if begun:
-            pieces.append(_pack_items(packed))
-        else:
-            transactions.append(packed)
-    if not pieces:
-        return [_pack((batch.synced, first.revision, first.time_ms, transactions))]
-    head = _pack((batch.synced, first.revision, first.time_ms, None))[:-1] + _array_head(len(batch.transactions))
-    return [head, *pieces, _pack_items(transactions)]
-
-
-def _pack_items(items: list[Any]) -> bytes:
-    """The items of a MessagePack array, without what says how many there are."""
-    return _pack(items)[len(_array_head(len(items))) :]
-
-
-def _array_head(count: int) -> bytes:
-    """What a MessagePack array of so many items begins with."""
-    if count < 16:
-        return bytes((0x90 | count,))
-    return b"\xdc" + count.to_bytes(2, "big") if count < 2**16 else b"\xdd" + count.to_bytes(4, "big")
-
-
-def _encode_change(change: Change) -> tuple[object, ...]:
-    keyspace = _NUMBERS.get(change.keyspace, change.keyspace)
-    if change.value is None:
-        return (keyspace,) if change.key is None else (keyspace, change.key)
-    media_type = _NUMBERS.get(change.media_type, change.media_type)
-    if change.modified_ms is not None:
-        return keyspace, change.key, change.value, media_type, change.expires_ms, change.modified_ms
-    if change.expires_ms is None:
-        return keyspace, change.key, change.value, media_type
-    return keyspace, change.key, change.value, media_type, change.expires_ms
-
-
-def _decode(payload: memoryview) -> Batch:
-    synced, revision, time_ms, packed = _unpack(payload)
-    transactions = []
-    for later, *changes in packed:
-        time_ms += later
-        transactions.append(Transaction(revision, time_ms, [_decode_change(*change) for change in changes]))
-        revision += 1
-    return Batch(synced, transactions)
-
-
-def _decode_change(
-    keyspace: int | str,
-    key: bytes | None = None,
-    value: bytes | None = None,
-    media_type: int | str = "",
-    expires_ms: int | None = None,
-    modified_ms: int | None = None,
-) -> Change:
-    return Change(_name(keyspace), key, value, _name(media_type), expires_ms, modified_ms)
-
-
-def _name(name: int | str) -> str:
-    return _NAMES[name] if isinstance(name, int) else name
-
-
-def _header(salt: bytes) -> bytes:
-    start = SEGMENT_HEADER + salt
-    return start + _CHECKSUM.pack(zlib.crc32(start))
-
-
-def encode_frame(batch: Batch, salt: bytes) -> list[bytes]:
-    """The bytes of one frame, in a segment of that salt; in pieces if there are many."""
-    pieces = _encode(batch)
-    checksum = zlib.crc32(salt)
-    for piece in pieces:
-        checksum = zlib.crc32(piece, checksum)
-    head = _FRAME.pack(MAGIC, sum(map(len, pieces)), checksum)
-    pieces[0] = head + _CHECKSUM.pack(_checksum(head, salt)) + pieces[0]
-    return pieces
-
-
-def _checksum(data: bytes | memoryview, salt: bytes) -> int:
-    return zlib.crc32(data, zlib.crc32(salt))
-
-
-def _frame_at(data: memoryview, offset: int, salt: bytes) -> tuple[Batch, int] | None:
-    """The batch of the frame that begins there and where it ends, or None where there is no whole, valid one."""
-    head = _head_at(data, offset, salt)
-    if head is None:
-        return None
-    length, checksum = head
-    start = offset + _HEAD_SIZE
-    payload = data[start : start + length]
-    if len(payload) < length or _checksum(payload, salt) != checksum:
-        return None
-    try:
-        return _decode(payload), start + length
-    except (msgspec.MsgspecError, TypeError, IndexError):
-        return None
-
-
-def _head_at(data: memoryview, offset: int, salt: bytes) -> tuple[int, int] | None:
-    """Length and checksum of the payload, as the head of a frame has them; None where there is no valid head."""
-    start = offset + _HEAD_SIZE
-    head = data[offset : offset + _FRAME.size]
-    if start > len(data) or _CHECKSUM.unpack_from(data, start - _CHECKSUM.size)[0] != _checksum(head, salt):
-        return None
-    magic, length, checksum = _FRAME.unpack(head)
-    return (length, checksum) if magic == MAGIC else None
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-@define
-class Recovery:
-    """What reading the journal back found, for the log."""
-
-    transactions: int = 0
-    segments: int = 0
-    size: int = 0
-    torn_bytes: int = 0
-
-
-def segment_name(first_revision: int) -> str:
-    """The file that begins with that revision."""
-    return f"journal-{first_revision:020d}.log"
-
-
-def segments(disk: Disk, directory: str) -> list[tuple[int, str]]:
-    """(first revision, path) of each segment in a directory, oldest first."""
-    found = [_is_segment(name) for name in disk.names(directory)]
-    return [(int(name[1]), os.path.join(directory, name[0])) for name in found if name is not None]
-
-
-def segments_behind(disk: Disk, directory: str, after: int) -> list[tuple[int, str]]:
-    """Those of them that are needed beside a manifest of revision `after`; others may or may not be gone yet."""
-    found = segments(disk, directory)
-    needed = [at for at, (first, _) in enumerate(found) if first <= after + 1]
-    return found[needed[-1] :] if needed else found
-
-
-def replay(disk: Disk, directory: str, after: int, recovery: Recovery) -> Iterator[Transaction]:
-    """
-    Every transaction behind revision `after`, in order; cuts off a torn tail on the way, and syncs what is left.
-
-    :raises StoreDamaged: where the journal is not what was written.
-    :raises OSError: where it cannot be read, or cut.
-    """
-    found = segments_behind(disk, directory, after)
-    expected = found[0][0] if found else after + 1
-    if expected > after + 1:
-        raise StoreDamaged(f"{directory}: the journal begins with revision {expected}, {after + 1} is missing")
-    for position, (first, path) in enumerate(found):
-        if first != expected:
-            raise StoreDamaged(f"{path}: follows on revision {expected - 1}, {expected} to {first - 1} are missing")
-        recovery.segments += 1
-        following = found[position + 1][0] if position + 1 < len(found) else None
-        for transaction in _read_segment(disk, path, following, expected - 1, recovery):
-            if transaction.revision != expected:
-                raise StoreDamaged(f"{path}: holds revision {transaction.revision} where {expected} should be")
-            expected += 1
-            if transaction.revision > after:
-                recovery.transactions += 1
-                yield transaction
-    if expected <= after:
-        raise StoreDamaged(f"{directory}: the journal ends with revision {expected - 1}, the pages with {after}")
-    _check_others(disk, directory, found, max(after, expected - 1))
-
-
-def _check_others(disk: Disk, directory: str, found: list[tuple[int, str]], revision: int) -> None:
-    """
-    Look into the segments that are about to be removed, since their names say that nothing in them is needed.
-
-    :param found: the segments that were read.
-    :param revision: the last one that they hold.
-    :raises StoreDamaged: another one holds what comes after that: it has the name of another segment.
-    """
-    for _, path in segments(disk, directory):
-        # After a crash a file may have its old name as well as its new one.
-        if any(disk.is_same(path, read) for _, read in found):
-            continue
-        try:
-            content = disk.read(path)
-        except IsADirectoryError:
-            continue
-        for frame in whole_frames(content, header_of(content)[0]):
-            last = frame.batch.transactions[-1].revision if frame.batch.transactions else 0
-            if last > revision:
-                raise StoreDamaged(f"{path}: holds revision {last}, which does not belong in a file of that name")
-
-
-def _read_segment(
-    disk: Disk, path: str, following: int | None, revision: int, recovery: Recovery
-) -> Iterator[Transaction]:
-    """:param following: with which revision the next segment begins; None for the last one."""
-    last = following is None
-    content = disk.read(path)
-    torn_header = len(content) < _HEADER_SIZE and content.startswith(SEGMENT_HEADER[: len(content)])
-    if last and (torn_header or not any(content)):
-        return  # it was made, and the crash came before its header was on disk
-    salt = content[len(SEGMENT_HEADER) : len(SEGMENT_HEADER) + _SALT.size]
-    if not content.startswith(_header(salt)):
-        raise StoreDamaged(f"{path}: does not begin as a journal segment")
-    data = memoryview(content)
-    offset = unsure = _HEADER_SIZE
-    while offset < len(data):
-        frame = _frame_at(data, offset, salt)
-        if frame is None:
-            if following is None:
-                _check_torn(content, path, offset, salt, revision)
-                recovery.torn_bytes += _torn_size(data, offset, salt)
-            elif following != revision + 1:
-                raise StoreDamaged(f"{_damaged(path, offset, revision)}; later segments build on it")
-            break
-        batch, end = frame
-        if batch.synced == revision:
-            unsure = offset  # all before it was on the disk when it was written
-        offset = end
-        for transaction in batch.transactions:
-            revision = transaction.revision
-            yield transaction
-    if last:
-        # What a process wrote and did not sync will be read, and built upon: it must not vanish any more. Where a sync
-        # has failed, another one stores nothing: the kernel has marked it as clean (fsyncgate). So it is written again.
-        disk.cut_file(path, offset, content[unsure:offset])
-    recovery.size += offset
-
-
-def _damaged(path: str, offset: int, revision: int) -> str:
-    return f"{path}: damaged at byte {offset}, behind revision {revision}"
-
-
-def _torn_size(data: memoryview, offset: int, salt: bytes) -> int:
-    """The bytes that are there of a frame whose head is whole, and 0 where there is none: nothing was lost there."""
-    head = _head_at(data, offset, salt)
-    return min(_HEAD_SIZE + head[0], len(data) - offset) if head else 0
-
-
-def _check_torn(content: bytes, path: str, offset: int, salt: bytes, revision: int) -> None:
-    """Return if there is no whole frame from an offset on, so that a crash explains it; raise if there is one."""
-    later = next(whole_frames(content, salt, offset + 1), None)
-    if later is not None:
-        found = later.batch.transactions[0].revision
-        raise StoreDamaged(
-            f"{_damaged(path, offset, revision)}; the whole frame at byte {later.start} goes on with revision {found}"
-        )
-
-
-# --- reading what is damaged, see kvtwist.engine.inspection -----------------------------------------------------------
-
-
-class Frame(msgspec.Struct, frozen=True):
-    """A frame, and the bytes of its segment that it takes."""
-
-    start: int
-    end: int
-    batch: Batch
-
-
-def header_of(content: bytes) -> tuple[bytes, bool, int]:
-    """The salt of a segment, whether the header that it stands in is whole, and where that ends."""
-    salt = content[len(SEGMENT_HEADER) : len(SEGMENT_HEADER) + _SALT.size]
-    return salt, content.startswith(_header(salt)), min(_HEADER_SIZE, len(content))
-
-
-def whole_frames(content: bytes, salt: bytes, start: int = 0) -> Iterator[Frame]:
-    """Every frame of a segment from a byte on that is what was written, in their order, whatever lies between."""
-    data = memoryview(content)
-    offset = content.find(MAGIC, start)
-    while offset >= 0:
-        end = offset + 1
-        frame = _frame_at(data, offset, salt)
-        if frame is not None:
-            batch, end = frame
-            yield Frame(offset, end, batch)
-        offset = content.find(MAGIC, end)
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
+"""The spare segment takes at most this fraction of the free disk space."""
 
 
 class JournalWriter:
@@ -442,7 +74,7 @@ class JournalWriter:
             try:
                 return self._append(transactions)
             except NoRoom:
-                leave = FOR_PAGES if transactions_free_space(transactions) else len(PIECES)
+                leave = FOR_PAGES if all_free_space(transactions) else len(PIECES)
                 if not self._disk_space.release_piece(leave):
                     self._disk_space.refuse(self._needed)
                     raise
@@ -523,7 +155,7 @@ class JournalWriter:
         :raises StoreUnavailable: what is on disk is not known.
         """
         self._check_whole()
-        found = segments_behind(self._disk, self._directory, after)
+        found = segments_after(self._disk, self._directory, after)
         if not self._begun:  # what there is was synced when it was replayed, but for one that was never finished
             return self._last, [(path, self._disk.length(path)) for first, path in found if first <= self._last]
         self.flush()
@@ -566,7 +198,7 @@ class JournalWriter:
 
     def _begin_segment(self, first_revision: int) -> None:
         path = os.path.join(self._directory, segment_name(first_revision))
-        salt = os.urandom(_SALT.size)
+        salt = os.urandom(SALT_SIZE)
         reused = SPARE in self._disk.names(self._directory)
         if reused and not self._begun and self._spare_counts():
             self._disk.remove(self._spare)
@@ -579,7 +211,7 @@ class JournalWriter:
             descriptor, size = self._named(path, salt, False)
         self._descriptor = descriptor
         self._first = first_revision
-        self._end = _HEADER_SIZE
+        self._end = HEADER_SIZE
         self._size = size
         self._salt = salt
         self._unsynced_cut = False
@@ -591,7 +223,7 @@ class JournalWriter:
         descriptor = self._disk.reopen(name) if reused else self._disk.create(name)
         try:
             # The header first, on the disk itself: under the new name nothing counts that the file has held before.
-            self._disk.write(descriptor, _header(salt))
+            self._disk.write(descriptor, encode_header(salt))
             self._disk.sync(descriptor)
             self._disk.rename(name, path)
             name = path
@@ -640,7 +272,7 @@ class JournalWriter:
         if disk_space.free < 4 * unpaged + 2 * disk_space.size or self._end >= self._measured_at:
             disk_space.measure()
             self._measured_at = self._end + EXTENT
-        if transactions_free_space(transactions):
+        if all_free_space(transactions):
             return
         if not disk_space.is_whole and not disk_space.refill():
             raise NoRoom("no room on the disk")

@@ -21,6 +21,7 @@ from attrs import frozen
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
+from kvtwist.engine.frame import Transaction
 from kvtwist.engine.inspection.contents import apply
 from kvtwist.engine.inspection.diagnosis import Advance, BadPage, Diagnosis
 from kvtwist.engine.inspection.directory import DAMAGED
@@ -38,7 +39,6 @@ from kvtwist.engine.inspection.folding import (
 )
 from kvtwist.engine.inspection.journal_reading import Behind, Hole, JournalReading
 from kvtwist.engine.inspection.salvage import claim_of
-from kvtwist.engine.journal import Transaction
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.pages import PageDirectory

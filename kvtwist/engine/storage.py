@@ -20,10 +20,13 @@ from kvtwist.engine import manifest as manifests
 from kvtwist.engine.commit import GroupCommit
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.disk_space import DiskSpace
-from kvtwist.engine.journal import JournalWriter, Recovery, Transaction, replay, segments
+from kvtwist.engine.frame import Transaction
+from kvtwist.engine.journal import JournalWriter
 from kvtwist.engine.lock import DirectoryLock
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.pages import PageDirectory
+from kvtwist.engine.recovery import Recovery, replay
+from kvtwist.engine.segment import segments
 from kvtwist.engine.worker import Worker
 from kvtwist.model import StoreDamaged, StoreError
 
@@ -91,7 +94,7 @@ class Storage:
             raise StoreDamaged(f"{self.path}: there are pages, and neither a manifest nor a journal")
 
     def replay(self, recovery: Recovery) -> Iterator[Transaction]:
-        """All transactions behind the manifest's revision. See `kvtwist.engine.journal.replay`."""
+        """All transactions behind the manifest's revision. See `kvtwist.engine.recovery.replay`."""
         return replay(self.disk, self.path, self.manifest.revision, recovery)
 
     def begin(self, revision: int) -> None:

@@ -13,7 +13,6 @@ to do all of it over for each of them would take for ever on a full disk.
 
 from __future__ import annotations
 
-import struct
 import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
@@ -30,34 +29,30 @@ from zope.interface import implementer
 
 from kvtwist.engine.backup import Backup
 from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
-from kvtwist.engine.disk_space import operations_free_space
 from kvtwist.engine.disk_state import DiskState
+from kvtwist.engine.frame import Change, Transaction
 from kvtwist.engine.housekeeping import Housekeeping, MemoryHousekeeping, Sweeper
-from kvtwist.engine.journal import Change, Recovery, Transaction
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import Entry, Tombstone, Trace, traced, value_size
+from kvtwist.engine.operations import change_of, frees_space, has_valid_key, size_of
 from kvtwist.engine.page import MAX_KEY, Page
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.reading import Pinned, Reading
+from kvtwist.engine.recovery import Recovery
 from kvtwist.engine.sorted_run import PageNeeded, PageRef
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.interfaces import IBackups, IStore
 from kvtwist.model import (
-    Append,
-    Clear,
     Condition,
-    Delete,
     Exists,
     Figures,
     Get,
     NoRoom,
     Operation,
     Outcome,
-    Put,
     Record,
-    Restore,
     Room,
     Slice,
     StoreError,
@@ -97,7 +92,7 @@ class _Place:
     @property
     def size(self) -> int:
         """About how much of the journal it takes."""
-        return sum(_size(operation) for operation in self.operations)
+        return sum(size_of(operation) for operation in self.operations)
 
 
 @implementer(IStore, IBackups)
@@ -284,7 +279,7 @@ class Store:
             done: Deferred[Outcome] = Deferred()  # which may be cancelled: the transaction runs to its end
             Deferred.fromCoroutine(self._transact_large(conditions, operations)).chainDeferred(done)
             return done
-        if not all(map(_fits, operations)):
+        if not all(map(has_valid_key, operations)):
             return fail(StoreError(_TOO_LONG))
         try:
             if self._must_wait(operations):
@@ -309,7 +304,7 @@ class Store:
 
     async def _transact_large(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Outcome:
         for start in range(0, len(operations), self.limits.step):
-            if not all(map(_fits, operations[start : start + self.limits.step])):
+            if not all(map(has_valid_key, operations[start : start + self.limits.step])):
                 raise StoreError(_TOO_LONG)
             await self._pause()
         # What has to be read from disk is read now, while others can go on.
@@ -354,7 +349,7 @@ class Store:
             try:
                 if line is self._alone:
                     await self._settled()
-                    if place.size >= too_large and not operations_free_space(place.operations):
+                    if place.size >= too_large and not frees_space(place.operations):
                         raise NoRoom(place.refusal)
                 else:
                     too_large = sys.maxsize
@@ -489,7 +484,7 @@ class Store:
             if isinstance(operation, Get):
                 results.append(self._alive(known[operation.keyspace, operation.key]))
             else:
-                change = _change(operation, revision, now_ms)
+                change = change_of(operation, revision, now_ms)
                 changes.append(change)
                 undo.append(self._apply(change, revision, now_ms, known))
                 results.append(None)
@@ -674,35 +669,3 @@ class Store:
             self._cache.put(ref.number, result)
         for waiting in self._loading.pop(ref.number):
             waiting.callback(result)
-
-
-def _size(operation: Operation) -> int:
-    if isinstance(operation, Put):
-        return len(operation.key) + len(operation.value)
-    if isinstance(operation, Append):
-        return len(operation.prefix) + len(operation.value)
-    return len(operation.key) if isinstance(operation, Delete) else 0
-
-
-def _fits(operation: Operation) -> bool:
-    """Whether a page can hold its key."""
-    if isinstance(operation, Put):
-        return len(operation.key) <= MAX_KEY
-    return not isinstance(operation, Append) or len(operation.prefix) + 16 <= MAX_KEY
-
-
-def _change(operation: Put | Append | Delete | Clear, revision: int, now_ms: int) -> Change:
-    """What the journal says of an operation: the same, with everything settled that depends on the moment."""
-    if isinstance(operation, Put):
-        key = operation.key
-        if type(operation) is Restore:
-            expires_ms, modified_ms = operation.expires_ms, operation.modified_ms
-            return Change(operation.keyspace, key, operation.value, operation.media_type, expires_ms, modified_ms)
-    elif isinstance(operation, Delete):
-        return Change(operation.keyspace, operation.key)
-    elif isinstance(operation, Clear):
-        return Change(operation.keyspace, None)
-    else:
-        key = operation.prefix + struct.pack(">QQ", now_ms, revision)
-    expires_ms = None if operation.ttl_ms is None else now_ms + operation.ttl_ms
-    return Change(operation.keyspace, key, operation.value, operation.media_type, expires_ms)

@@ -16,11 +16,12 @@ from unittest import mock
 
 from attrs import frozen
 
-from kvtwist.engine import disk_state, journal
+from kvtwist.engine import disk_state, segment
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.disk_state import DiskState
-from kvtwist.engine.journal import JournalWriter, Transaction
+from kvtwist.engine.frame import Transaction
+from kvtwist.engine.journal import JournalWriter
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.storage import Storage
 
@@ -79,7 +80,7 @@ LOST_SYNCS = [
         "the name of the first segment of a start", "sync_directory", ("journal._named", "journal._begin_first"), seed=1
     ),
     LostSync("that a segment could not be begun", "sync_directory", ("journal._take_name_back",), seed=9),
-    LostSync("what a start has read of the journal", "cut_file", ("journal._read_segment",)),
+    LostSync("what a start has read of the journal", "cut_file", ("recovery._read_segment",)),
     LostSync("a page", "sync", ("pages.__setitem__",)),
     LostSync("names of pages", "sync_directory", ("pages.sync",)),
     LostSync("a manifest", "sync", ("manifest.write",)),
@@ -164,7 +165,7 @@ def a_segment_gets_its_name_before_its_header() -> AbstractContextManager[object
         descriptor = disk.reopen(self._spare) if reused else disk.create(self._spare)
         disk.rename(self._spare, path)
         disk.sync_directory(self._directory)
-        disk.write(descriptor, journal._header(salt))
+        disk.write(descriptor, segment.encode_header(salt))
         disk.sync(descriptor)
         return descriptor, disk.size(descriptor)
 

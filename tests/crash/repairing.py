@@ -14,11 +14,12 @@ from unittest import mock
 
 from twisted.internet.task import Clock
 
+from kvtwist.engine.frame import whole_frames
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.inspection.folding import Report, Wishes
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
-from kvtwist.engine.journal import header_of, segments, whole_frames
 from kvtwist.engine.repair import Repair
+from kvtwist.engine.segment import header_of, segments
 from kvtwist.model import Record
 from tests.crash.settings import Settings
 from tests.support.engine import Engine

@@ -20,8 +20,8 @@ from twisted.python.failure import Failure
 
 from kvtwist.engine import Store
 from kvtwist.engine.commit import Again, GroupCommit
+from kvtwist.engine.frame import Transaction
 from kvtwist.engine.housekeeping import STOP_SECONDS
-from kvtwist.engine.journal import Transaction
 from kvtwist.model import (
     DATA,
     HISTORY,

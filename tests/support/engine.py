@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.engine import Limits, Store, journal, run_writer
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.journal import Recovery
+from kvtwist.engine.recovery import Recovery
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.engine.worker import InlineWorker, Worker

@@ -18,7 +18,7 @@ from typing import Any
 from attrs import define
 
 from kvtwist.engine import Store
-from kvtwist.engine.journal import Recovery
+from kvtwist.engine.recovery import Recovery
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
 from tests.support.engine import Engine, FaultyDisk, new_directory

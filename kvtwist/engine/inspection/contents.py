@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
+from kvtwist.engine.frame import Transaction
 from kvtwist.engine.inspection.directory import look
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
-from kvtwist.engine.journal import Recovery, Transaction, replay
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.memtable import Entry, Tombstone
+from kvtwist.engine.recovery import Recovery, replay
 from kvtwist.engine.run_writer import EncodedRecords, frozen_records, merged_records, run_records
 from kvtwist.engine.sorted_run import PageRef
 from kvtwist.model import Record

@@ -20,10 +20,10 @@ from kvtwist.engine.inspection.journal_reading import Behind, Hole, JournalReadi
 from kvtwist.engine.inspection.page_faults import faults_of, tombstones_of
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.inspection.salvage import claim_of, readable_records
-from kvtwist.engine.journal import Recovery, replay
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.page import BODY, NONSENSE, OLD_PAGE_HEADER, PAGE_HEADER, Page
 from kvtwist.engine.pages import passing_error
+from kvtwist.engine.recovery import Recovery, replay
 from kvtwist.engine.sorted_run import PageRef, SortedRun
 from kvtwist.model import StoreDamaged
 from kvtwist.words import counted

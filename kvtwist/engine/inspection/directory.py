@@ -11,9 +11,9 @@ from kvtwist.engine import manifest as manifests
 from kvtwist.engine.backup import END
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.disk_space import PIECES, SPARE
-from kvtwist.engine.journal import segments
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.pages import PageReader, is_unfinished, page_number
+from kvtwist.engine.segment import segments
 from kvtwist.engine.storage import ADMIN_SOCKET
 from kvtwist.model import StoreError
 

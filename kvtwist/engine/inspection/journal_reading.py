@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from attrs import Factory, define, frozen
 
 from kvtwist.engine.disk import Disk
+from kvtwist.engine.frame import Transaction, whole_frames
 from kvtwist.engine.inspection.directory import Listing
-from kvtwist.engine.journal import Transaction, header_of, whole_frames
+from kvtwist.engine.segment import header_of
 
 
 @frozen

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from kvtwist.engine import run_writer
 from kvtwist.engine.disk import Disk
-from kvtwist.engine.journal import Frame, header_of, whole_frames
+from kvtwist.engine.frame import Frame, whole_frames
 from kvtwist.engine.lock import ReadLock
+from kvtwist.engine.segment import header_of
 from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, Put
 from tests.support.engine import Engine, FaultyDisk, TestCase, new_directory
 from tests.support.tools import eventful, kvtwist, objects

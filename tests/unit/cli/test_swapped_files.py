@@ -18,6 +18,7 @@ from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.inspection.diagnosis import Diagnosis
 from kvtwist.engine.limits import Limits
+from kvtwist.engine.segment import segment_name
 from kvtwist.engine.sorted_run import PageRef
 from kvtwist.model import DATA, STAGED, Delete, Exists, StoreDamaged
 from tests.support.engine import Engine, TestCase, put, result_of
@@ -214,7 +215,7 @@ class OtherFilesTests(SwappedCase):
     def test_a_segment_of_another_name(self) -> None:
         for path in sorted(self.copy.glob("journal-0*")):
             for revision in (1, 20, 25, 27, 40):
-                target = self.copy / journal.segment_name(revision)
+                target = self.copy / segment_name(revision)
                 if not target.exists():
                     path.rename(target)
                     self.assertNotEqual(self.start(), "", (path.name, revision))
@@ -222,7 +223,7 @@ class OtherFilesTests(SwappedCase):
 
     def test_a_segment_that_seems_to_be_of_no_use_is_told_and_repaired(self) -> None:
         *_, last = sorted(self.copy.glob("journal-0*"))
-        last.rename(self.copy / journal.segment_name(1))
+        last.rename(self.copy / segment_name(1))
         [problem] = [line for line in objects(kvtwist("check", "--json", self.copy)) if line["type"] == "problem"]
         self.assertIn("holds revision 26, which does not belong in a file of that name", str(problem["what"]))
         self.assertEqual(kvtwist("repair", "--yes", self.copy).exit_code, 0)

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from kvtwist.engine import Store, compaction
 from kvtwist.engine.backup import Backup
-from kvtwist.engine.journal import segment_name
+from kvtwist.engine.segment import segment_name
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import DATA, HISTORY, Clear, StoreUnavailable
 from tests.support.engine import (

@@ -11,7 +11,9 @@ from functools import partial
 from twisted.internet.defer import Deferred
 
 from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
-from kvtwist.engine.journal import Change, JournalWriter, Recovery, Transaction, replay
+from kvtwist.engine.frame import Change, Transaction
+from kvtwist.engine.journal import JournalWriter
+from kvtwist.engine.recovery import Recovery, replay
 from kvtwist.model import NoRoom, StoreUnavailable
 from tests.support.engine import FaultyDisk, InlineWorker, SteppedWorker, TestCase, result_of
 

@@ -17,11 +17,11 @@ from kvtwist.engine.disk_space import (
     SHARE,
     SPARE,
     DiskSpace,
-    operations_free_space,
-    transactions_free_space,
 )
+from kvtwist.engine.frame import Change, Transaction
 from kvtwist.engine.housekeeping import MAKE_SPACE_SECONDS
-from kvtwist.engine.journal import Change, JournalWriter, Transaction
+from kvtwist.engine.journal import JournalWriter
+from kvtwist.engine.operations import all_free_space, frees_space
 from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, NoRoom, Operation, Put
 from tests.support.engine import Engine, EngineCase, FaultyDisk, SmallDisk, TestCase, failure_of, put
 
@@ -46,11 +46,11 @@ class MakesRoomTests(SynchronousTestCase):
             (False, [Delete(DATA, b"k"), written, written]),
         ]
         for expected, operations in table:
-            self.assertEqual(operations_free_space(operations), expected, operations)
+            self.assertEqual(frees_space(operations), expected, operations)
             transaction = Transaction(1, 0, [change(operation) for operation in operations])
-            self.assertEqual(transactions_free_space([transaction]), expected, operations)
+            self.assertEqual(all_free_space([transaction]), expected, operations)
             refused = Transaction(2, 0, [change(written)])
-            self.assertFalse(transactions_free_space([transaction, refused]))
+            self.assertFalse(all_free_space([transaction, refused]))
 
 
 def change(operation: Operation) -> Change:

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from kvtwist.engine import Limits
 from kvtwist.engine.commit import Again, Undo
 from kvtwist.engine.disk_space import DiskSpace
-from kvtwist.engine.journal import Batch, Change, Transaction, encode_frame
+from kvtwist.engine.frame import Batch, Change, Transaction, encode_frame
 from kvtwist.model import (
     DATA,
     STAGED,

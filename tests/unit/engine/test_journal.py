@@ -13,17 +13,12 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from unittest import mock
 
+from kvtwist.engine import frame as frames
 from kvtwist.engine import journal
-from kvtwist.engine.journal import (
-    Batch,
-    Change,
-    JournalWriter,
-    Recovery,
-    Transaction,
-    encode_frame,
-    replay,
-    segment_name,
-)
+from kvtwist.engine.frame import Batch, Change, Transaction, encode_frame
+from kvtwist.engine.journal import JournalWriter
+from kvtwist.engine.recovery import Recovery, replay
+from kvtwist.engine.segment import segment_name
 from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable
 from tests.support.engine import FaultyDisk, ForgetfulDisk, TestCase
 
@@ -206,14 +201,14 @@ class PieceTests(JournalCase):
             batch = Batch(4, transactions)
             [whole] = encode_frame(batch, b"12345678")
             for size in (1, 40, 100, 1000, 5000):
-                with mock.patch.object(journal, "PIECE", size):
+                with mock.patch.object(frames, "PIECE", size):
                     pieces = encode_frame(batch, b"12345678")
                 self.assertEqual(b"".join(pieces), whole, (what, size))
                 largest = max(len(t.changes) and len(t.changes[0].value or b"") for t in transactions)
                 self.assertLess(max(map(len, pieces)), size + largest + 250, (what, size))
 
     def test_a_frame_of_pieces_is_read_back_and_goes_whole_if_one_cannot_be_written(self) -> None:
-        self.patch(journal, "PIECE", 100)
+        self.patch(frames, "PIECE", 100)
         writer = self.writer()
         writer.append([transaction(1, changes=50)])
         for skip in range(5):

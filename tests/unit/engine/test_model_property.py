@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from kvtwist.engine import Limits, compaction, journal, run_writer
 from kvtwist.engine.commit import Again
-from kvtwist.engine.journal import Transaction
+from kvtwist.engine.frame import Transaction
 from kvtwist.model import (
     DATA,
     STAGED,
