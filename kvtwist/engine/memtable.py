@@ -39,6 +39,13 @@ def traced(entry: Entry | None) -> Entry | None:
     return Trace(b"", entry.media_type, entry.revision, entry.modified_ms, entry.expires_ms, len(entry.value))
 
 
+def alive(entry: Entry | None, now_ms: Callable[[], int]) -> Record | None:
+    """The record, unless it was removed or has expired. `now_ms` is called only for a record that expires."""
+    if not isinstance(entry, Record):
+        return None
+    return entry if entry.expires_ms is None or entry.expires_ms > now_ms() else None
+
+
 def value_size(record: Record) -> int:
     """How many bytes the value of a record has, left out or not."""
     return record.size if type(record) is Trace else len(record.value)

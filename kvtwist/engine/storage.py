@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.commit import GroupCommit
@@ -74,19 +75,25 @@ class Storage:
         :raises StoreDamaged: what is there is not what was written.
         :raises StoreError: it cannot be used at all.
         """
-        try:
+        with self.released_on_error():
             self.disk.make_directory(self.path)
             self._lock = DirectoryLock(self.path)
             self.manifest = manifests.load(self.disk, self.path)
             self.pages = PageDirectory(self.disk, os.path.join(self.path, "pages"))
             self._check_pages()
+        return self.manifest
+
+    @contextmanager
+    def released_on_error(self) -> Iterator[None]:
+        """Release the directory if the block fails. An `OSError` becomes a `StoreError`."""
+        try:
+            yield
         except OSError as error:
             self.release()
             raise StoreError(f"cannot use {self.path}: {error.strerror}") from error
         except StoreError:
             self.release()
             raise
-        return self.manifest
 
     def _check_pages(self) -> None:
         """Refuse to take pages for leftovers when all that could name them is gone."""

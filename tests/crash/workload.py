@@ -19,6 +19,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from kvtwist.engine import Store
+from kvtwist.engine.admission import Pending
 from kvtwist.engine.commit import Again, GroupCommit
 from kvtwist.engine.frame import Transaction
 from kvtwist.engine.housekeeping import STOP_SECONDS
@@ -190,12 +191,12 @@ class Workload:
 
     def _watch(self, store: Store, commit: GroupCommit) -> None:
         """Do everything to the model as well, at the moment at which the store does it."""
-        submit_known, submit = store._submit, commit.submit
+        submit_pending, submit = store._submit, commit.submit
         current: list[_Call] = []
 
-        def submit_known_watched(conditions: Any, operations: Any, *rest: Any) -> Deferred[Outcome]:
-            current[:] = [call for call in self._calls if call.operations is operations]
-            return submit_known(conditions, operations, *rest)
+        def submit_pending_watched(pending: Pending, effects: Any) -> Deferred[Outcome]:
+            current[:] = [call for call in self._calls if call.operations is pending.operations]
+            return submit_pending(pending, effects)
 
         def submit_watched(transaction: Transaction, undo: Any, outcome: Outcome, again: Again) -> Deferred[Outcome]:
             [call] = current
@@ -207,7 +208,7 @@ class Workload:
             done.chainDeferred(heard)
             return heard
 
-        store._submit = submit_known_watched  # type: ignore[method-assign]
+        store._submit = submit_pending_watched  # type: ignore[method-assign]
         commit.submit = submit_watched  # type: ignore[method-assign]
 
     def _apply(self, call: _Call, transaction: Transaction) -> None:

@@ -46,8 +46,8 @@ def puts(value: bytes) -> list[Operation]:
     return [put(b"%d" % number, value) for number in range(COUNT)]
 
 
-class SliceCase(EngineCase):
-    """The test decides when the journal and pages are written, and when the reactor iterations."""
+class StepCase(EngineCase):
+    """The test decides when the journal and pages are written, and when the reactor goes on."""
 
     disk: FaultyDisk
 
@@ -101,7 +101,7 @@ class SliceCase(EngineCase):
         self.finish()
         return {key: record.value for key, record in self.successResultOf(found).items}
 
-    def turns_of(self, operations: list[Operation]) -> int:
+    def iterations_of(self, operations: list[Operation]) -> int:
         """How many iterations it takes to apply them."""
         done = self.begin(operations, iterations=0)
         iterations = 0
@@ -113,21 +113,21 @@ class SliceCase(EngineCase):
         return iterations
 
 
-class ReadingTests(SliceCase):
-    def test_no_turn_does_more_than_a_slice(self) -> None:
+class ReadingTests(StepCase):
+    def test_no_iteration_applies_more_than_a_step(self) -> None:
         sizes: list[int] = []
-        do = self.store._do
+        apply = self.store._apply
 
         def counted(operations: list[Operation], *rest: Any) -> None:
             sizes.append(len(operations))
-            do(operations, *rest)
+            apply(operations, *rest)
 
-        self.patch(self.store, "_do", counted)
-        self.assertGreater(self.turns_of(puts(b"new")), COUNT // STEP)
+        self.patch(self.store, "_apply", counted)
+        self.assertGreater(self.iterations_of(puts(b"new")), COUNT // STEP)
         self.assertEqual(sizes, [3, 3, 3, 1])
         sizes.clear()
         self.store.transact([], puts(b"few")[:STEP])
-        self.assertEqual(sizes, [3], "what fits into a turn is applied at once")
+        self.assertEqual(sizes, [3], "what fits into a step is applied at once")
         self.finish()
 
     def test_a_key_that_it_does_not_touch_is_read_meanwhile(self) -> None:
@@ -185,7 +185,7 @@ class ReadingTests(SliceCase):
         self.assertEqual(values[11:], [None] * 4)
 
 
-class OthersTests(SliceCase):
+class OthersTests(StepCase):
     def test_they_change_things_after_it(self) -> None:
         done = self.begin(puts(b"new"))
         small = self.store.transact([], [put(b"9", b"later")])
@@ -236,7 +236,7 @@ class OthersTests(SliceCase):
         self.successResultOf(again)
 
 
-class CheckpointTests(SliceCase):
+class CheckpointTests(StepCase):
     def test_one_that_begins_meanwhile_has_all_of_it_or_nothing(self) -> None:
         for iterations in range(16):
             value = b"%d" % iterations
@@ -278,7 +278,7 @@ class CheckpointTests(SliceCase):
         self.assertEqual(self.contents(), NEW)
 
 
-class FailureTests(SliceCase):
+class FailureTests(StepCase):
     def test_a_batch_that_fails_meanwhile_takes_back_its_slices_and_it_starts_over(self) -> None:
         usage = self.store.usage(DATA)
         for iterations in range(16):
@@ -448,7 +448,7 @@ class MemoryStoreTests(TestCase):
         self.assertEqual(self.store.usage(DATA).records, 0)
 
 
-class TraceTests(SliceCase):
+class TraceTests(StepCase):
     """A transaction that does not ask for values does not hold them, however many keys it is about."""
 
     def test_a_large_value_that_is_replaced_is_not_kept(self) -> None:
