@@ -1,5 +1,5 @@
 """
-The `kvtwist` command: looks after the directory of a store that no server has open. docs/tools.md describes it.
+The `kvtwist` command maintains the directory of a store. docs/tools.md describes it.
 
-One module for each command; `main` puts them together and turns errors into exit codes.
+Each command has a module; `main` groups them and turns errors into exit codes.
 """

@@ -1,8 +1,8 @@
 """
-Reading the tar archive that a server's admin site sends, from a socket or from a file.
+Reading the tar archive of a backup, from a server's admin site or from a file.
 
-It holds plain files, each once, and nothing else. What `tarfile` would make of other members (links, devices, holes,
-headers that name things anew) is never asked.
+The archive may hold plain files only, each once. The headers are parsed with `tarfile`, one block at a time, but
+nothing is extracted by it: links, devices, sparse files and extended headers are refused.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from kvtwist.web.sockets import short_path
 from kvtwist.words import counted
 
 _TIMEOUT = 60.0
-"""Seconds without a byte after which a server is given up."""
+"""Seconds without a byte after which the download fails."""
 _CLOSE_TIMEOUT = 5.0
-"""Seconds for which a server that has sent everything may take to hang up."""
+"""Seconds to wait for the server to close the connection after the last byte."""
 _MAX_END = 2**16
 
 Read = Callable[[int], bytes]
-"""Reads so many bytes; fewer only at the end."""
+"""Reads the given number of bytes; fewer only at the end."""
 
 
 class _Ending(msgspec.Struct):
-    """What the last file of an archive says: the last revision, and how many files came before it."""
+    """The content of an archive's last file: the revision of the backup, and the number of files before it."""
 
     revision: int
     files: int
@@ -43,14 +43,14 @@ class _Ending(msgspec.Struct):
 
 def unpack(read: Read, copy: Copy) -> None:
     """
-    Write all files of an archive.
+    Write all files of an archive to a copy.
 
-    :raises BadInput: it is not such an archive, or not all of one.
+    :raises BadInput: the archive is not a backup, or is cut short.
     """
     names: set[str] = set()
     while (member := _member(read)).name != END:
         if not is_store_file(member.name):
-            raise BadInput(f"not a backup: a store has no file of the name {member.name!r}")
+            raise BadInput(f"not a backup: {member.name!r} is not the name of a store's file")
         if member.name in names:
             raise BadInput(f"not a backup: {member.name} is in it twice")
         names.add(member.name)
@@ -62,20 +62,20 @@ def unpack(read: Read, copy: Copy) -> None:
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadInput(f"not a backup: {END}: {error}") from None
     if ending.files != len(names):
-        raise BadInput(f"not a whole backup: {counted(len(names), 'file')}, and {END} counts {ending.files}")
+        raise BadInput(f"incomplete backup: it has {counted(len(names), 'file')}, {END} counts {ending.files}")
     copy.promised = ending.revision
     while rest := read(CHUNK):
         if any(rest):
-            raise BadInput(f"not a backup: something follows on {END}")
+            raise BadInput(f"not a backup: there is data after {END}")
 
 
 def _member(read: Read) -> tarfile.TarInfo:
     try:
         member = tarfile.TarInfo.frombuf(read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
-        raise BadInput(f"not a whole backup: {error}, where a file or {END} should begin") from None
+        raise BadInput(f"incomplete backup: {error}, where a file or {END} should begin") from None
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.size < 0:
-        raise BadInput(f"not a backup: {member.name!r} is not a plain file")
+        raise BadInput(f"not a backup: {member.name!r} is not a regular file")
     return member
 
 
@@ -84,7 +84,7 @@ def _content(read: Read, member: tarfile.TarInfo) -> Iterator[bytes]:
     while left:
         piece = read(min(left, CHUNK))
         if not piece:
-            raise BadInput(f"not a whole backup: it ends within {member.name}")
+            raise BadInput(f"incomplete backup: it ends within {member.name}")
         left -= len(piece)
         yield piece
     read(-member.size % tarfile.BLOCKSIZE)
@@ -94,7 +94,7 @@ class Incoming:
     """
     A backup that a server sends.
 
-    :ivar size: how long the archive is, in bytes.
+    :ivar size: length of the archive in bytes.
     """
 
     def __init__(self, place: str, stream: BinaryIO, size: int) -> None:
@@ -104,7 +104,7 @@ class Incoming:
         self._left = size
 
     def unpack(self, copy: Copy) -> None:
-        """Write all its files. See `unpack`."""
+        """Write all files to a copy, see `unpack`."""
         unpack(self._read, copy)
 
     def _read(self, count: int) -> bytes:
@@ -116,7 +116,7 @@ class Incoming:
         self._left -= len(data)
         if len(data) < wanted:
             left = counted(self._left, "byte")
-            raise StoreError(f"{self._place}: the server has hung up, {left} before the end")
+            raise StoreError(f"{self._place}: the server closed the connection {left} before the end")
         return data
 
 
@@ -134,9 +134,9 @@ class _SocketConnection(http.client.HTTPConnection):
 @contextmanager
 def from_url(url: str) -> Iterator[Incoming]:
     """
-    Ask the admin site at a URL for a backup.
+    Request a backup from the admin site at a URL.
 
-    :raises StoreError: it does not send one.
+    :raises StoreError: the site does not send one.
     """
     try:
         parts = urlsplit(url)
@@ -152,9 +152,9 @@ def from_url(url: str) -> Iterator[Incoming]:
 @contextmanager
 def from_socket(path: str) -> Iterator[Incoming]:
     """
-    Ask the admin site at a unix socket for a backup.
+    Request a backup from the admin site at a unix socket.
 
-    :raises StoreError: it does not send one.
+    :raises StoreError: the site does not send one.
     """
     with _asked(_SocketConnection(path), path, "/backup") as incoming:
         yield incoming
@@ -169,15 +169,15 @@ def _asked(connection: http.client.HTTPConnection, place: str, target: str) -> I
         response = connection.getresponse()
         refused = response.read(500) if response.status != 200 else b""
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise StoreError(f"{place}: no admin site answers there ({error})") from None
+        raise StoreError(f"{place}: no answer from an admin site ({error})") from None
     with closing(connection), closing(response):
         if response.status != 200:
             said = refused.decode(errors="replace").strip()
-            raise StoreError(f"{place}: no backup, but status {response.status}: {said}")
+            raise StoreError(f"{place}: the server answered {response.status} instead of a backup: {said}")
         length = response.headers["Content-Length"]
         if length is None or not length.isdecimal() or "Kvtwist-Revision" not in response.headers:
-            raise StoreError(f"{place}: no backup: it is not the admin site of a kvtwist that answers there")
-        # Not read by way of `response`, which hangs up at the last byte: a server takes that for leaving early.
+            raise StoreError(f"{place}: the answer does not come from a kvtwist admin site")
+        # Not read through `response`, which closes the connection at the last byte: the server would log 499.
         yield Incoming(place, response.fp, int(length))
         with suppress(OSError):
             line.settimeout(_CLOSE_TIMEOUT)

@@ -1,8 +1,9 @@
 """
-A new directory of a store that appears whole or not at all: written under another name, synced, verified, renamed.
+Making the directory of a store so that it appears whole or not at all: written under another name, synced, verified,
+renamed.
 
-A directory that is there and empty may be a mount point, which cannot be replaced. It is filled: all is written within
-it first, and its parts are moved up in an order in which no start takes some of them for the store.
+An empty directory that exists already may be a mount point, which a rename cannot replace. Then the files are written
+to a directory within it and moved up, in an order in which a server refuses to start on a part of them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Advance = Callable[[int], object]
 
 
 def is_store_file(name: str) -> bool:
-    """Whether a backup has files of that name, which is a path within it."""
+    """Whether a backup may hold a file of this name, a path relative to the store's directory."""
     directory, _, page = name.rpartition("/")
     if directory:
         return directory == PAGES and (page_number(page) or 0) > 0
@@ -40,11 +41,11 @@ def is_store_file(name: str) -> bool:
 
 class Copy:
     """
-    The directory while it is being written.
+    The directory while it is written.
 
     :ivar size: bytes of all files so far.
-    :ivar promised: the revision that whoever sends the files says they go up to.
-    :ivar revision: the one that they do go up to, once they have been verified.
+    :ivar promised: the last revision according to the sender.
+    :ivar revision: the last revision of the files; set once they are verified.
     """
 
     def __init__(self, disk: Files, path: str, advance: Advance) -> None:
@@ -56,7 +57,7 @@ class Copy:
         self._advance = advance
 
     def add(self, name: str, pieces: Iterable[bytes]) -> None:
-        """Write a file, which `is_store_file`."""
+        """Write a file; its name must satisfy `is_store_file`."""
         descriptor = self._disk.create(os.path.join(self._path, name))
         try:
             for piece in pieces:
@@ -68,11 +69,11 @@ class Copy:
             self._disk.close(descriptor)
 
     def add_copy(self, name: str, path: str) -> None:
-        """Write a file that is a copy of another. :raises StoreDamaged: there is no other."""
+        """Copy the file at a path. :raises StoreDamaged: it does not exist."""
         try:
             source = open(path, "rb")  # noqa: SIM115 # closed below
         except FileNotFoundError:
-            raise StoreDamaged(f"{path}: there is no such file") from None
+            raise StoreDamaged(f"{path}: the file is missing") from None
         with source:
             self.add(name, iter(lambda: source.read(CHUNK), b""))
 
@@ -80,11 +81,12 @@ class Copy:
 @contextmanager
 def atomic_copy(disk: Files, target: str, advance: Advance, interrupts: Interrupts) -> Iterator[Copy]:
     """
-    Make a directory, or nothing when the block fails.
+    Make a directory from the files that the block adds, or nothing if the block fails.
 
-    :raises StoreError: there is something in its place already.
-    :raises StoreInUse: another process is making it.
-    :raises StoreDamaged: what arrived is not a whole store.
+    :param advance: called with the number of bytes after each write.
+    :raises StoreError: the target exists and is not an empty directory.
+    :raises StoreInUse: another process is writing the same target.
+    :raises StoreDamaged: the files are not a whole store.
     """
     target = os.path.abspath(target)
     filled = os.path.isdir(target)
@@ -113,16 +115,16 @@ def atomic_copy(disk: Files, target: str, advance: Advance, interrupts: Interrup
 def _check_target(disk: Files, target: str) -> None:
     if os.path.isdir(target):
         if not is_vacant(disk.names(target), PARTIAL):
-            raise StoreError(f"{target} is there already, and not empty")
+            raise StoreError(f"{target} already exists and is not empty")
     elif os.path.lexists(target):
-        raise StoreError(f"{target} is there already")
+        raise StoreError(f"{target} already exists")
 
 
-# --- the directory under its other name -------------------------------------------------------------------------------
+# --- under the temporary name -----------------------------------------------------------------------------------------
 
 
 def _prepare(disk: Files, partial: str) -> int:
-    """Make the directory, empty; returns the descriptor that holds its lock."""
+    """Make the temporary directory, empty; returns the descriptor that holds its lock."""
     with suppress(FileExistsError):
         disk.make_directory(partial)
     if os.path.islink(partial) or not os.path.isdir(partial):
@@ -142,7 +144,7 @@ def _prepare(disk: Files, partial: str) -> int:
 
 
 def _clear(disk: Files, partial: str) -> None:
-    """Remove what an earlier attempt has left. :raises StoreError: there is something else."""
+    """Remove the files of an earlier attempt. :raises StoreError: the directory holds other files."""
     found = [name for name in disk.names(partial) if name not in (PARTIAL, PAGES)]
     pages = os.path.join(partial, PAGES)
     if os.path.islink(pages):
@@ -157,7 +159,7 @@ def _clear(disk: Files, partial: str) -> None:
 
 
 def _discard(disk: Files, partial: str) -> None:
-    """Remove it, as far as that can be done: the next attempt removes the rest."""
+    """Remove what can be removed; the next attempt removes the rest."""
     with suppress(OSError, StoreError):
         _clear(disk, partial)
         with suppress(FileNotFoundError):
@@ -172,31 +174,31 @@ def _remove_mark(disk: Files, partial: str) -> None:
 
 def _verify(path: str, promised: int) -> int:
     """
-    The last revision of a store that is whole.
+    Returns the last revision of the store at a path.
 
-    :raises StoreDamaged: it is not, or does not go up to a revision.
+    :raises StoreDamaged: the store has a problem, or ends before revision `promised`.
     """
     diagnosis = Diagnosis(path)
     for finding in diagnosis.findings():
         if finding.kind == "problem":
-            raise StoreDamaged(f"{os.path.relpath(finding.file, path)}: {finding.what}; nothing was kept")
+            raise StoreDamaged(f"{os.path.relpath(finding.file, path)}: {finding.what}; the copy was discarded")
     revision = max(diagnosis.journal.revision, diagnosis.after)
     if revision < promised:
-        raise StoreDamaged(f"the backup ends at revision {revision}, and should at {promised}; nothing was kept")
+        raise StoreDamaged(f"the backup ends at revision {revision} instead of {promised}; it was discarded")
     return revision
 
 
-# --- how it gets its own ----------------------------------------------------------------------------------------------
+# --- under its own name -----------------------------------------------------------------------------------------------
 
 
 def _rename_into_place(disk: Files, partial: str, target: str) -> None:
-    """The mark goes last: until the directory has its name, the next attempt has to know what it is."""
+    """The mark is removed last: until the rename is durable, the next attempt recognizes the directory by it."""
     disk.sync_directory(os.path.join(partial, PAGES))
     disk.sync_directory(partial)
     try:
         disk.rename(partial, target)
     except OSError:
-        _check_target(disk, target)  # it was when we began
+        _check_target(disk, target)  # the target may have been made since the first check
         raise
     disk.sync_directory(os.path.dirname(target))
     disk.remove(os.path.join(target, PARTIAL))
@@ -205,8 +207,8 @@ def _rename_into_place(disk: Files, partial: str, target: str) -> None:
 
 def _move_into_place(disk: Files, partial: str, target: str) -> None:
     """
-    Pages come first, then the segments, the last one first of all, then the manifest. A start that finds pages alone,
-    or a journal that does not begin with the first revision, refuses to go on.
+    Move the pages first, then the segments from the last to the first, then the manifest: a server refuses to start on
+    pages without a manifest, and on a journal whose first segment is missing.
     """
     lock = DirectoryLock(target)
     try:
@@ -227,7 +229,7 @@ def _move_into_place(disk: Files, partial: str, target: str) -> None:
 
 
 def put_summary(output: Output, kind: str, copy: Copy, target: str) -> None:
-    """Say what has arrived."""
+    """Write the summary of a finished copy."""
     fields: dict[str, object] = {"type": kind, "directory": target, "bytes": copy.size}
     fields["revision"] = copy.revision
     size = counted(copy.size, "byte")

@@ -1,8 +1,8 @@
 """
-`kvtwist backup`: a copy of a store, which is a working directory itself.
+`kvtwist backup`: copy a store into a new working directory.
 
-Of a directory that nobody has open it copies the files that count. Where a server has it open, the server sends them,
-consistent to one revision, and goes on: see `kvtwist.engine.backup`.
+If no process has the store open, the command copies the files itself. Otherwise the server sends them, consistent to
+one revision, while it goes on serving: see `kvtwist.engine.backup`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _is_url = re.compile(r"https?://", re.IGNORECASE).match
 @click.pass_obj
 def backup(disk: Files, source: str, target: str, as_json: bool) -> None:
     """
-    Copy a store to the new directory TARGET, while its server goes on working.
+    Copy a store to the new directory TARGET, also while a server has it open.
 
-    DIR is its working directory, URL its admin site, where it has one of its own (--admin). TARGET is there only once
-    it is whole, synced and verified.
+    DIR is the working directory; URL is the server's admin site (--admin). TARGET appears only after all files are
+    written, synced and verified.
     """
     output = Output(as_json)
     with ExitStack() as stack:
@@ -59,7 +59,7 @@ def backup(disk: Files, source: str, target: str, as_json: bool) -> None:
 def _from_server(stack: ExitStack, directory: str, in_use: StoreInUse) -> Incoming:
     path = os.path.join(directory, ADMIN_SOCKET)
     if not os.path.exists(path):
-        raise StoreInUse(f"{in_use}, which has no admin site there: give its URL") from None
+        raise StoreInUse(f"{in_use}, and it has no admin socket there; give the URL of its admin site") from None
     return stack.enter_context(from_socket(path))
 
 
@@ -71,7 +71,7 @@ def _receive(disk: Files, incoming: Incoming, target: str, output: Output) -> No
 
 
 def copy_store(disk: Files, listing: Listing, target: str, kind: str, output: Output) -> None:
-    """Copy the files that count; `kind` is what the output calls that."""
+    """Copy the files that the newest manifest needs; `kind` is the type of the summary line."""
     source = ReadOnlyDisk()
     manifest = manifests.load(source, listing.path)
     files = [path for revision, path in listing.manifests if revision == manifest.revision]

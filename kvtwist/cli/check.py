@@ -1,4 +1,4 @@
-"""`kvtwist check`: is everything in a store what was written there?"""
+"""`kvtwist check`: verify a store."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from kvtwist.words import counted
 @json_option
 @click.pass_context
 def check(ctx: click.Context, directory: str, as_json: bool) -> None:
-    """Verify every checksum and every invariant of a store, and change nothing."""
+    """Verify every checksum and invariant of a store. Changes nothing."""
     output = Output(as_json)
     with inspecting(directory):
         diagnosis = examine(directory, output)
     if diagnosis.problems:
         advice = f"kvtwist repair {shlex.quote(directory)}"
-        output.tell(f"{counted(diagnosis.problems, 'problem')}; what can be done: {advice}")
+        output.tell(f"{counted(diagnosis.problems, 'problem')}; to see what can be saved, run: {advice}")
         ctx.exit(exits.PROBLEMS)
     listing = diagnosis.listing
     output.tell(f"fine: {counted(len(listing.pages), 'page')}, {counted(len(listing.segments), 'journal segment')}")
@@ -36,9 +36,9 @@ def check(ctx: click.Context, directory: str, as_json: bool) -> None:
 
 def examine(directory: str, output: Output, everything: bool = True) -> Diagnosis:
     """
-    Look at a store and write what is found.
+    Verify a store and write the findings.
 
-    :param everything: whether leftovers and notes are told, too.
+    :param everything: whether leftovers, notes and the summary are written, too.
     """
     diagnosis = Diagnosis(os.path.abspath(directory))
     with progress("checking", diagnosis.size(), in_bytes=True) as diagnosis.advance:
@@ -84,7 +84,7 @@ def _line(finding: Finding, directory: str) -> str:
     if finding.at is not None:
         line += f", byte {finding.at}" if finding.end is None else f", bytes {finding.at} to {finding.end}"
     if finding.page is not None and finding.keyspace is not None:
-        count = "nobody can tell how many records" if finding.records is None else counted(finding.records, "record")
+        count = "an unknown number of records" if finding.records is None else counted(finding.records, "record")
         keys = key_range(finding.first, finding.stop)
         line += f"\n  lost: keyspace {finding.keyspace!r}, {keys}: {count}, {finding.readable} can be read"
     return line

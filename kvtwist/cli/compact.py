@@ -1,4 +1,4 @@
-"""`kvtwist compact`: everything that counts, written once, and nothing else."""
+"""`kvtwist compact`: rewrite a store without superseded, removed and expired records."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kvtwist.engine.inspection.directory import Listing
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 
 
-@click.command(short_help="Give back the room of what is superseded.")
+@click.command(short_help="Free the space of superseded records.")
 @directory_argument
 @json_option
 @click.pass_obj
 def compact(disk: Files, directory: str, as_json: bool) -> None:
-    """Write each keyspace anew as one run, without what was superseded or has expired."""
+    """Rewrite each keyspace as one sorted run, without superseded, removed and expired records."""
     with inspecting(directory) as listing:
         before = _bytes(listing)
     with (

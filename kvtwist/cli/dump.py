@@ -1,4 +1,4 @@
-"""`kvtwist dump`: what is in the files of a store, damaged or not."""
+"""`kvtwist dump`: show the content of a store's files, also of damaged ones."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from kvtwist.model import StoreDamaged
 from kvtwist.words import counted
 
 
-@click.command(short_help="Write what is in the files.")
+@click.command(short_help="Show the content of the files.")
 @directory_argument
-@click.option("--manifest", "manifest", is_flag=True, help="Which runs and pages make up the store.")
-@click.option("--pages", is_flag=True, help="Every page that there is.")
-@click.option("--page", type=click.IntRange(1), metavar="N", help="The records of a page; all that can be read of it.")
+@click.option("--manifest", "manifest", is_flag=True, help="The sorted runs and pages of the store.")
+@click.option("--pages", is_flag=True, help="Every page on disk or in the manifest.")
+@click.option("--page", type=click.IntRange(1), metavar="N", help="The records of a page, as far as they can be read.")
 @click.option("--segments", is_flag=True, help="The journal: segments, frames and changes.")
 @click.option("--records", is_flag=True, help="Every record of the store, as a server would see it.")
 @json_option
@@ -47,7 +47,7 @@ def dump(
     records: bool,
     as_json: bool,
 ) -> None:
-    """Write what is in the files of a store: the manifest and the pages, unless told otherwise."""
+    """Show the content of a store's files. Without an option: the manifest and the pages."""
     with inspecting(directory) as listing:
         dumper = _Dumper(Output(as_json), listing)
         if not (manifest or pages or page or segments or records):
@@ -106,7 +106,7 @@ class _Dumper:
 
     def _newest(self) -> tuple[str, Manifest] | None:
         if not self._listing.manifests:
-            self._output.put({"type": "none", "what": "manifest"}, "there is no manifest")
+            self._output.put({"type": "none", "what": "manifest"}, "no manifest")
             return None
         _, path = self._listing.manifests[-1]
         try:
@@ -234,7 +234,7 @@ class _Dumper:
                 self._frame(file, frame)
             if at < len(content):
                 fields: dict[str, object] = {"type": "rest", "file": file, "at": at, "end": len(content)}
-                self._output.put(fields, f"  {at}: no frame of this segment any more")
+                self._output.put(fields, f"  {at}: end of the frames")
 
     def _frame(self, file: str, frame: Frame) -> None:
         batch = frame.batch
@@ -248,7 +248,7 @@ class _Dumper:
             "transactions": len(batch.transactions),
         }
         line = f"  {frame.start}: frame to {frame.end}, {counted(len(batch.transactions), 'transaction')} to {last}"
-        self._output.put(fields, f"{line}, on disk were {batch.synced}")
+        self._output.put(fields, f"{line}, synced to {batch.synced}")
         for transaction in batch.transactions:
             for fields, line in _changes(transaction):
                 self._output.put(fields, line)
@@ -268,10 +268,10 @@ def _changes(transaction: Transaction) -> Iterator[tuple[dict[str, object], str]
             put_bytes(fields, "value", change.value)
             fields.update(media_type=change.media_type, expires_ms=change.expires_ms, modified_ms=change.modified_ms)
         fields["change"] = "clear" if change.key is None else "delete" if change.value is None else "put"
-        yield fields, f"    {transaction.revision} {moment(transaction.time_ms)} {_told(change)}"
+        yield fields, f"    {transaction.revision} {moment(transaction.time_ms)} {_shown(change)}"
 
 
-def _told(change: Change) -> str:
+def _shown(change: Change) -> str:
     if change.key is None:
         return f"{change.keyspace} cleared"
     if change.value is None:

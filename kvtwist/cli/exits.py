@@ -1,4 +1,4 @@
-"""Exit codes, which scripts rely on, and what ends a command before it is done."""
+"""Exit codes, which scripts rely on, and the exceptions that end a command early."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ IMPOSSIBLE: Final = 4
 INTERRUPTED: Final = 130
 CLOSED_PIPE: Final = 141
 SIGNALLED: Final = 128
-"""What a shell adds the number of a signal to."""
+"""Added to the number of the signal that ended the command, as shells do."""
 
 
 class BadInput(Exception):
-    """What a command was given to read is not what it should be; the message says where."""
+    """The input of a command is not valid; the message says where."""
 
 
 class Interrupted(StoreError):
     """
-    A signal has asked the command to stop. It is a `StoreError` so that the engine tidies up when it passes through.
+    A signal asked the command to stop. It is a `StoreError` so that the engine cleans up when it passes through.
 
-    :ivar number: of the signal.
+    :ivar number: the signal's number.
     """
 
     def __init__(self, number: int) -> None:

@@ -1,4 +1,4 @@
-"""`kvtwist export`: every record of a store as a line of JSON."""
+"""`kvtwist export`: write every record of a store as a line of JSON."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from kvtwist.model import StoreError
 from kvtwist.words import counted
 
 PIECE: Final = 2**18
-"""About how many bytes are written at a time; then the progress is told, and Ctrl-C heard."""
+"""Bytes written at a time; after each piece the progress bar advances and a pending signal is handled."""
 
 
 @click.command(short_help="Write every record as a line of JSON.")
 @directory_argument
 @click.argument("file", metavar="[FILE]", type=click.Path(allow_dash=True), default="-")
-@click.option("--keyspace", "keyspaces", multiple=True, metavar="K", help="Just this keyspace; may be repeated.")
-@click.option("--resume", is_flag=True, help="Go on with what an interrupted export to FILE has left.")
-@click.option("--force", is_flag=True, help="Replace FILE if there is one.")
+@click.option("--keyspace", "keyspaces", multiple=True, metavar="K", help="Export only this keyspace; may be repeated.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted export to FILE.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @json_option
 @click.pass_obj
 def export(
@@ -52,15 +52,15 @@ def export(
     """
     Write every record to FILE, or to standard output, as a line of JSON.
 
-    FILE is there only once it is whole and synced.
+    FILE appears only after all of it is written and synced.
     """
     if resume and (file == "-" or force):
-        raise click.UsageError("--resume needs a FILE to go on with, and no --force")
+        raise click.UsageError("--resume needs a FILE and excludes --force")
     with Interrupts() as interrupts, open_store(disk, directory) as store:
         header = Header(1, store.revision, sorted(set(keyspaces)) or None)
         missing = set(keyspaces) - set(store.keyspaces())
         if missing:
-            raise StoreError(f"{directory}: there is no keyspace {sorted(missing)[0]!r}")
+            raise StoreError(f"{directory}: no keyspace {sorted(missing)[0]!r}")
         job = _Export(disk, store, header, interrupts)
         if file == "-":
             count = job.to_output()
@@ -76,12 +76,12 @@ def export(
 @frozen
 class _Begun:
     """
-    What is in a file already.
+    The valid beginning of an export file.
 
-    :ivar size: bytes of whole lines.
-    :ivar records: how many of them are records.
+    :ivar size: its length in bytes, a number of whole lines.
+    :ivar records: the number of records in it.
     :ivar last: keyspace and key of the last record.
-    :ivar finished: whether nothing is missing.
+    :ivar finished: whether it is a complete export.
     """
 
     size: int = 0
@@ -92,7 +92,7 @@ class _Begun:
 
 @frozen
 class _Export:
-    """Each way of writing returns how many records there are."""
+    """One run of the command. Each method that writes returns the number of records in the output."""
 
     disk: Files
     store: OfflineStore
@@ -104,8 +104,8 @@ class _Export:
         return self._write(write, _Begun())
 
     def to_device(self, file: str) -> int:
-        """Write to what is no regular file: it cannot be replaced, and there is no disk to sync."""
-        with self.interrupts.at_once():  # a pipe waits for a reader
+        """Write to a pipe or device, which can be neither replaced nor synced."""
+        with self.interrupts.at_once():  # opening a pipe waits for its reader
             descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
         try:
             return self._write(partial(self.disk.write, descriptor), _Begun())
@@ -113,7 +113,7 @@ class _Export:
             os.close(descriptor)
 
     def to_file(self, file: str, resume: bool, force: bool) -> int:
-        """Write a file under another name, and give it its own once it is whole and synced."""
+        """Write a file under a temporary name, sync it, and rename it."""
         file = os.path.realpath(file) if force else os.path.abspath(file)
         if os.path.lexists(file) and not force:
             if resume and (begun := self._look_at(file)).finished:
@@ -128,7 +128,7 @@ class _Export:
             self.disk.cut(descriptor, begun.size)
             count = self._write(partial(self.disk.write, descriptor), begun)
             self.disk.sync(descriptor)
-            if os.path.lexists(file) and not force:  # by now
+            if os.path.lexists(file) and not force:  # made by another process since the first check
                 raise _there_already(file)
             self.disk.rename(unfinished, file)
             self.disk.sync_directory(os.path.dirname(file))
@@ -138,9 +138,9 @@ class _Export:
 
     def _look_at(self, file: str) -> _Begun:
         """
-        How much of a file is this export. A power cut may have left anything, so every line is read.
+        Find out how much of a file belongs to this export. Every line is read: a power cut may have left anything.
 
-        :raises StoreError: it is another export.
+        :raises StoreError: the file is of another revision, or of other keyspaces.
         """
         with open(file, "rb") as content, self.interrupts.at_once():
             line = content.readline(MAX_HEADER)
@@ -168,9 +168,9 @@ class _Export:
     def _compare(self, found: Header, file: str) -> None:
         if found.revision != self.header.revision:
             now = self.header.revision
-            raise StoreError(f"{file} is of revision {found.revision}, and the store of {now} by now: begin anew")
+            raise StoreError(f"{file} is of revision {found.revision}, the store is at {now}; export without --resume")
         if found.keyspaces != self.header.keyspaces:
-            raise StoreError(f"{file} was begun with other keyspaces ({', '.join(found.keyspaces or ['all'])})")
+            raise StoreError(f"{file} is an export of other keyspaces ({', '.join(found.keyspaces or ['all'])})")
 
     def _write(self, put: Callable[[bytes], object], begun: _Begun) -> int:
         names = self.header.keyspaces or [name for name in self.store.keyspaces() if name != PROGRESS]
@@ -182,7 +182,7 @@ class _Export:
                 piece += line
                 count += 1
                 if len(piece) >= PIECE:
-                    with self.interrupts.at_once():  # whoever reads the other end of a pipe may take his time
+                    with self.interrupts.at_once():  # writing to a pipe may block until its reader reads
                         put(bytes(piece))
                     piece.clear()
                     advance(count - told)
@@ -193,7 +193,7 @@ class _Export:
         return count
 
     def _lines(self, names: list[str], last: tuple[str, bytes]) -> Iterator[bytes]:
-        """The records that come after one."""
+        """The lines of all records after `last`."""
         for name in names:
             if name >= last[0]:
                 for key, record in self.store.scan(name, last[1] + b"\0" if name == last[0] else b""):
@@ -201,4 +201,4 @@ class _Export:
 
 
 def _there_already(file: str) -> StoreError:
-    return StoreError(f"{file} is there already: --force replaces it")
+    return StoreError(f"{file} already exists; --force replaces it")

@@ -1,8 +1,8 @@
 """
-The lines that `kvtwist export` writes and `kvtwist import` reads: JSON, one object a line.
+The format of `kvtwist export` and `kvtwist import`: JSON Lines.
 
-The first line is a header, the last one says how many records there are; every other line is a record. Bytes are text
-where they are UTF-8, and base64 under another name where they are not.
+The first line is a header, the last one the number of records; every other line is a record. Keys and values that are
+UTF-8 are strings; others are base64, in a field whose name ends with `_base64`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from kvtwist.words import counted
 
 VERSION: Final = 1
 PROGRESS: Final = "kvtwist.import"
-"""The keyspace in which an import notes how far it is. It is never exported."""
+"""The keyspace in which an import keeps its progress. It is never exported."""
 BEGINNING: Final = b'{"kvtwist_export":'
-"""How the first line begins that `kvtwist export` writes."""
+"""The first bytes of every export."""
 MAX_HEADER: Final = 2**24
 MAX_LINE: Final = 2**30
 _MAX_NAME = 255
@@ -32,9 +32,9 @@ _MAX_MS = 2**48
 
 class Header(msgspec.Struct, forbid_unknown_fields=True):
     """
-    :ivar kvtwist_export: the version of the format.
-    :ivar revision: the last transaction of the store that was exported.
-    :ivar keyspaces: which keyspaces were asked for, None for all.
+    :ivar kvtwist_export: version of the format.
+    :ivar revision: revision of the store when it was exported.
+    :ivar keyspaces: the keyspaces that were asked for, None for all.
     """
 
     kvtwist_export: int
@@ -43,7 +43,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class End(msgspec.Struct, forbid_unknown_fields=True):
-    """:ivar end: how many records there are."""
+    """:ivar end: number of records."""
 
     end: int
 
@@ -76,7 +76,7 @@ def end_line(records: int) -> bytes:
 
 
 def record_line(keyspace: str, key: bytes, record: Record) -> bytes:
-    """A line for a record."""
+    """The line of a record."""
     fields: dict[str, object] = {"keyspace": keyspace}
     put_bytes(fields, "key", key)
     put_bytes(fields, "value", record.value)
@@ -88,18 +88,18 @@ def record_line(keyspace: str, key: bytes, record: Record) -> bytes:
 
 
 def read_header(line: bytes) -> Header:
-    """:raises BadInput: it is not the first line of an export, or one of another version."""
+    """:raises BadInput: the line is not the header of an export, or one of another version."""
     try:
         header = _decode_header(line)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadInput(f"line 1: not the header of a kvtwist export ({error})") from None
     if header.kvtwist_export != VERSION:
-        raise BadInput(f"line 1: version {header.kvtwist_export} of the format; this kvtwist reads {VERSION}")
+        raise BadInput(f"line 1: the format has version {header.kvtwist_export}; this kvtwist reads version {VERSION}")
     return header
 
 
 def read_end(line: bytes) -> End | None:
-    """The last line; None if it is another one. :raises ValueError: it cannot be understood."""
+    """The last line; None if the line is a record. :raises ValueError: it is malformed."""
     if not line.startswith(b'{"end"'):
         return None
     try:
@@ -109,7 +109,7 @@ def read_end(line: bytes) -> End | None:
 
 
 def read_record(line: bytes) -> Restore:
-    """:raises ValueError: the line is no record; the message says why."""
+    """:raises ValueError: the line is not a valid record; the message says why."""
     try:
         found = _decode_line(line)
     except msgspec.MsgspecError as error:
@@ -117,15 +117,15 @@ def read_record(line: bytes) -> Restore:
     key = _bytes("key", found.key, found.key_base64)
     value = _bytes("value", found.value, found.value_base64)
     if len(key) > MAX_KEY:
-        raise ValueError(f"the key is {counted(len(key), 'byte')} long, and at most {MAX_KEY} are allowed")
+        raise ValueError(f"the key has {counted(len(key), 'byte')}; at most {MAX_KEY} are allowed")
     if not 0 < len(found.keyspace.encode()) <= _MAX_NAME or found.keyspace == PROGRESS:
-        raise ValueError(f"there can be no keyspace {found.keyspace!r}")
+        raise ValueError(f"invalid keyspace {found.keyspace!r}")
     if len(found.media_type.encode()) > _MAX_NAME:
         raise ValueError(f"the media type is longer than {_MAX_NAME} bytes")
     for name, ms in (("modified_ms", found.modified_ms), ("expires_ms", found.expires_ms or 0)):
         if not 0 <= ms < _MAX_MS:
-            raise ValueError(f"{name} cannot be {ms}")
-    # Dialects put what is stored as JSON into their answers as it is.
+            raise ValueError(f"{name} is out of range: {ms}")
+    # Profiles copy a value of this type into their answers without parsing it.
     media_type = OCTETS if found.media_type == JSON and not is_json(value) else found.media_type
     return Restore(
         found.keyspace,
@@ -140,8 +140,8 @@ def read_record(line: bytes) -> Restore:
 def _bytes(name: str, text: str | UnsetType, octets: bytes | UnsetType) -> bytes:
     if isinstance(text, str):
         if isinstance(octets, bytes):
-            raise ValueError(f"there are {name} and {name}_base64")
+            raise ValueError(f"it has both {name} and {name}_base64")
         return text.encode()
     if isinstance(octets, bytes):
         return octets
-    raise ValueError(f"there is neither {name} nor {name}_base64")
+    raise ValueError(f"it has neither {name} nor {name}_base64")

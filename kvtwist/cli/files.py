@@ -1,9 +1,9 @@
 """
-What commands write beside a store: a file or a directory that has its own name only once it is whole.
+Files and directories that get their names only once they are whole.
 
-Until then its name ends with `PARTIAL`, and it is locked, so that two commands with the same target do not meet in it.
-What an interrupted command has left is known by that name, by what is in it, and by nobody's holding its lock: nothing
-else is ever removed.
+Until then the name ends with `PARTIAL`, and a lock keeps two commands with the same target apart. What an interrupted
+command left is recognized by that name, by its content, and by the lock, which no process holds; nothing else is ever
+removed.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from kvtwist.engine.disk import Disk
 from kvtwist.model import StoreError, StoreInUse
 
 PARTIAL = ".kvtwist-partial"
-"""How the names of unfinished files and directories end; and the name of the file that marks such a directory."""
+"""Suffix of unfinished files and directories, and the name of the file that marks such a directory."""
 
 
 class Files(Disk):
-    """A `Disk` with what only commands do. Each call may raise `OSError`."""
+    """A `Disk` with the calls that only commands need. Each call may raise `OSError`."""
 
     def claim(self, path: str) -> int:
         """
-        Open a file for reading and writing, at its beginning, and lock it; make it where there is none.
+        Open a file for reading and writing, at its beginning, and lock it; create it if it is missing.
 
-        :raises StoreInUse: another process has it locked.
-        :raises StoreError: it is not a regular file.
+        :raises StoreInUse: another process has locked it.
+        :raises StoreError: the path is not a regular file.
         """
         while True:
             try:
@@ -42,7 +42,7 @@ class Files(Disk):
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise in_the_way(path)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                with suppress(FileNotFoundError):  # whoever had it has given it another name since
+                with suppress(FileNotFoundError):  # the process that had it locked may have renamed it
                     if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
                         return descriptor
             except BlockingIOError:
@@ -59,5 +59,5 @@ class Files(Disk):
 
 
 def in_the_way(path: str) -> StoreError:
-    """An error: there is something that is not ours under a name that is needed."""
-    return StoreError(f"{path} is in the way, and not what an interrupted kvtwist has left: move it away")
+    """The error for a foreign file or directory under a name that the command needs."""
+    return StoreError(f"{path} is in the way and not a leftover of kvtwist; move it aside")

@@ -1,4 +1,4 @@
-"""Bytes, sizes and times, for people and for JSON."""
+"""Formatting of bytes, sizes and times for people and for JSON."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from kvtwist.words import counted
 
 SHOWN = 60
-"""How many characters of a key or a value people are shown."""
+"""Characters of a key or value in text output."""
 
 
 def put_bytes(into: dict[str, object], name: str, data: bytes) -> None:
-    """Put bytes into what becomes a JSON object: as text where they are UTF-8, else in base64 under another name."""
+    """Add bytes to the fields of a JSON object: as text if they are UTF-8, else as base64 under `<name>_base64`."""
     try:
         into[name] = data.decode()
     except UnicodeDecodeError:
@@ -20,17 +20,17 @@ def put_bytes(into: dict[str, object], name: str, data: bytes) -> None:
 
 
 def encodable(text: str) -> str:
-    """Text that can be encoded. Names of files are bytes; where these are not UTF-8, Python's text for them is not."""
+    """Escape the surrogates by which Python represents file names that are not UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def one_line(text: str) -> str:
-    """Text that may hold names from anywhere, as a line that a terminal takes for nothing else."""
+    """Escape control and other unprintable characters, so that a terminal shows text as one line."""
     return "".join(c if c.isprintable() else _escaped(c) for c in encodable(text))
 
 
 def shown(data: bytes, limit: int = SHOWN) -> str:
-    """Bytes in a line for people: in quotes, with escapes, cut short where they are long."""
+    """Quote bytes for text output, with escapes, cut after `limit` characters."""
     try:
         text = data[: limit + 4].decode() if len(data) > limit + 4 else data.decode()
     except UnicodeDecodeError:
@@ -44,7 +44,7 @@ def _escaped(char: str) -> str:
 
 
 def size(count: int | None) -> str:
-    """A number of bytes."""
+    """Format a number of bytes."""
     if count is None:
         return "?"
     value = float(count)
@@ -56,7 +56,7 @@ def size(count: int | None) -> str:
 
 
 def moment(ms: int | None) -> str:
-    """A time in milliseconds since the epoch."""
+    """Format a time in milliseconds since the epoch."""
     if ms is None:
         return "never"
     try:
@@ -66,7 +66,7 @@ def moment(ms: int | None) -> str:
 
 
 def key_range(first: bytes | None, stop: bytes | None) -> str:
-    """A range of keys. One that ends right after a key is told with that key."""
+    """Format a range of keys. A range that ends right after a key is shown with that key as its end."""
     start = f"keys from {shown(first or b'')}"
     if stop is None:
         return f"{start} on"

@@ -1,8 +1,8 @@
 """
-`kvtwist import`: records from lines of JSON into a store, each line once, however often it is interrupted.
+`kvtwist import`: write records from lines of JSON to a store, each line once, however often the import is interrupted.
 
-How far it is stands in the store itself, in a keyspace of its own, and is written in the same transaction as the
-records of each batch. The end of the import removes it, in the same transaction as the last batch.
+The progress is a record in the store itself, in a keyspace of its own: each batch updates it in the transaction that
+writes the batch, and the last batch removes it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _KEY = b"progress"
 
 class Progress(msgspec.Struct):
     """
-    How far an import is.
+    The progress of an import.
 
-    :ivar lines: how many lines have been done, the header among them.
-    :ivar size: how many bytes they take.
+    :ivar lines: number of lines done, including the header.
+    :ivar size: length of these lines in bytes.
     :ivar checksum: CRC-32 of these bytes.
-    :ivar imported: how many records have been written.
-    :ivar expired: how many had expired.
+    :ivar imported: number of records written.
+    :ivar expired: number of records left out because they had expired.
     """
 
     lines: int = 0
@@ -60,22 +60,22 @@ class Progress(msgspec.Struct):
         self.checksum = zlib.crc32(line, self.checksum)
 
 
-@click.command("import", short_help="Read what export has written.")
+@click.command("import", short_help="Read what export wrote.")
 @directory_argument
 @click.argument("file", metavar="[FILE]", type=click.Path(allow_dash=True), default="-")
-@click.option("--create", is_flag=True, help="Make a new store where there is none: DIR is missing, or empty.")
-@click.option("--resume", is_flag=True, help="Go on with an import that was interrupted, from the same FILE.")
-@click.option("--restart", is_flag=True, help="Forget an import that was interrupted, and begin with the first line.")
+@click.option("--create", is_flag=True, help="Make a new store if DIR is missing or empty.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted import of the same FILE.")
+@click.option("--restart", is_flag=True, help="Forget an interrupted import and begin with the first line.")
 @json_option
 @click.pass_obj
 def import_(disk: Files, directory: str, file: str, create: bool, resume: bool, restart: bool, as_json: bool) -> None:
-    """Write the records in FILE, or on standard input, which `kvtwist export` has written, into a store."""
+    """Import an export, from FILE or from standard input, into a store."""
     if resume and restart:
         raise click.UsageError("--resume and --restart exclude each other")
     name = "standard input" if file == "-" else file
     with Interrupts() as interrupts, _input(file, interrupts) as content:
         with interrupts.at_once():
-            first = _first_line(content, name)  # before anything is made
+            first = _first_line(content, name)  # checked before a store is made
         with open_store(disk, directory, create) as store:
             job = _Import(store, content, name, _state(store, directory, resume, restart), interrupts)
             job.run(first)
@@ -91,7 +91,7 @@ def _input(file: str, interrupts: Interrupts) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
     else:
         with interrupts.at_once():
-            content = open(file, "rb")  # noqa: SIM115 # closed below; of a pipe it waits for a writer
+            content = open(file, "rb")  # noqa: SIM115 # closed below; opening a pipe waits for its writer
         with content:
             yield content
 
@@ -109,13 +109,13 @@ def _state(store: OfflineStore, directory: str, resume: bool, restart: bool) -> 
     record = store.get(PROGRESS, _KEY)
     if record is None:
         if resume:
-            raise StoreError(f"{directory}: no import has been interrupted here: it has ended, or it never began")
+            raise StoreError(f"{directory}: no interrupted import to resume: it has ended, or never began")
         return Progress()
     if resume:
         return msgspec.json.decode(record.value, type=Progress)
     if not restart:
         raise StoreError(
-            f"{directory}: an import was interrupted here: use --resume to go on, or --restart to begin anew"
+            f"{directory}: an import was interrupted; use --resume to continue it, or --restart to begin again"
         )
     return Progress()
 
@@ -129,7 +129,7 @@ class _Import:
     interrupts: Interrupts
 
     def run(self, header: bytes) -> None:
-        """Do all that is left. What has been written when it raises an error is whole batches."""
+        """Import the lines that are left. An error leaves whole batches written."""
         with progress("importing", self._size(), in_bytes=True) as advance:
             if self.state.lines:
                 with self.interrupts.at_once():
@@ -138,14 +138,14 @@ class _Import:
                 self.state.note(header)
                 self.store.write([_progress(self.state)])
             advance(self.state.size)
-            while (batch := self._arrived()) is not None:
+            while (batch := self._next_batch()) is not None:
                 operations, state, is_last = batch
                 self.store.write([*operations, Clear(PROGRESS) if is_last else _progress(state)])
                 advance(state.size - self.state.size)
                 self.state = state
                 if is_last:
                     return
-        raise BadInput(f"{self.name}: line {self.state.lines + 1}: the last line, which counts the records, is missing")
+        raise BadInput(f"{self.name}: line {self.state.lines + 1}: the last line, with the record count, is missing")
 
     def _size(self) -> int | None:
         try:
@@ -154,22 +154,22 @@ class _Import:
             return None
 
     def _skip(self, header: bytes) -> None:
-        """Pass what has been done, and make sure that it is what was done."""
+        """Skip the lines that are done, and verify that they are the ones that were imported."""
         checksum, left = zlib.crc32(header), self.state.size - len(header)
         while left > 0 and (chunk := self.content.read(min(left, _CHUNK))):
             checksum = zlib.crc32(chunk, checksum)
             left -= len(chunk)
         if left or checksum != self.state.checksum:
             lines = self.state.lines
-            raise BadInput(f"{self.name} is not what the import began with: its first {counted(lines, 'line')} differ")
+            raise BadInput(f"{self.name}: the first {counted(lines, 'line')} are not those of the interrupted import")
 
-    def _arrived(self) -> tuple[list[Operation], Progress, bool] | None:
-        """The next batch, however long it takes to come."""
+    def _next_batch(self) -> tuple[list[Operation], Progress, bool] | None:
+        """Read the next batch. A signal ends the command at once here: the input may be a pipe without data."""
         with self.interrupts.at_once():
             return self._batch()
 
     def _batch(self) -> tuple[list[Operation], Progress, bool] | None:
-        """What is to be written next, how far the import is then, and whether that is all; None: no line is left."""
+        """Operations, the progress after them, and whether the last line was read; None at the end of the input."""
         operations: list[Operation] = []
         state = msgspec.structs.replace(self.state)
         now_ms = int(time.time() * 1000)
@@ -183,7 +183,7 @@ class _Import:
                     self._check_end(end.end, state)
                     return operations, state, True
                 if not line.endswith(b"\n"):
-                    raise ValueError("it is not whole: the file ends within it, or it is too long")
+                    raise ValueError("the line is incomplete or too long")
                 record = read_record(line)
             except ValueError as error:
                 raise BadInput(f"{self.name}: line {state.lines + 1}: {error}") from None
@@ -196,11 +196,11 @@ class _Import:
         return (operations, state, False) if state.lines > self.state.lines else None
 
     def _check_end(self, records: int, state: Progress) -> None:
-        """:raises ValueError: the last line is not right there."""
+        """:raises ValueError: the count is wrong, or the input continues after the last line."""
         if records != state.lines - 1:
-            raise ValueError(f"it counts {counted(records, 'record')}, and there are {state.lines - 1} before it")
+            raise ValueError(f"it counts {counted(records, 'record')}, but {state.lines - 1} precede it")
         if self.content.readline(MAX_LINE):
-            raise ValueError("something follows on the last line")
+            raise ValueError("there is data after the last line")
 
 
 def _progress(state: Progress) -> Put:

@@ -1,4 +1,4 @@
-"""How Ctrl-C, SIGTERM and SIGHUP stop a command."""
+"""Stopping a command by Ctrl-C, SIGTERM or SIGHUP."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from kvtwist.cli.exits import Interrupted
 
 class Interrupts:
     """
-    Lets Ctrl-C, SIGTERM and SIGHUP wait until the command asks: `check` raises `Interrupted` then. A second one ends
-    the process at once, which harms a store as little as any other death of a process. What the process was started to
-    ignore stays ignored.
+    Defers the signals until the command calls `check`, which raises `Interrupted`. A second signal kills the process at
+    once; like any kill, that loses nothing. Signals that the process was started to ignore stay ignored.
     """
 
     def __init__(self) -> None:
@@ -44,7 +43,7 @@ class Interrupts:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let them not wait within the block, which may take for ever and has no store in its hands."""
+        """Raise at once within the block, which may block for ever and changes no store."""
         self._at_once = True
         try:
             self.check()
@@ -53,6 +52,6 @@ class Interrupts:
             self._at_once = False
 
     def check(self) -> None:
-        """:raises Interrupted: a signal has come."""
+        """:raises Interrupted: a signal was received."""
         if self._came is not None:
             raise Interrupted(self._came)

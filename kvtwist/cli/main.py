@@ -1,4 +1,4 @@
-"""The commands together, and what becomes of errors: a line on standard error and an exit code, never a traceback."""
+"""The group of all commands. Errors become one line on standard error and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from kvtwist.model import OperatorError, StoreDamaged, StoreInUse
 
 
 class Commands(click.Group):
-    """A group of commands that ends with the exit codes of `kvtwist.cli.exits`."""
+    """A group whose commands end with the exit codes of `kvtwist.cli.exits`."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; `SystemExit` for whatever it could not do."""
+        """Run a command; every expected error becomes a `SystemExit`."""
         try:
             try:
                 return super().invoke(ctx)
             finally:
-                sys.stdout.flush()  # here, where a closed pipe is heard of
+                sys.stdout.flush()  # a closed pipe must raise its error here, where it is caught
         except exits.Interrupted as error:
             _end(str(error), exits.SIGNALLED + error.number)
         except KeyboardInterrupt:
@@ -55,7 +55,7 @@ class Commands(click.Group):
             raise SystemExit(exits.CLOSED_PIPE) from None
         except OSError as error:
             name = f"{os.fsdecode(error.filename)}: " if error.filename is not None else ""
-            if error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF):  # it may be standard output that takes no more
+            if error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF):  # the error may be of standard output
                 discard()
             _end(f"{name}{error.strerror or error}", exits.IMPOSSIBLE)
         except MemoryError:
@@ -72,10 +72,10 @@ def _end(text: str, status: int) -> NoReturn:
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """
-    Look after the directory of a kvtwist store.
+    Maintain the directory of a kvtwist store.
 
-    No server may have it open, but for a backup. Exit codes: 0 fine, 1 damage or problems found, 2 wrong usage, 3 the
-    directory is in use, 4 it cannot be done, 130 interrupted.
+    Only backup works while a server has the store open. Exit codes: 0 success, 1 damage or bad input found, 2 wrong
+    usage, 3 the directory is in use, 4 the command cannot be carried out, 130 interrupted.
     """
     ctx.ensure_object(Files)
 
@@ -85,15 +85,15 @@ for command in (check, repair, dump, stats, backup, restore, export, import_, co
 
 
 def main() -> NoReturn:
-    """What the `kvtwist` command runs."""
+    """Entry point of the `kvtwist` command."""
     _check_streams()
-    with suppress(KeyboardInterrupt):  # before a command has begun
+    with suppress(KeyboardInterrupt):  # Ctrl-C before a command began
         cli.main(prog_name="kvtwist")
     raise SystemExit(exits.INTERRUPTED)
 
 
 def _check_streams() -> None:
-    """Have standard streams, even where they were closed, that take every character."""
+    """Replace closed standard streams, and make standard output accept every character."""
     if sys.stdin is None:
         sys.stdin = open(os.devnull)  # noqa: SIM115 # for as long as the process lives
     if sys.stdout is None:

@@ -1,4 +1,4 @@
-"""Standard output: lines for people, or with `--json` one JSON object a line."""
+"""Output of commands: text for people, or with `--json` one JSON object a line."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Output:
-    """:param as_json: whether objects are written, or the lines that say the same."""
+    """:param as_json: write JSON objects instead of text."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
     def put(self, fields: dict[str, object], line: str | None, err: bool = False) -> None:
         """
-        Write one thing: its fields, or its line; no line: people need not know of it.
+        Write one item, as JSON or as text.
 
-        :param err: whether it goes to standard error.
+        :param line: the text; None if the item is written as JSON only.
+        :param err: write to standard error.
         """
         if self.as_json:
             encoded = {name: encodable(value) if isinstance(value, str) else value for name, value in fields.items()}
@@ -39,7 +40,7 @@ class Output:
             click.echo(_shown(line), err=err)
 
     def tell(self, text: str) -> None:
-        """Write what is for people alone."""
+        """Write text that has no JSON form."""
         if not self.as_json:
             click.echo(_shown(text))
 
@@ -49,7 +50,7 @@ def _shown(text: str) -> str:
 
 
 def write(data: bytes) -> None:
-    """Write to standard output, past Python's buffer: what is in there would still be written after Ctrl-C."""
+    """Write to standard output without Python's buffer, whose content would still be written after Ctrl-C."""
     file = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
     left = memoryview(data)
     while left:
@@ -57,13 +58,13 @@ def write(data: bytes) -> None:
 
 
 def discard() -> None:
-    """Let what is still to be written to standard output go nowhere."""
-    with suppress(OSError, ValueError):  # it is no file
+    """Discard the rest of standard output, so that flushing it at exit cannot fail."""
+    with suppress(OSError, ValueError):  # a test's standard output has no descriptor
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
 
 
 def warn(text: str) -> None:
-    """A line on standard error."""
+    """Write a line to standard error."""
     click.echo(f"kvtwist: {one_line(text)}", err=True)

@@ -1,4 +1,4 @@
-"""What a command that takes its time shows on standard error, where that is a terminal; and how Ctrl-C stops it."""
+"""A progress bar on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from rich.progress import TimeRemainingColumn as TimeRemaining
 @contextmanager
 def progress(what: str, total: int | None, in_bytes: bool = False) -> Iterator[Callable[[int], None]]:
     """
-    Show how far something is; yields what is to be called with how much more is done.
+    Show a progress bar; yields a function to call with the amount done since the last call.
 
-    :param total: how much there is to do, None if nobody knows.
+    :param total: the whole amount, None if it is unknown.
+    :param in_bytes: whether amounts are bytes.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -24,7 +25,7 @@ def progress(what: str, total: int | None, in_bytes: bool = False) -> Iterator[C
         return
     amount: ProgressColumn = DownloadColumn(binary_units=True) if in_bytes else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemaining())
-    # Lines go above the bar where both are on the terminal; what goes elsewhere must go there.
+    # If standard output is the terminal too, lines must appear above the bar. A file or pipe gets them directly.
     both = sys.stdout.isatty()
     with Progress(*columns, console=console, transient=True, redirect_stdout=both) as bar:
         task = bar.add_task(what, total=total)

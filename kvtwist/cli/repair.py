@@ -1,4 +1,4 @@
-"""`kvtwist repair`: make a damaged store one that opens, and say what that costs."""
+"""`kvtwist repair`: make a damaged store usable, and report what is lost."""
 
 from __future__ import annotations
 
@@ -21,23 +21,21 @@ from kvtwist.engine.inspection.folding import Report, Wishes
 from kvtwist.engine.repair import Repair
 from kvtwist.words import counted
 
-_NEWS = {
+_BASIS = {
     "manifest": "The manifest is whole.",
-    "older manifest": "The manifest is damaged. An older one is whole, with all that belongs to it: nothing is lost.",
+    "older manifest": "The manifest is damaged. An older one is complete, with its pages and journal: nothing is lost.",
     "pages": (
-        "There is no whole manifest: of each key the newest record in any page counts. Records that were removed, and "
+        "No manifest is intact: the newest record of each key in any page is used. Records that were removed, and "
         "keyspaces that were cleared, may come back."
     ),
 }
 
 
-@click.command(short_help="Make a damaged store one that opens.")
+@click.command(short_help="Make a damaged store usable.")
 @directory_argument
-@click.option("--yes", is_flag=True, help="Do it. Without this nothing is changed.")
-@click.option("--salvage", is_flag=True, help="Save what can be read of damaged pages, although it may be wrong.")
-@click.option(
-    "--keep-older", is_flag=True, help="Keep older versions of what a lost page may have replaced or removed."
-)
+@click.option("--yes", is_flag=True, help="Carry out the repair. Without this nothing is changed.")
+@click.option("--salvage", is_flag=True, help="Save readable records of damaged pages, although they may be wrong.")
+@click.option("--keep-older", is_flag=True, help="Keep older records that a lost page may have replaced or removed.")
 @click.option("--stop-at-gap", is_flag=True, help="Leave out the transactions after a gap in the journal.")
 @json_option
 @click.pass_obj
@@ -53,9 +51,9 @@ def repair(
     as_json: bool,
 ) -> None:
     """
-    Make a damaged store one that opens; without --yes, say what that would cost.
+    Make a damaged store usable. Without --yes, only report what would be saved and lost.
 
-    The old files are kept, in DIR/damaged-<time>/.
+    The old files are kept in DIR/damaged-<time>/.
     """
     output = Output(as_json)
     with inspecting(directory, writing=yes), Interrupts() as interrupts:
@@ -76,7 +74,7 @@ def repair(
                 advance(done)
 
             plan = Repair(diagnosis, Wishes(salvage, keep_older, stop_at_gap), tell, step)
-            output.tell(_NEWS[plan.basis])
+            output.tell(_BASIS[plan.basis])
             if not yes:
                 plan.rehearse()
                 output.put({"type": "plan", "basis": plan.basis, **_counts(kinds)}, _plan(kinds, directory))
@@ -108,7 +106,7 @@ def _counts(kinds: Counter[tuple[str, bool]]) -> dict[str, object]:
 
 
 def _plan(kinds: Counter[tuple[str, bool]], directory: str) -> str:
-    lines = [f"nothing has been changed; to do it: kvtwist repair --yes {shlex.quote(directory)}"]
+    lines = [f"nothing has been changed; to repair, run: kvtwist repair --yes {shlex.quote(directory)}"]
     if kinds["unsure", False]:
         lines.append(f"{counted(kinds['unsure', False], 'unsure record')} would be saved with --salvage")
     if kinds["older", False]:
@@ -138,17 +136,17 @@ def _line(report: Report, done: bool) -> str:
     saved = ("saved" if done else "would be saved") if report.saved else ("not saved" if done else "would not be saved")
     if report.revisions is not None:
         first, last = report.revisions
-        return f"lost: revisions {first} to {last}, of which nothing is left: what they changed is as before"
+        return f"lost: revisions {first} to {last}: their changes are missing from the journal"
     if report.kind == "unreadable":
-        count = "nobody can tell how many records" if report.records is None else counted(report.records, "record")
-        where = "of a keyspace that cannot be read" if report.keyspace is None else f"of keyspace {report.keyspace!r}"
+        count = "an unknown number of records" if report.records is None else counted(report.records, "record")
+        where = "of an unknown keyspace" if report.keyspace is None else f"of keyspace {report.keyspace!r}"
         return f"lost: page {report.page}: {count} {where}, {key_range(report.first, report.stop)}"
     what = "every key" if report.key is None else f"key {shown(report.key)}"
     change = "removed" if report.size is None else counted(report.size, "byte")
     record = f"keyspace {report.keyspace!r}, {what}, revision {report.revision} ({change})"
     why = {
-        "unsure": f"read from damaged page {report.page}, may be wrong",
-        "older": f"lost page {report.page} may have had a newer version, or its removal",
+        "unsure": f"read from damaged page {report.page}; may be wrong",
+        "older": f"lost page {report.page} may have replaced or removed it",
         "behind": "after a gap in the journal",
     }
     return f"{saved}: {record}: {why[report.kind]}"

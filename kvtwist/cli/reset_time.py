@@ -1,4 +1,4 @@
-"""`kvtwist reset-time`: the store's time set back to the clock's, after the clock had been wrong."""
+"""`kvtwist reset-time`: set the store's time back to the clock's, after the clock was ahead."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH_OPERATIONS = 1000
 BATCH_BYTES = 2**20
 
 
-@click.command("reset-time", short_help="Go back to the clock's time, after it had been wrong.")
+@click.command("reset-time", short_help="Set the store's time back after the clock was ahead.")
 @directory_argument
 @json_option
 @click.pass_obj
@@ -28,8 +28,8 @@ def reset_time(disk: Files, directory: str, as_json: bool) -> None:
     """
     Set the time of a store, which never runs backwards by itself, back to the clock's.
 
-    What was written at a later time counts as written now, and expires as long after that as it was to; what history
-    tells of later times is deleted. Everything else stays, and what had expired too early and is still there is back.
+    Records with a later time count as written now and keep their time to live; history events with a later time are
+    deleted. All other records stay. Records that expired too early come back if they are still on disk.
     """
     timeline = WallTime()
     with Interrupts() as interrupts, open_store(disk, directory, timeline=timeline) as store:
@@ -42,22 +42,22 @@ def reset_time(disk: Files, directory: str, as_json: bool) -> None:
                     store.write(operations)
                     changed += len(operations)
         if before_ms > now_ms:
-            store.checkpoint()  # which writes the new time down, and lets go of a journal that has the old one
+            store.checkpoint()  # writes the new time, and removes the journal, which holds the old one
     fields = {"type": "reset", "before_ms": before_ms, "time_ms": min(before_ms, now_ms), "changed": changed}
-    line = f"{changed} records of later times; the last time written down was {moment(before_ms)}"
-    Output(as_json).put(fields, f"{line}, and is the clock's now" if before_ms > now_ms else line)
+    line = f"{changed} records had later times; the last recorded time was {moment(before_ms)}"
+    Output(as_json).put(fields, f"{line} and is now the clock's" if before_ms > now_ms else line)
 
 
 def _batches(
     store: OfflineStore, keyspace: str, now_ms: int, advance: Callable[[int], None]
 ) -> Iterator[list[Operation]]:
-    """What brings the records of later times back, a piece at a time."""
+    """Operations that reset the records with later times, a batch at a time."""
     batch: list[Operation] = []
     size = 0
     for key, record in store.scan(keyspace):
         advance(1)
         if record.modified_ms > now_ms:
-            batch.append(_brought_back(keyspace, key, record, now_ms))
+            batch.append(_reset(keyspace, key, record, now_ms))
             size += len(record.value)
             if len(batch) == BATCH_OPERATIONS or size >= BATCH_BYTES:
                 yield batch
@@ -66,8 +66,8 @@ def _batches(
         yield batch
 
 
-def _brought_back(keyspace: str, key: bytes, record: Record, now_ms: int) -> Operation:
-    if keyspace == HISTORY:  # whose keys hold their times
+def _reset(keyspace: str, key: bytes, record: Record, now_ms: int) -> Operation:
+    if keyspace == HISTORY:  # its keys contain the time
         return Delete(keyspace, key)
     later_ms = record.modified_ms - now_ms
     expires_ms = None if record.expires_ms is None else record.expires_ms - later_ms

@@ -1,4 +1,4 @@
-"""`kvtwist restore`: a store from a backup, be it a directory or the archive that a server's admin site has sent."""
+"""`kvtwist restore`: make a store from a backup, a directory or an archive from a server's admin site."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from kvtwist.cli.store_access import inspecting, suggesting_check
 @click.pass_obj
 def restore(disk: Files, source: str, target: str, as_json: bool) -> None:
     """
-    Make the new directory DIR of BACKUP: a directory from `kvtwist backup`, or a tar file from GET /backup.
+    Make the new directory DIR from BACKUP: a directory from `kvtwist backup`, or a tar file from GET /backup.
 
-    DIR is there only once it is whole, synced and verified.
+    DIR appears only after all files are written, synced and verified.
     """
     output = Output(as_json)
     if os.path.isdir(source):
@@ -34,7 +34,7 @@ def restore(disk: Files, source: str, target: str, as_json: bool) -> None:
         return
     size = os.path.getsize(source)
     with Interrupts() as interrupts, progress("unpacking", size, in_bytes=True) as advance:
-        with interrupts.at_once():  # a pipe waits for a writer
+        with interrupts.at_once():  # opening a pipe waits for its writer
             archive = open(source, "rb")  # noqa: SIM115 # closed below
         with archive, atomic_copy(disk, target, advance, interrupts) as copy:
             unpack(archive.read, copy)

@@ -1,4 +1,4 @@
-"""`kvtwist stats`: how much is in a store, and what takes the room."""
+"""`kvtwist stats`: report how much a store holds, and what takes the space."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from kvtwist.engine.sorted_run import SortedRun
 from kvtwist.words import counted
 
 LARGEST = 10
-"""How many of the largest values are named."""
+"""The number of largest values to report."""
 _OVERHEAD = 19
-"""Bytes of a record in a page beside its key and value, if it has no expiry and a common media type."""
+"""Bytes of a record in a page besides key and value, without expiry and with a common media type."""
 
 
-@click.command(short_help="Say how much is in a store.")
+@click.command(short_help="Report how much a store holds.")
 @directory_argument
-@click.option("--deep", is_flag=True, help="Read every record: exact figures, the largest values, expiry.")
+@click.option("--deep", is_flag=True, help="Read every record: exact figures, largest values, expiry.")
 @json_option
 def stats(directory: str, deep: bool, as_json: bool) -> None:
     """
-    Say how much is in a store, and what takes the room.
+    Report how much a store holds, and what takes the space.
 
-    Without --deep only the manifest is read: records count as in a server's metrics, what is in the journal alone does
-    not count, and what is superseded is an estimate.
+    Without --deep only the manifest is read: record counts are those of a server's metrics, changes that are only in
+    the journal do not count, and the size of superseded records is an estimate.
     """
     output = Output(as_json)
     with inspecting(directory) as listing, suggesting_check(directory):
@@ -75,7 +75,7 @@ class _Keyspace:
     largest: list[tuple[int, bytes]] = Factory(list)
 
     def fields(self, deep: bool) -> dict[str, object]:
-        """What `--json` says."""
+        """The fields of a JSON line."""
         fields: dict[str, object] = {
             "type": "keyspace",
             "keyspace": self.name,

@@ -1,4 +1,4 @@
-"""How commands get hold of a store: to look at it, or to work on it."""
+"""Opening a store for a command: to inspect its files, or to read and write its records."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from kvtwist.model import StoreDamaged
 @contextmanager
 def inspecting(path: str, writing: bool = False) -> Iterator[Listing]:
     """
-    What is in a store's directory, which no server can open for as long as the block lasts.
+    List the files of a store. The directory stays locked for the block, so no server can open it.
 
-    :param writing: whether anything will be changed: then nobody else may look at the same time.
-    :raises StoreInUse: a server has it open; :raises NotAStore: there is no store.
+    :param writing: whether the block changes files; then no other command may inspect them at the same time.
+    :raises StoreInUse: another process has the store open.
+    :raises NotAStore: there is no store at the path.
     """
     disk = ReadOnlyDisk()
-    look(disk, path)  # first of all: nothing is made where there is no store
+    look(disk, path)  # before the lock, which makes a file: it must not be made where there is no store
     lock = DirectoryLock(os.path.abspath(path)) if writing else ReadLock(os.path.abspath(path))
     try:
         yield look(disk, path)
@@ -39,7 +40,7 @@ def inspecting(path: str, writing: bool = False) -> Iterator[Listing]:
 
 @contextmanager
 def suggesting_check(path: str) -> Iterator[None]:
-    """Tell whoever meets damage what to do about it."""
+    """Add the command to run to the message of a `StoreDamaged`."""
     try:
         yield
     except StoreDamaged as error:
@@ -50,7 +51,7 @@ def suggesting_check(path: str) -> Iterator[None]:
 def open_store(
     disk: Files, path: str, create: bool = False, timeline: Timeline | None = None
 ) -> Iterator[OfflineStore]:
-    """The open store of a directory. What it would tell a server's log as a warning is a line on standard error."""
+    """Open the store of a directory. Its log events from `warn` up become lines on standard error."""
     globalLogPublisher.addObserver(_warn)
     try:
         with suggesting_check(path), opened(path, create, disk=disk, timeline=timeline) as store:

@@ -1,1 +1,1 @@
-"""The `kvtwist` command: what it says, what it does, and what it must never do."""
+"""Tests of the `kvtwist` command, run in this process."""

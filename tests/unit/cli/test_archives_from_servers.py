@@ -1,4 +1,4 @@
-"""`kvtwist backup` of a server: it reads to the end and lets the server hang up; what is no backup is one line."""
+"""`kvtwist backup` from a server: the server closes the connection; an answer that is not a backup is one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 HEAD = OK + b"Kvtwist-Revision: 31\r\n"
 
 
-class ReceivingCase(TestCase):
+class ServerCase(TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.copy = self.path / "copy"
@@ -25,7 +25,7 @@ class ReceivingCase(TestCase):
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
 
     def backup(self, answer: Callable[[socket.socket], object]) -> tuple[int, str]:
-        """Make a backup of a server that answers so; returns the exit code and what is said on standard error."""
+        """Back up from a server with this answer; returns exit code and standard error."""
 
         def serve() -> None:
             connection, _ = self.listener.accept()
@@ -43,8 +43,8 @@ class ReceivingCase(TestCase):
         return result.exit_code, result.stderr
 
 
-class HangUpTests(ReceivingCase):
-    def test_the_server_hangs_up_first(self) -> None:
+class CloseTests(ServerCase):
+    def test_the_server_closes_first(self) -> None:
         store = eventful(self.path / "store").end()
         kvtwist("backup", store, self.path / "files")
         files = sorted(path for path in (self.path / "files").rglob("*") if path.is_file())
@@ -65,8 +65,8 @@ class HangUpTests(ReceivingCase):
         self.assertEqual(contents_of(self.copy), contents_of(store))
 
 
-class BadAnswerTests(ReceivingCase):
-    def test_what_is_no_backup_is_one_line(self) -> None:
+class BadAnswerTests(ServerCase):
+    def test_an_answer_without_a_backup_is_one_line(self) -> None:
         for answer in (
             b"",
             b"\0\xff\r\n\r\n",
@@ -90,15 +90,15 @@ class BadAnswerTests(ReceivingCase):
                 self.assertTrue(said.startswith("kvtwist: ") and said.strip().isprintable(), said)
                 self.assertFalse(any(path.name.startswith("copy") for path in self.path.iterdir()))
 
-    def test_an_answer_that_ends_early_is_no_damage(self) -> None:
+    def test_an_answer_that_ends_early_is_not_damage(self) -> None:
         for size in (100, 600, 10**20):
             status, said = self.backup(
                 lambda connection: connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % size + bytes(99))  # noqa: B023
             )
             self.assertEqual((status, said.count("\n")), (4, 1))
-            self.assertIn(f"hung up, {size - 99} byte", said)
+            self.assertIn(f"closed the connection {size - 99} byte", said)
 
-    def test_a_url_that_is_none_is_one_line(self) -> None:
+    def test_a_bad_url_is_one_line(self) -> None:
         for url in ("http://", "http://[", "http://a..b/", "http://127.0.0.1:99999", "http://x:1/\udcff \n"):
             result = kvtwist("backup", url, self.copy)
             self.assertEqual((result.exit_code, result.stderr.count("\n")), (4, 1), result.stderr)

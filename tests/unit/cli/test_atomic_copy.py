@@ -1,4 +1,4 @@
-"""`kvtwist backup` and `restore`: where the copy comes to be, and that nothing of anybody else's is touched on the way."""
+"""`kvtwist backup` and `restore` make a whole copy or none, and touch no file that is not theirs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.support.engine import TestCase
 from tests.support.tools import Contents, contents_of, eventful, kvtwist
 
 
-class Meddling(Files):
-    """Files that call a function once: before a call, of so many of a method of a name."""
+class HookedFiles(Files):
+    """Files that call a function once, before a given call of a given method."""
 
     def __init__(self, call: str, function: Callable[[], object], skip: int = 0, path: str = "") -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Meddling(Files):
 
 
 class ArrivalCase(TestCase):
-    """A store, a backup of it, and where to put it: a name that is free, or an empty directory."""
+    """A store to copy, and two targets: a free name and an empty directory."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -62,7 +62,7 @@ class ArrivalCase(TestCase):
         self.empty = self.place / "empty"
 
     def make(self, target: Path, disk: Files | None = None, status: int = 0) -> str:
-        """Copy the store; returns what is said of an error, in one line."""
+        """Copy the store; returns standard error, which holds one line if the command failed."""
         result = kvtwist("backup", self.store, target, disk=disk)
         self.assertEqual(result.exit_code, status, result.output)
         self.assertEqual(result.stderr.count("\n"), 1 if status else 0, result.stderr)
@@ -74,15 +74,15 @@ class ArrivalCase(TestCase):
         self.assertFalse((target / PARTIAL).exists())
 
     def targets(self) -> Iterator[Path]:
-        """A name that is free, and an empty directory; all else is removed before each."""
+        """A free name, then an empty directory. Everything else is removed before each."""
         for target in (self.new, self.empty):
             shutil.rmtree(self.place)
             self.empty.mkdir(parents=True)
             yield target
 
 
-class PlaceTests(ArrivalCase):
-    def test_where_it_may_be(self) -> None:
+class TargetTests(ArrivalCase):
+    def test_valid_targets(self) -> None:
         (self.place / "link").symlink_to("empty")
         self.empty.mkdir()
         (self.place / "mount" / "lost+found").mkdir(parents=True)
@@ -95,14 +95,14 @@ class PlaceTests(ArrivalCase):
             {path.name for path in self.place.iterdir()}, {"new", "link", "empty", "mount", "not"}, "nothing is left"
         )
 
-    def test_an_empty_directory_stays_the_one_that_it_is(self) -> None:
+    def test_an_empty_directory_is_filled_not_replaced(self) -> None:
         self.empty.mkdir(mode=0o750)
         before = self.empty.stat()
         self.make(self.empty)
         after = self.empty.stat()
         self.assertEqual((after.st_ino, after.st_mode), (before.st_ino, before.st_mode))
 
-    def test_what_is_in_the_place_stays(self) -> None:
+    def test_an_existing_target_is_refused_and_stays(self) -> None:
         cases: list[tuple[str, Callable[[Path], object]]] = [
             ("file", Path.touch),
             ("dangling", lambda path: path.symlink_to("nowhere")),
@@ -115,7 +115,7 @@ class PlaceTests(ArrivalCase):
                 target = self.place / name
                 make(target)
                 before = sorted(self.place.rglob("*"))
-                self.assertIn("is there already", self.make(target, status=4))
+                self.assertIn("already exists", self.make(target, status=4))
                 self.assertEqual(sorted(self.place.rglob("*")), before)
 
     def test_a_store_that_is_being_opened_is_not_filled(self) -> None:
@@ -127,12 +127,12 @@ class PlaceTests(ArrivalCase):
 
 
 class LeftoverTests(ArrivalCase):
-    """What has the name of an unfinished copy: one that was interrupted, or something else."""
+    """A file or directory under the temporary name: left by an interrupted command, or foreign."""
 
     def partial_of(self, target: Path) -> Path:
         return target / PARTIAL if target.exists() else target.with_name(target.name + PARTIAL)
 
-    def test_what_an_interrupted_one_has_left_is_removed(self) -> None:
+    def test_leftovers_of_an_interrupted_copy_are_removed(self) -> None:
         def nothing(left: Path) -> None: ...
 
         def half(left: Path) -> None:
@@ -156,7 +156,7 @@ class LeftoverTests(ArrivalCase):
         (left / PARTIAL).touch()
         (left / "pages").symlink_to(self.store / "pages")
 
-    def test_what_is_not_ours_stays_and_is_told(self) -> None:
+    def test_foreign_files_stay_and_are_reported(self) -> None:
         cases: list[tuple[str, Callable[[Path], object]]] = [
             ("a file", Path.touch),
             ("a link", lambda left: left.symlink_to(self.store)),
@@ -194,13 +194,13 @@ class LeftoverTests(ArrivalCase):
 
 
 class ConcurrencyTests(ArrivalCase):
-    def test_of_two_with_one_target_one_succeeds(self) -> None:
+    def test_of_two_commands_with_one_target_one_succeeds(self) -> None:
         other = shutil.copytree(self.store, self.path / "other")
         for call in ("create", "sync", "rename", "sync_directory"):
             for target in self.targets():
                 with self.subTest(call, target=target.name):
                     results = []
-                    disk = Meddling(call, lambda: results.append(kvtwist("restore", other, target)))  # noqa: B023
+                    disk = HookedFiles(call, lambda: results.append(kvtwist("restore", other, target)))  # noqa: B023
                     results.append(kvtwist("backup", self.store, target, disk=disk))
                     done, failed = sorted(results, key=lambda result: result.exit_code)
                     self.assertEqual(done.exit_code, 0, done.output)
@@ -208,12 +208,12 @@ class ConcurrencyTests(ArrivalCase):
                     self.assertEqual(failed.stderr.count("\n"), 1, failed.stderr)
                     self.assert_whole(target)
 
-    def test_what_has_come_meanwhile_stays(self) -> None:
+    def test_files_made_meanwhile_stay(self) -> None:
         for target in self.targets():
             with self.subTest(target=target.name):
                 mine = target / "mine"
-                disk = Meddling("sync", partial(mine.mkdir, parents=True))
-                self.assertIn("is there already", self.make(target, disk, status=4))
+                disk = HookedFiles("sync", partial(mine.mkdir, parents=True))
+                self.assertIn("already exists", self.make(target, disk, status=4))
                 self.assertEqual({path.name for path in target.iterdir()} - {"lock"}, {"mine"})
                 self.assertFalse(self.new.with_name(self.new.name + PARTIAL).exists())
 
@@ -224,8 +224,8 @@ class FailureTests(ArrivalCase):
             unfinished.rmdir()  # it is empty: its own name could not be synced
         self.assertEqual({path.name for path in self.place.rglob("*")} - {"lock"}, {"empty"})
 
-    def test_whatever_fails_there_is_nothing_or_all(self) -> None:
-        """Every call of each kind fails once."""
+    def test_a_failure_leaves_nothing_or_a_whole_copy(self) -> None:
+        """Each call of each method fails once."""
 
         def fail() -> None:
             raise OSError(EIO, os.strerror(EIO))
@@ -235,7 +235,7 @@ class FailureTests(ArrivalCase):
                 failed = 0
                 for target in self.targets():
                     with self.subTest(call, skip=skip, target=target.name):
-                        result = kvtwist("backup", self.store, target, disk=Meddling(call, fail, skip, "place"))
+                        result = kvtwist("backup", self.store, target, disk=HookedFiles(call, fail, skip, "place"))
                         if result.exit_code == 0:
                             continue
                         failed += 1
@@ -255,13 +255,13 @@ class FailureTests(ArrivalCase):
             for call, skip in (("create", 0), ("create", 5), ("sync", 3)):
                 for target in self.targets():
                     with self.subTest(number=number, call=call, target=target.name):
-                        disk = Meddling(call, partial(os.kill, os.getpid(), number), skip)
+                        disk = HookedFiles(call, partial(os.kill, os.getpid(), number), skip)
                         self.assertEqual(self.make(target, disk, status=128 + number), "kvtwist: interrupted\n")
                         self.assert_nothing()
 
-    def test_a_signal_after_it_has_its_name_changes_nothing(self) -> None:
+    def test_a_signal_after_the_rename_changes_nothing(self) -> None:
         for target in self.targets():
-            disk = Meddling("rename", partial(os.kill, os.getpid(), SIGTERM))
+            disk = HookedFiles("rename", partial(os.kill, os.getpid(), SIGTERM))
             self.make(target, disk)
             self.assert_whole(target)
 

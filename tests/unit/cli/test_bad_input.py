@@ -1,4 +1,4 @@
-"""Archives and lines from anywhere: what is not right is refused in one line, and leaves nothing behind."""
+"""Invalid archives and export files are refused with one line, and leave no files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def packed(members: Members, form: int = tarfile.USTAR_FORMAT) -> bytes:
 
 
 def huge(info: tarfile.TarInfo, size: int) -> bytes:
-    """An archive with one member, whose size is nowhere near the truth."""
+    """An archive with one member whose header gives a wrong size."""
     info.size = size
     return info.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
 
@@ -60,7 +60,7 @@ class ArchiveTests(TestCase):
         self.place.mkdir()
 
     def restore(self, archive: bytes) -> tuple[int, str]:
-        """Restore an archive; returns the exit code and the line that is said. Nothing else may come of a failure."""
+        """Restore an archive; returns exit code and error line. A failure must leave no file."""
         (self.path / "archive").write_bytes(archive)
         result = kvtwist("restore", self.path / "archive", self.place / "copy")
         self.assertEqual(result.stderr.count("\n"), 1 if result.exit_code else 0, result.stderr)
@@ -68,27 +68,27 @@ class ArchiveTests(TestCase):
             self.assertEqual(list(self.place.iterdir()), [], result.stderr)
         return result.exit_code, result.stderr
 
-    def test_a_whole_one_is_restored(self) -> None:
+    def test_a_complete_archive_is_restored(self) -> None:
         self.assertEqual(self.restore(packed([*self.members, ending(len(self.members))])), (0, ""))
         self.assertEqual(contents_of(self.place / "copy"), self.before)
 
-    def test_others_are_refused(self) -> None:
+    def test_other_archives_are_refused(self) -> None:
         good, count = self.members, len(self.members)
         whole = packed([*good, ending(count)])
         link = {"linkname": MANIFEST}
         for name, archive, said in (
-            ("nothing", b"", "not a whole backup"),
-            ("zeros", bytes(4096), "not a whole backup"),
-            ("noise", bytes(range(256)) * 40, "not a whole backup"),
-            ("compressed", b"\x1f\x8b\x08" + bytes(600), "not a whole backup"),
+            ("nothing", b"", "incomplete backup"),
+            ("zeros", bytes(4096), "incomplete backup"),
+            ("noise", bytes(range(256)) * 40, "incomplete backup"),
+            ("compressed", b"\x1f\x8b\x08" + bytes(600), "incomplete backup"),
             ("a header alone", whole[:512], "ends within"),
-            ("half a header", whole[:300], "not a whole backup"),
+            ("half a header", whole[:300], "incomplete backup"),
             ("no end", packed(good), f"where a file or {END} should begin"),
             ("an end alone", packed([ending(0)]), "no store"),
             ("one file is missing", packed([*good[1:], ending(count)]), f"{END} counts {count}"),
             ("one file too many", packed([*good, ending(count - 1)]), f"{END} counts {count - 1}"),
             ("a file twice", packed([good[0], *good, ending(count + 1)]), "twice"),
-            ("something after the end", whole + b"?", "something follows"),
+            ("something after the end", whole + b"?", "there is data after"),
             ("an end that is not JSON", packed([*good, member(END, b"{")]), END),
             ("an end that says nothing", packed([*good, member(END, b"{}")]), END),
             ("an end of another type", packed([*good, ending("many")]), END),
@@ -98,49 +98,61 @@ class ArchiveTests(TestCase):
             ("a revision that is not there", packed([*good, ending(count, 10**9)]), "ends at revision 31"),
             ("an absolute name", packed([member("/etc/passwd")]), "'/etc/passwd'"),
             ("a name above", packed([member(f"../{MANIFEST}")]), f"'../{MANIFEST}'"),
-            ("a name within another", packed([member(f"x/{MANIFEST}")]), "no file of the name"),
-            ("a page that is none", packed([member("pages/../../x")]), "no file of the name"),
-            ("a page deeper down", packed([member("pages/a/MQ==_")]), "no file of the name"),
-            ("a page of a strange number", packed([member("pages/LTE=_")]), "no file of the name"),
-            ("a manifest without a number", packed([member("manifest-1")]), "no file of the name"),
-            ("digits of another script", packed([member("manifest-" + "\u0663" * 20)]), "no file of the name"),
-            ("the lock", packed([member("lock")]), "no file of the name"),
-            ("our own mark", packed([member(".kvtwist-partial")]), "no file of the name"),
-            ("no name", packed([member("")]), "no file of the name"),
+            ("a name within another", packed([member(f"x/{MANIFEST}")]), "is not the name of a store's file"),
+            ("a page that is none", packed([member("pages/../../x")]), "is not the name of a store's file"),
+            ("a page deeper down", packed([member("pages/a/MQ==_")]), "is not the name of a store's file"),
+            ("a page of a strange number", packed([member("pages/LTE=_")]), "is not the name of a store's file"),
+            ("a manifest without a number", packed([member("manifest-1")]), "is not the name of a store's file"),
+            (
+                "digits of another script",
+                packed([member("manifest-" + "\u0663" * 20)]),
+                "is not the name of a store's file",
+            ),
+            ("the lock", packed([member("lock")]), "is not the name of a store's file"),
+            ("our own mark", packed([member(".kvtwist-partial")]), "is not the name of a store's file"),
+            ("no name", packed([member("")]), "is not the name of a store's file"),
             ("a name with a line's end", packed([member("a\nb")]), "'a\\nb'"),
             ("a name that is not UTF-8", packed([member("a\udcff")]), "'a\\udcff'"),
-            ("a directory", packed([member("pages", kind=tarfile.DIRTYPE)]), "not a plain file"),
-            ("an old directory", packed([member("pages/", kind=tarfile.AREGTYPE)]), "not a plain file"),
-            ("a link", packed([member(MANIFEST, kind=tarfile.SYMTYPE, linkname="/etc/passwd")]), "not a plain file"),
-            ("a hard link", packed([good[0], member("pages/MQ==_", kind=tarfile.LNKTYPE, **link)]), "not a plain file"),
-            ("a device", packed([member(MANIFEST, kind=tarfile.CHRTYPE)]), "not a plain file"),
-            ("a pipe", packed([member(MANIFEST, kind=tarfile.FIFOTYPE)]), "not a plain file"),
-            ("a file with holes", packed([member(MANIFEST, kind=tarfile.GNUTYPE_SPARSE)]), "not a plain file"),
-            ("a long name", packed([member("pages/" + "M" * 300)], tarfile.GNU_FORMAT), "not a plain file"),
+            ("a directory", packed([member("pages", kind=tarfile.DIRTYPE)]), "not a regular file"),
+            ("an old directory", packed([member("pages/", kind=tarfile.AREGTYPE)]), "not a regular file"),
+            ("a link", packed([member(MANIFEST, kind=tarfile.SYMTYPE, linkname="/etc/passwd")]), "not a regular file"),
+            (
+                "a hard link",
+                packed([good[0], member("pages/MQ==_", kind=tarfile.LNKTYPE, **link)]),
+                "not a regular file",
+            ),
+            ("a device", packed([member(MANIFEST, kind=tarfile.CHRTYPE)]), "not a regular file"),
+            ("a pipe", packed([member(MANIFEST, kind=tarfile.FIFOTYPE)]), "not a regular file"),
+            ("a file with holes", packed([member(MANIFEST, kind=tarfile.GNUTYPE_SPARSE)]), "not a regular file"),
+            ("a long name", packed([member("pages/" + "M" * 300)], tarfile.GNU_FORMAT), "not a regular file"),
             (
                 "an extended header",
                 packed([member(MANIFEST, pax_headers={"path": "../x"})], tarfile.PAX_FORMAT),
-                "plain",
+                "not a regular file",
             ),
-            ("holes by a header", packed([member(MANIFEST, pax_headers={"GNU.sparse.size": "9"})], 2), "plain"),
-            ("a global header", packed([member("pax", b"9 path=x\n", tarfile.XGLTYPE)]), "not a plain file"),
+            (
+                "holes by a header",
+                packed([member(MANIFEST, pax_headers={"GNU.sparse.size": "9"})], 2),
+                "not a regular file",
+            ),
+            ("a global header", packed([member("pax", b"9 path=x\n", tarfile.XGLTYPE)]), "not a regular file"),
             ("a huge file", huge(member(MANIFEST)[0], 2**60), "ends within"),
             ("a huge end", huge(member(END)[0], 2**60), "bytes long"),
-            ("less than nothing", huge(member(MANIFEST)[0], -1), "not a plain file"),
+            ("less than nothing", huge(member(MANIFEST)[0], -1), "not a regular file"),
         ):
             with self.subTest(name):
                 status, line = self.restore(archive)
                 self.assertEqual(status, 4 if said == "no store" else 1, line)
                 self.assertIn(said, line)
 
-    def test_a_part_of_one_is_refused(self) -> None:
+    def test_a_truncated_archive_is_refused(self) -> None:
         whole = packed([*self.members, ending(len(self.members))])
         for size in range(0, len(whole) - 1024 - 512, 187):
             self.assertEqual(self.restore(whole[:size])[0], 1, size)
 
     @given(st.integers(0, 2**15), st.binary(min_size=1, max_size=9))
     @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
-    def test_damage_is_found_or_does_no_harm(self, at: int, noise: bytes) -> None:
+    def test_damage_is_refused_or_harmless(self, at: int, noise: bytes) -> None:
         whole = bytearray(packed([*self.members, ending(len(self.members))]))
         at %= len(whole)
         whole[at : at + len(noise)] = noise
@@ -151,15 +163,15 @@ class ArchiveTests(TestCase):
 
 
 class LineTests(TestCase):
-    """What an import does not understand; test_export_import.py has more of the kind."""
+    """Lines that an import refuses; test_export_import.py has more."""
 
     def refused(self, text: bytes) -> str:
-        """Import lines; returns what is said of them, in one line."""
+        """Import lines that must be refused; returns the error line."""
         result = kvtwist("import", "--create", self.path / "store", text=text)
         self.assertEqual((result.exit_code, result.stderr.count("\n")), (1, 1), (text[:200], result.stderr))
         return result.stderr
 
-    def test_headers(self) -> None:
+    def test_bad_headers(self) -> None:
         for header in (
             b"",
             b"\n",
@@ -179,7 +191,7 @@ class LineTests(TestCase):
             self.assertIn("line 1: ", self.refused(header))
             self.assertFalse((self.path / "store").exists())
 
-    def test_lines(self) -> None:
+    def test_bad_lines(self) -> None:
         good = '{"keyspace":"data","key":"k","value":"v","media_type":"t","modified_ms":7,"expires_ms":null}\n'
         for old, new in (
             ('"k"', "NaN"),

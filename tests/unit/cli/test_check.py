@@ -1,4 +1,4 @@
-"""`kvtwist check`: what it finds, where it says that it is, and that it changes nothing."""
+"""`kvtwist check`: the problems it finds, the places it reports, and that it changes nothing."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def frames_of(path: Path) -> list[Frame]:
 class CheckTests(RepairCase):
     def setUp(self) -> None:
         super().setUp()
-        self.told = eventful(self.store)
-        self.told.end()
+        self.chronicle = eventful(self.store)
+        self.chronicle.end()
 
     def problems(self) -> list[dict[str, object]]:
         result = kvtwist("check", "--json", self.store)
@@ -41,15 +41,15 @@ class CheckTests(RepairCase):
         self.assertEqual(found[-1]["problems"], sum(line["type"] == "problem" for line in found))
         return [line for line in found if line["type"] == "problem"]
 
-    def test_a_whole_store_is_fine(self) -> None:
+    def test_an_undamaged_store_is_fine(self) -> None:
         result = kvtwist("check", self.store)
         self.assertEqual(result.exit_code, 0, result.output)
         self.assertTrue(result.stdout.startswith("fine: "))
         [summary] = objects(kvtwist("check", "--json", self.store))
-        self.assertEqual(summary["revision"], self.told.model.revision)
+        self.assertEqual(summary["revision"], self.chronicle.model.revision)
         self.assertEqual((summary["problems"], summary["segments"], summary["torn_bytes"]), (0, 2, 0))
 
-    def test_a_bad_page_is_told_with_all_that_is_in_it(self) -> None:
+    def test_a_bad_page_is_reported_with_its_keys_and_records(self) -> None:
         path = self.damage("pages/", b"first 7", b"FIRST 7")
         [problem] = self.problems()
         self.assertEqual(problem["file"], f"pages/{path.name}")
@@ -60,7 +60,7 @@ class CheckTests(RepairCase):
         self.assertIn('keyspace \'data\', keys from "k06" to "k07": 2 records, 2 can be read', text)
         self.assertIn("kvtwist repair", text)
 
-    def test_a_bad_frame_is_told_with_the_transactions_that_are_missing(self) -> None:
+    def test_a_bad_frame_is_reported_with_the_missing_transactions(self) -> None:
         self.damage("journal-0", b"behind 1", b"BEHIND 1")
         [problem] = self.problems()
         self.assertEqual((problem["first_revision"], problem["last_revision"]), (27, 27))
@@ -70,7 +70,7 @@ class CheckTests(RepairCase):
         self.assertEqual(content[problem["at"] :][:4], b"KVTB")
         self.assertIn("4 transactions from here on can be read", kvtwist("check", self.store).stdout)
 
-    def test_a_missing_segment_is_told_with_its_revisions(self) -> None:
+    def test_a_missing_segment_is_reported_with_its_revisions(self) -> None:
         sorted(self.store.glob("journal-0*"))[0].unlink()
         [problem] = self.problems()
         self.assertEqual((problem["first_revision"], problem["last_revision"]), (20, 25))
@@ -87,7 +87,7 @@ class CheckTests(RepairCase):
         manifest.rename(self.store / f"manifest-{21:020d}")
         self.assertIn("revision 19", str(self.problems()[0]["what"]))
 
-    def test_leftovers_are_told_and_are_no_problem(self) -> None:
+    def test_leftovers_are_reported_and_harmless(self) -> None:
         page = sorted(self.store.glob("pages/*"))[0]
         shutil.copy(page, self.store / "pages" / "OTk5_")
         (self.store / "pages" / "OTg=_.new").write_bytes(b"half")
@@ -100,7 +100,7 @@ class CheckTests(RepairCase):
         names = ["pages/OTk5_", "pages/OTg=_.new", f"manifest-{99:020d}.new", f"journal-{1:020d}.log"]
         self.assertEqual(found, {*(("leftover", name) for name in names), ("note", "notes")})
 
-    def test_a_torn_tail_is_a_note_and_stays_where_it_is(self) -> None:
+    def test_a_torn_tail_is_a_note_and_is_not_cut_off(self) -> None:
         path = sorted(self.store.glob("journal-0*"))[-1]
         whole = path.read_bytes()[: max(frame.end for frame in frames_of(path))]
         path.write_bytes(whole[:-3])
@@ -121,13 +121,13 @@ class CheckTests(RepairCase):
         header = b'{"kvtwist_export":1,"revision":1}\n'
         self.assertEqual(kvtwist("import", self.store, text=header).exit_code, 3)
 
-    def test_two_may_look_at_the_same_time(self) -> None:
+    def test_two_commands_may_inspect_at_the_same_time(self) -> None:
         lock = ReadLock(str(self.store))
         self.addCleanup(lock.release)
         self.assertEqual(kvtwist("check", self.store).exit_code, 0)
         self.assertEqual(kvtwist("compact", self.store).exit_code, 3)
 
-    def test_a_file_that_this_user_may_not_read_is_no_damage(self) -> None:
+    def test_a_file_without_read_permission_is_not_damage(self) -> None:
         def read(disk: Disk, path: str) -> bytes:
             if part in path:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
@@ -145,7 +145,7 @@ class CheckTests(RepairCase):
 class NoStoreTests(TestCase):
     COMMANDS = ("check", "repair", "dump", "stats", "export", "compact", "reset-time")
 
-    def test_where_there_is_no_store_none_is_made(self) -> None:
+    def test_no_command_makes_a_store(self) -> None:
         (self.path / "file").write_bytes(b"")
         (self.path / "other" / "pages").mkdir(parents=True)
         before = sorted(self.path.rglob("*"))
@@ -168,7 +168,7 @@ class NoStoreTests(TestCase):
         for arguments in (["export", "--resume", "x"], ["import", "--resume", "--restart", "x"]):
             self.assertEqual(kvtwist(*arguments).exit_code, 2, arguments)
 
-    def test_each_command_says_what_it_does(self) -> None:
+    def test_each_command_has_a_help_text(self) -> None:
         listed = kvtwist("--help").stdout
         for command in (*self.COMMANDS, "import"):
             self.assertIn(command, listed)
@@ -190,11 +190,11 @@ STEPS = st.lists(
 
 
 class InvariantTests(TestCase):
-    """What a store does of its own accord is never a problem: each example ends in another layout of its files."""
+    """No sequence of operations, crashes and failed checkpoints makes files in which `check` finds a problem."""
 
     @given(STEPS)
     @settings(max_examples=60)
-    def test_no_store_that_was_not_damaged_has_problems(self, steps: list[object]) -> None:
+    def test_undamaged_stores_have_no_problems(self, steps: list[object]) -> None:
         place = new_directory()
         self.addCleanup(shutil.rmtree, place)
         engine = Engine(place / "store")

@@ -1,6 +1,6 @@
 """
-Whatever happens to the bytes of a store: `check` finds it, or it does no harm; and `repair` makes a store of what is
-left that opens, passes `check`, and holds no wrong value.
+Random damage to a store is found by `check` or harmless; and `repair` makes a store that opens, passes `check`, and
+holds no wrong value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DAMAGE = st.tuples(
 
 
 def damaged(content: bytes, how: str, at: float, length: int, bit: int) -> bytes:
-    """Bytes to which something has happened."""
+    """Apply a kind of damage to a file's content."""
     start = int(at * len(content.rstrip(b"\0")))  # a journal segment ends with many zeros, of which none matters
     end = min(start + length, len(content))
     middle = content[start:end]
@@ -56,12 +56,12 @@ class DamageTests(TestCase):
         self.files = sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file())
 
     @given(st.integers(0, 10**6), DAMAGE)
-    def test_any_damage_to_a_file(self, which: int, damage: Damage) -> None:
+    def test_damage_to_any_file(self, which: int, damage: Damage) -> None:
         name = self.files[which % len(self.files)]
         self.look(self.copy([(name, damage)]), name)
 
     @given(st.integers(0, 10**6), DAMAGE, st.booleans())
-    def test_what_may_be_wrong_is_told(self, which: int, damage: Damage, keep_older: bool) -> None:
+    def test_records_that_may_be_wrong_are_reported(self, which: int, damage: Damage, keep_older: bool) -> None:
         pages = [name for name in self.files if name.startswith("pages")]
         copy = self.copy([(pages[which % len(pages)], damage)])
         if kvtwist("check", copy).exit_code == 0:
@@ -77,7 +77,7 @@ class DamageTests(TestCase):
         self.assertEqual(kvtwist("check", copy).exit_code, 0)
 
     @given(st.integers(0, 10**6), DAMAGE)
-    def test_whatever_is_saved_of_a_damaged_journal_was_written_so(self, which: int, damage: Damage) -> None:
+    def test_records_saved_from_a_damaged_journal_were_written_so(self, which: int, damage: Damage) -> None:
         journals = [name for name in self.files if name.startswith("journal-0")]
         copy = self.copy([(journals[which % len(journals)], damage)])
         kvtwist("repair", "--yes", copy)
@@ -103,7 +103,7 @@ class DamageTests(TestCase):
             path = copy / name
             if damage[0] != "remove":
                 path.write_bytes(damaged(path.read_bytes() if path.exists() else b"", *damage))
-            elif path.exists() and len(list(copy.rglob("*"))) > 4:  # something should tell that it is a store
+            elif path.exists() and len(list(copy.rglob("*"))) > 4:  # enough must be left to recognize a store
                 path.unlink()
         return copy
 
@@ -136,7 +136,7 @@ class DamageTests(TestCase):
                 self.assertIn(content, kept)
 
     def possible(self, name: str) -> list[object]:
-        """What a store may hold whose damage `check` does not see: a journal may be one that is just shorter."""
+        """Contents a store may have if `check` sees no damage: a journal may just be shorter."""
         if name.startswith("journal-0"):
             return list(self.chronicle.states.values())
         return [self.chronicle.last]

@@ -1,4 +1,4 @@
-"""`kvtwist dump`, `stats` and `compact`: what is in a store, how much it is, and how little it can be."""
+"""`kvtwist dump`, `stats` and `compact`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.unit.cli.test_repair import RepairCase
 class DumpTests(RepairCase):
     def setUp(self) -> None:
         super().setUp()
-        self.told = eventful(self.store)
-        self.told.end()
+        self.chronicle = eventful(self.store)
+        self.chronicle.end()
 
     def dump(self, *options: str, status: int = 0) -> list[dict[str, object]]:
         result = kvtwist("dump", "--json", self.store, *options)
@@ -29,12 +29,12 @@ class DumpTests(RepairCase):
         self.assertNotIn("\0", text.stdout)
         return objects(result)
 
-    def test_records_are_those_that_a_server_sees(self) -> None:
+    def test_records_are_the_live_ones(self) -> None:
         found: dict[str, dict[bytes, tuple[object, ...]]] = {}
         for line in self.dump("--records"):
             record = (bytes_of(line, "value"), line["media_type"], line["modified_ms"], line["expires_ms"])
             found.setdefault(str(line["keyspace"]), {})[bytes_of(line, "key")] = record
-        self.assertEqual(found, self.told.last)
+        self.assertEqual(found, self.chronicle.last)
 
     def test_the_manifest_and_the_pages(self) -> None:
         lines = self.dump()
@@ -53,7 +53,7 @@ class DumpTests(RepairCase):
         self.assertEqual(lines[0]["key"], "k00")
         self.assertTrue(lines[1]["removed"])
 
-    def test_a_damaged_page_is_read_as_far_as_it_goes(self) -> None:
+    def test_a_damaged_page_is_read_as_far_as_possible(self) -> None:
         self.damage("pages/", b"first 7", b"FIRST 7")
         [bad] = [line for line in self.dump("--pages", status=1) if line["type"] == "damaged"]
         page = re.search(r"page (\d+)", str(bad["what"]))
@@ -69,7 +69,7 @@ class DumpTests(RepairCase):
         self.assertEqual({line["revision"] for line in changes}, set(range(20, 32)))
         self.assertEqual(len([line for line in lines if line["type"] == "segment"]), 2)
 
-    def test_a_damaged_journal_is_read_on_behind_the_damage(self) -> None:
+    def test_a_damaged_journal_is_read_on_after_the_damage(self) -> None:
         self.damage("journal-0", b"behind 1", b"BEHIND 1")
         lines = self.dump("--segments", status=1)
         self.assertEqual({line["revision"] for line in lines if line["type"] == "change"}, set(range(20, 32)) - {27})
@@ -93,12 +93,12 @@ class StatsTests(RepairCase):
         return objects(result)
 
     def test_deep_figures_are_exact(self) -> None:
-        told = eventful(self.store)
-        told.end()
+        chronicle = eventful(self.store)
+        chronicle.end()
         store, *keyspaces = self.stats("--deep")
         self.assertEqual((store["revision"], store["segments"], store["leftovers"]), (19, 2, 0))
         for found in keyspaces:
-            records = told.last[str(found["keyspace"])]
+            records = chronicle.last[str(found["keyspace"])]
             self.assertEqual(found["records"], len(records))
             self.assertEqual(found["bytes"], sum(len(key) + len(record[0]) for key, record in records.items()))
             largest = found["largest"]
@@ -110,7 +110,7 @@ class StatsTests(RepairCase):
         self.assertGreater(int(str(data["superseded_bytes"])), 0)
         self.assertEqual(data["expired"], 0)
 
-    def test_figures_of_the_manifest_are_exact_where_all_is_in_one_run(self) -> None:
+    def test_figures_from_the_manifest_are_exact_for_one_run(self) -> None:
         engine = Engine(self.store, wall=time.time())
         engine.open()
         for number in range(20):
@@ -122,7 +122,7 @@ class StatsTests(RepairCase):
             self.assertEqual(fast[name], deep[name], name)
         self.assertEqual((fast["records"], deep["expiring"]), (20, 1))
 
-    def test_a_damaged_store_is_told(self) -> None:
+    def test_damage_is_reported(self) -> None:
         eventful(self.store).end()
         self.damage("journal-0", b"behind 1", b"BEHIND 1")
         self.assertEqual(kvtwist("stats", self.store).exit_code, 0)
@@ -134,23 +134,23 @@ class StatsTests(RepairCase):
 class CompactTests(RepairCase):
     def setUp(self) -> None:
         super().setUp()
-        self.told = eventful(self.store)
-        self.told.end()
+        self.chronicle = eventful(self.store)
+        self.chronicle.end()
 
-    def test_one_run_is_left_of_each_keyspace(self) -> None:
+    def test_each_keyspace_becomes_one_run(self) -> None:
         before = contents_of(self.store)
         result = kvtwist("compact", "--json", self.store)
         self.assertEqual(result.exit_code, 0, result.output)
-        [told] = objects(result)
-        self.assertLess(told["bytes_after"], told["bytes_before"])
+        [report] = objects(result)
+        self.assertLess(report["bytes_after"], report["bytes_before"])
         size = sum(p.stat().st_size for p in self.store.rglob("*") if p.is_file() and p.name != "lock")
-        self.assertEqual(told["bytes_after"], size)
+        self.assertEqual(report["bytes_after"], size)
         self.assertEqual(contents_of(self.store), before)
         for found in objects(kvtwist("stats", "--deep", "--json", self.store))[1:]:
             self.assertEqual((found["runs"], found["removed"], found["superseded_bytes"]), (1, 0, 0))
         self.assertEqual(kvtwist("check", self.store).exit_code, 0)
 
-    def test_what_has_expired_goes(self) -> None:
+    def test_expired_records_are_removed(self) -> None:
         engine = Engine(self.store, wall=time.time() - 100)
         engine.open()
         engine.do(Put(DATA, b"gone", b"secret", "text/plain", 1))
@@ -159,13 +159,13 @@ class CompactTests(RepairCase):
         self.assertEqual(kvtwist("compact", self.store).exit_code, 0)
         self.assertFalse(any(b"secret" in path.read_bytes() for path in self.store.glob("pages/*")))
 
-    def test_a_second_time_there_is_nothing_to_do(self) -> None:
+    def test_compacting_twice_changes_nothing(self) -> None:
         kvtwist("compact", self.store)
         pages = {path: path.stat().st_mtime_ns for path in self.store.glob("pages/*")}
         self.assertEqual(kvtwist("compact", self.store).exit_code, 0)
         self.assertEqual({path: path.stat().st_mtime_ns for path in self.store.glob("pages/*")}, pages)
 
-    def test_interrupted_it_leaves_the_store_as_it_was(self) -> None:
+    def test_an_interrupt_leaves_the_store_unchanged(self) -> None:
         before = contents_of(self.store)
         with patch.object(Interrupts, "check", side_effect=[None, None, Interrupted(SIGINT)]):
             self.assertEqual(kvtwist("compact", self.store).exit_code, 130)

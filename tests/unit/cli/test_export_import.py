@@ -1,4 +1,4 @@
-"""`kvtwist export` and `kvtwist import`: what goes out comes in again, once, however often it is interrupted."""
+"""`kvtwist export` and `import`: every record survives the round trip once, however often they are interrupted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LINE = b'{"keyspace":"data","key":"%d","value":"v%d","media_type":"text/plain","
 
 
 def lines(count: int, end: bool = True) -> bytes:
-    """An export of so many records."""
+    """An export of `count` records."""
     body = b"".join(LINE % (number, number) for number in range(count))
     return HEADER + body + (b'{"end":%d}\n' % count if end else b"")
 
@@ -73,9 +73,9 @@ def _number(item: tuple[bytes, object]) -> int:
 
 class HookedFiles(Files):
     """
-    Files that call a function after each write, or each sync, of what an export writes.
+    Files that call a function after each write or sync of the export's file.
 
-    :ivar written: what has been written.
+    :ivar written: the data of each write.
     """
 
     def __init__(
@@ -105,9 +105,9 @@ class HookedFiles(Files):
 
 class SignallingFiles(Files):
     """
-    Files that send this process a signal within a call of a kind, after so many of them.
+    Files that send this process a signal within a given call of a given method.
 
-    :ivar written: how many lines have been given to the journal by then.
+    :ivar written: number of lines written to the journal before the signal.
     """
 
     def __init__(self, call: str, number: int, skip: int) -> None:
@@ -137,7 +137,7 @@ class SignallingFiles(Files):
 class RoundTripTests(TestCase):
     @given(RECORDS)
     @settings(max_examples=60)
-    def test_what_goes_out_comes_in(self, records: list[Operation]) -> None:
+    def test_a_round_trip_keeps_every_record(self, records: list[Operation]) -> None:
         place = new_directory()
         self.addCleanup(shutil.rmtree, place)
         with opened(str(place / "one"), create=True) as store:
@@ -154,19 +154,19 @@ class RoundTripTests(TestCase):
         self.assertEqual(again.stdout_bytes.splitlines()[1:], exported.stdout_bytes.splitlines()[1:])
         self.assertEqual(kvtwist("check", place / "two").exit_code, 0)
 
-    def test_the_largest_key_that_there_can_be_comes_in_again(self) -> None:
+    def test_the_longest_key_survives_the_round_trip(self) -> None:
         with opened(str(self.path / "one"), create=True) as store:
             store.write([Append("history", b"x" * (65535 - 16), b"v", "text/plain")])
         exported = kvtwist("export", self.path / "one").stdout_bytes
         self.assertEqual(kvtwist("import", "--create", self.path / "two", text=exported).exit_code, 0)
         self.assertEqual(everything(self.path / "two"), everything(self.path / "one"))
 
-    def test_times_survive_a_crash_behind_the_import(self) -> None:
+    def test_times_survive_a_crash_after_the_import(self) -> None:
         self.assertEqual(kvtwist("import", "--create", self.path / "one", text=lines(3)).exit_code, 0)
         found = contents_of(self.path / "one")
         self.assertEqual(found[DATA][b"1"], (b"v1", "text/plain", 7, None))
 
-    def test_what_has_expired_is_not_imported(self) -> None:
+    def test_expired_records_are_not_imported(self) -> None:
         now_ms = int(time.time() * 1000)
         text = HEADER + b"".join(
             b'{"keyspace":"data","key":"%d","value":"","media_type":"","modified_ms":0,"expires_ms":%d}\n' % (ms, ms)
@@ -195,7 +195,7 @@ class ExportTests(TestCase):
         keys = [(r["keyspace"], r["key"].encode() if "key" in r else b"\xff\x00") for r in records]
         self.assertEqual(keys, sorted(keys))
 
-    def test_it_goes_on_wherever_it_was_cut(self) -> None:
+    def test_resume_continues_from_any_cut(self) -> None:
         for size in [*range(0, len(self.whole), 37), len(self.whole) - 1, len(self.whole)]:
             self.unfinished.write_bytes(self.whole[:size])
             self.assertEqual(self.export("--resume"), 0)
@@ -206,7 +206,7 @@ class ExportTests(TestCase):
         self.assertEqual(self.file.read_bytes(), self.whole)
         self.assertEqual(self.export("--resume"), 0, "it is there, and whole")
 
-    def test_it_goes_on_where_a_power_cut_has_left_something_else(self) -> None:
+    def test_resume_discards_garbage_after_a_power_cut(self) -> None:
         header, first, second = self.whole.splitlines(True)[:3]
         for left in (
             bytes(10),
@@ -226,14 +226,14 @@ class ExportTests(TestCase):
             self.assertEqual(self.file.read_bytes(), self.whole, left)
             self.file.unlink()
 
-    def test_without_resume_it_begins_anew(self) -> None:
+    def test_without_resume_it_starts_over(self) -> None:
         for left in (b"", bytes(9), self.whole[:200], self.whole.replace(b'"revision":31', b'"revision":30') * 9):
             self.unfinished.write_bytes(left)
             self.assertEqual(self.export(), 0, left)
             self.assertEqual(self.file.read_bytes(), self.whole)
             self.file.unlink()
 
-    def test_it_stops_while_it_looks_at_what_there_is(self) -> None:
+    def test_ctrl_c_stops_it_while_it_reads_the_existing_file(self) -> None:
         left = self.whole[:200] + bytes(99)
         self.unfinished.write_bytes(left)
         read = exporting.read_record
@@ -246,7 +246,7 @@ class ExportTests(TestCase):
             self.assertEqual(self.export("--resume"), 130)
         self.assertEqual(self.unfinished.read_bytes(), left)
 
-    def test_standard_output_that_takes_little_at_a_time_gets_all(self) -> None:
+    def test_short_writes_to_standard_output_are_continued(self) -> None:
         class Slow(io.RawIOBase):
             def __init__(self) -> None:
                 self.taken = b""
@@ -263,7 +263,7 @@ class ExportTests(TestCase):
             output.write(self.whole)
         self.assertEqual(slow.taken, self.whole)
 
-    def test_it_does_not_go_on_with_something_else(self) -> None:
+    def test_resume_refuses_other_files(self) -> None:
         for text in (
             self.whole.replace(b'"revision":31', b'"revision":30')[:200],
             self.whole.replace(b'"keyspaces":null', b'"keyspaces":["data"]')[:200],
@@ -277,7 +277,7 @@ class ExportTests(TestCase):
             self.assertEqual(self.export("--resume"), 4, text)
             self.assertEqual(self.file.read_bytes(), text)
 
-    def test_what_is_in_its_way_stays(self) -> None:
+    def test_foreign_files_under_the_temporary_name_stay(self) -> None:
         self.unfinished.write_bytes(b"mine")
         self.assertEqual(self.export(), 4)
         self.assertEqual(self.unfinished.read_bytes(), b"mine")
@@ -297,7 +297,7 @@ class ExportTests(TestCase):
         self.assertEqual(other.read_bytes(), b"")
         self.assertFalse(self.file.exists())
 
-    def test_two_at_once_do_not_meet_in_a_file(self) -> None:
+    def test_two_exports_to_one_file_do_not_mix(self) -> None:
         other = eventful(self.path / "other").end()
         second: list[int] = []
         disk = HookedFiles(lambda: second.append(kvtwist("export", "--force", other, self.file).exit_code))
@@ -305,18 +305,18 @@ class ExportTests(TestCase):
         self.assertEqual(second, [3])
         self.assertEqual(self.file.read_bytes(), self.whole)
 
-    def test_a_file_that_came_meanwhile_stays(self) -> None:
+    def test_a_file_made_meanwhile_stays(self) -> None:
         self.assertEqual(self.export(disk=HookedFiles(after_sync=lambda: self.file.write_bytes(b"mine"))), 4)
         self.assertEqual(self.file.read_bytes(), b"mine")
 
-    def test_a_file_that_is_there_is_not_written_over(self) -> None:
+    def test_an_existing_file_is_replaced_only_with_force(self) -> None:
         self.file.write_bytes(b"mine")
         self.assertEqual(self.export(), 4)
         self.assertEqual(self.file.read_bytes(), b"mine")
         self.assertEqual(self.export("--force"), 0)
         self.assertEqual(self.file.read_bytes(), self.whole)
 
-    def test_the_file_that_is_replaced_is_whole_until_then(self) -> None:
+    def test_a_failed_export_leaves_the_old_file(self) -> None:
         self.file.write_bytes(b"mine")
         link = self.path / "link"
         link.symlink_to(self.file)
@@ -330,13 +330,13 @@ class ExportTests(TestCase):
         self.assertEqual(self.file.read_bytes(), self.whole)
         self.assertTrue(link.is_symlink())
 
-    def test_just_some_keyspaces(self) -> None:
+    def test_only_the_given_keyspaces(self) -> None:
         self.assertEqual(self.export("--keyspace", "staged"), 0)
         _, record, _ = self.file.read_bytes().splitlines()
         self.assertEqual(json.loads(record)["key"], "u")
         self.assertEqual(self.export("--keyspace", "stagd", "--force"), 4)
 
-    def test_it_stops_when_it_is_interrupted_and_goes_on_then(self) -> None:
+    def test_an_interrupted_export_can_be_resumed(self) -> None:
         self.patch(exporting, "PIECE", 300)
         for number in (SIGINT, SIGTERM, SIGHUP):
             disk = HookedFiles(partial(os.kill, os.getpid(), number))
@@ -361,7 +361,7 @@ class ImportTests(TestCase):
     def count(self) -> int:
         return len(contents_of(self.store).get(DATA, {}))
 
-    def test_a_store_is_made_only_if_that_is_asked_for(self) -> None:
+    def test_only_create_makes_a_store(self) -> None:
         self.file.write_bytes(lines(25))
         self.assertEqual(self.run_import(), 4)
         self.assertFalse(self.store.exists())
@@ -369,7 +369,7 @@ class ImportTests(TestCase):
         self.assertEqual(self.run_import("--create"), 0)
         self.assertEqual(self.count(), 25)
 
-    def test_no_store_is_made_where_something_else_is(self) -> None:
+    def test_no_store_is_made_in_a_directory_with_other_files(self) -> None:
         self.file.write_bytes(lines(1))
         self.store.mkdir()
         (self.store / "mine").write_bytes(b"")
@@ -378,7 +378,7 @@ class ImportTests(TestCase):
         self.store = self.file
         self.assertEqual(self.run_import("--create"), 4)
 
-    def test_records_are_put_beside_those_that_are_there(self) -> None:
+    def test_records_are_added_to_the_existing_ones(self) -> None:
         with opened(str(self.store), create=True) as store:
             store.write([Put(DATA, b"mine", b"m", "text/plain"), Put(DATA, b"1", b"other", "text/plain")])
         self.file.write_bytes(lines(3))
@@ -388,7 +388,7 @@ class ImportTests(TestCase):
             {key: record[0] for key, record in found.items()}, {b"mine": b"m", b"0": b"v0", b"1": b"v1", b"2": b"v2"}
         )
 
-    def test_a_bad_line_is_told_and_what_is_before_its_batch_stays(self) -> None:
+    def test_a_bad_line_is_reported_and_earlier_batches_stay(self) -> None:
         good = LINE % (99, 99)
         for bad, part in (
             (b"nonsense\n", "malformed"),
@@ -398,21 +398,21 @@ class ImportTests(TestCase):
             (good.replace(b'"key"', b'"kay"'), "kay"),
             (good.replace(b'"key":"99",', b""), "neither key nor key_base64"),
             (good.replace(b'"value"', b'"value_base64"').replace(b"v99", b"a"), "base64"),
-            (good.replace(b'"key":"99"', b'"key":"99","key_base64":""'), "key and key_base64"),
+            (good.replace(b'"key":"99"', b'"key":"99","key_base64":""'), "both key and key_base64"),
             (good.replace(b'"data"', b'""'), "keyspace"),
             (good.replace(b'"data"', b'"%b"' % (b"d" * 256)), "keyspace"),
             (good.replace(b'"data"', b'"kvtwist.import"'), "keyspace"),
             (good.replace(b"text/plain", b"t" * 256), "media type"),
-            (good.replace(b'"99"', b'"%b"' % (b"9" * 65536)), "65536 bytes long"),
+            (good.replace(b'"99"', b'"%b"' % (b"9" * 65536)), "65536 bytes"),
             (good.replace(b'"99"', b'"\\ud800"'), "line 27"),
             (good.replace(b":7}", b":-1}"), "modified_ms"),
             (good.replace(b":7}", b":%d}" % 2**48), "modified_ms"),
             (good.replace(b":7}", b':7,"expires_ms":-1}'), "expires_ms"),
             (good.replace(b":7}", b":1.5}"), "int"),
-            (good[:-1], "not whole"),
-            (good[:40], "not whole"),
-            (b'{"end":24}\n', "it counts 24 records, and there are 25 before it"),
-            (b'{"end":25}\nmore\n', "something follows"),
+            (good[:-1], "incomplete"),
+            (good[:40], "incomplete"),
+            (b'{"end":24}\n', "it counts 24 records, but 25 precede it"),
+            (b'{"end":25}\nmore\n', "there is data after"),
             (b'{"end":"25"}\n', "int"),
             (b"", "is missing"),
         ):
@@ -428,7 +428,7 @@ class ImportTests(TestCase):
             self.assertEqual(self.run_import("--resume"), 0, bad)
             self.assertEqual(self.count(), 30)
 
-    def test_what_is_not_the_json_that_it_is_said_to_be_comes_in_as_octets(self) -> None:
+    def test_invalid_json_is_imported_as_octets(self) -> None:
         values = (b"", b"nonsense", b"{", b"1 2", b"NaN", b"\xff", b'"\xff"', b"\xef\xbb\xbf1", b"[" * 5000, b'"\n"')
         body = b"".join(
             b'{"keyspace":"data","key":"%d","value_base64":"%b","media_type":"application/json","modified_ms":7}\n'
@@ -444,7 +444,7 @@ class ImportTests(TestCase):
             + [(value, "application/json") for value in JSON_TEXTS],
         )
 
-    def test_a_bad_header_makes_nothing(self) -> None:
+    def test_a_bad_header_makes_no_store(self) -> None:
         for text in (b"", b"{}\n", b"nonsense\n", HEADER.replace(b":1,", b":2,", 1), LINE % (1, 1)):
             result = kvtwist("import", "--create", self.store, text=text)
             self.assertEqual(result.exit_code, 1)
@@ -452,7 +452,7 @@ class ImportTests(TestCase):
             self.assertFalse(self.store.exists())
         self.assertEqual(kvtwist("import", "--create", self.store, self.path / "missing").exit_code, 4)
 
-    def test_each_line_is_applied_once_wherever_it_is_interrupted(self) -> None:
+    def test_each_line_is_applied_once_despite_interrupts(self) -> None:
         self.file.write_bytes(lines(35))
         applied: list[bytes] = []
         write = OfflineStore.write
@@ -478,12 +478,12 @@ class ImportTests(TestCase):
                     self.assertEqual(stop, 5)
                 else:
                     self.assertEqual(status, 130)
-                    options = ["--resume"] if stop else []  # not even begun
+                    options = ["--resume"] if stop else []  # the import did not begin
                     self.assertEqual(self.run_import(*options), 0)
                 self.assertEqual(applied, [b"%d" % number for number in range(35)])
 
-    def test_a_signal_within_a_write_lets_it_end(self) -> None:
-        """After each call of the disk that an import makes: what it was doing is done, and it says how far it is."""
+    def test_a_signal_within_a_write_does_not_cut_it_short(self) -> None:
+        """A signal within any call of the disk: the current batch is finished, and the progress is recorded."""
         self.file.write_bytes(lines(35))
         for number in (SIGINT, SIGTERM, SIGHUP):
             for call in ("write", "sync"):
@@ -521,7 +521,7 @@ class ImportTests(TestCase):
             self.assertEqual(list(store.scan(PROGRESS)), [])
         self.assertEqual(self.run_import("--resume"), 4)
 
-    def test_it_does_not_go_on_with_another_file(self) -> None:
+    def test_resume_refuses_another_file(self) -> None:
         self.file.write_bytes(lines(25, end=False))
         self.assertEqual(self.run_import("--create"), 1)
         for text in (
@@ -532,12 +532,12 @@ class ImportTests(TestCase):
             self.file.write_bytes(text)
             result = kvtwist("import", "--resume", self.store, self.file)
             self.assertEqual(result.exit_code, 1)
-            self.assertIn("not what the import began with", result.stderr)
+            self.assertIn("not those of the interrupted import", result.stderr)
         self.file.write_bytes(lines(40))
         self.assertEqual(self.run_import("--resume"), 0)
         self.assertEqual(self.count(), 40)
 
-    def test_large_batches_are_bounded_by_their_bytes(self) -> None:
+    def test_batches_are_bounded_by_their_bytes(self) -> None:
         self.patch(importing, "BATCH_BYTES", 1000)
         self.file.write_bytes(lines(25).replace(b':"v', b':"' + b"w" * 900, 5))
         sizes = []
@@ -549,4 +549,4 @@ class ImportTests(TestCase):
 
         with patch.object(OfflineStore, "write", noting):
             self.assertEqual(self.run_import("--create"), 0)
-        self.assertEqual(sizes, [1, 3, 3, 3, 11, 10])  # the note of how far it is is one of each
+        self.assertEqual(sizes, [1, 3, 3, 3, 11, 10])  # including the progress record

@@ -1,4 +1,4 @@
-"""What commands say: every name as text, numbers with the right nouns, one line for each error, and no traceback."""
+"""Output of commands: file names escaped, plurals correct, each error one line, never a traceback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ wrong_plurals = re.compile(rf"(?<![\d.:])1 ([a-z]+ )?({_NOUNS})s\b|\b(?!1 )\d+ (
 
 
 class StrangeNameTests(TestCase):
-    """Every command with paths that are not UTF-8, and hold what a terminal would take for something else."""
+    """Every command with paths that are not UTF-8 and contain control characters."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -33,7 +33,7 @@ class StrangeNameTests(TestCase):
         (self.store / "pages" / NAME).write_bytes(b"")
 
     def run_each(self, *arguments: str | Path, status: int = 0, text: bytes | None = None) -> None:
-        """For people and for scripts."""
+        """Run a command without and with `--json`."""
         for as_json in ([], ["--json"]):
             with self.subTest(arguments[0], json=bool(as_json)):
                 result = kvtwist(*arguments, *as_json, text=text)
@@ -50,7 +50,7 @@ class StrangeNameTests(TestCase):
             if (self.place / "file").exists():
                 (self.place / "file").unlink()
 
-    def test_all_goes_well(self) -> None:
+    def test_commands_that_succeed(self) -> None:
         (self.place / "lines").write_bytes(kvtwist("export", self.store).stdout_bytes)
         for arguments in (
             ("check", self.store),
@@ -67,7 +67,7 @@ class StrangeNameTests(TestCase):
         ):
             self.run_each(*arguments)
 
-    def test_there_is_no_such_thing(self) -> None:
+    def test_commands_on_missing_paths(self) -> None:
         missing = self.place / "missing"
         for arguments in (
             ("check", missing),
@@ -86,7 +86,7 @@ class StrangeNameTests(TestCase):
         ):
             self.run_each(*arguments, status=4, text=b'{"kvtwist_export":1,"revision":1}\n{"end":0}\n')
 
-    def test_what_is_damaged(self) -> None:
+    def test_commands_on_a_damaged_store(self) -> None:
         [page] = (page for page in (self.store / "pages").iterdir() if page.name != NAME)
         page.write_bytes(page.read_bytes()[:-1])
         for arguments in (
@@ -107,7 +107,7 @@ class StrangeNameTests(TestCase):
 
 
 class PluralTests(TestCase):
-    """Stores in which there is none, one, or two of everything."""
+    """Stores with zero, one and two of everything."""
 
     def test_numbers_agree_with_their_nouns(self) -> None:
         for count in (0, 1, 2):
@@ -118,17 +118,17 @@ class PluralTests(TestCase):
                 for number in range(count):
                     store.write([Put(DATA, b"more", b"v" * number, "text/plain")])
                 store.write([Delete(DATA, b"more")] * count)
-            said = []
+            results = []
             for command in ("check", "dump", "dump --segments", "dump --records", "stats", "stats --deep", "compact"):
                 name, *options = command.split()
-                said.append(kvtwist(name, place / "store", *options))
-            said.append(kvtwist("export", place / "store", place / "file"))
-            said.append(kvtwist("import", "--create", place / "imported", place / "file"))
-            said.append(kvtwist("backup", place / "store", place / "copy"))
+                results.append(kvtwist(name, place / "store", *options))
+            results.append(kvtwist("export", place / "store", place / "file"))
+            results.append(kvtwist("import", "--create", place / "imported", place / "file"))
+            results.append(kvtwist("backup", place / "store", place / "copy"))
             for page in (place / "store" / "pages").iterdir():
                 page.write_bytes(page.read_bytes()[:-1] + b"?")
             for options in ([], ["--salvage"], ["--yes"]):
-                said.append(kvtwist("repair", place / "store", *options))
-            for result in said:
+                results.append(kvtwist("repair", place / "store", *options))
+            for result in results:
                 self.assertIn(result.exit_code, (0, 1), result.output)
                 self.assertEqual(wrong_plurals(result.output), [], result.output)

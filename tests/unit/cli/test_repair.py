@@ -1,4 +1,4 @@
-"""`kvtwist repair`: what it saves, what it says of the rest, and that it may die at any moment."""
+"""`kvtwist repair`: what it saves, what it reports as lost, and that it may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def put(key: bytes, value: bytes) -> Put:
 
 
 class RepairCase(TestCase):
-    """A test with a store whose pages are tiny, and are not merged."""
+    """A store with tiny pages and without compaction."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -35,13 +35,13 @@ class RepairCase(TestCase):
         self.store = self.path / "store"
 
     def damage(self, name: str, old: bytes, new: bytes) -> Path:
-        """Put other bytes into the first file of that name, or whose name begins so, that holds the old ones."""
+        """Replace `old` by `new` in the first file that contains it and whose name begins with `name`."""
         path = next(p for p in sorted(self.store.rglob(f"{name}*")) if p.is_file() and old in p.read_bytes())
         path.write_bytes(path.read_bytes().replace(old, new, 1))
         return path
 
     def repair(self, *options: str) -> list[dict[str, object]]:
-        """Repair it; what was told."""
+        """Repair the store; returns the lines of `--json`."""
         self.assertEqual(kvtwist("check", self.store).exit_code, 1)
         result = kvtwist("repair", "--yes", "--json", *options, self.store)
         self.assertEqual(result.exit_code, 0, result.output)
@@ -53,65 +53,65 @@ class RepairCase(TestCase):
 
 
 class DamagedPageTests(RepairCase):
-    """Two runs: a base of the keys `a` to `h`, and one above it in which `b` is newer and `g` is removed."""
+    """Two runs: a base with the keys `a` to `h`, and a newer one with `b`, `c`, `d` and the removal of `g`."""
 
     def setUp(self) -> None:
         super().setUp()
-        told = Chronicle.begin(self.store)
-        told.do(*(put(bytes([key]), b"old " + bytes([key]) * 10) for key in b"abcdefgh"))
-        told.engine.checkpoint()
-        told.do(*(put(bytes([key]), b"new " + bytes([key]) * 40) for key in b"bcd"))
-        told.engine.delete(b"g")
-        told.engine.checkpoint()
-        told.end()
+        chronicle = Chronicle.begin(self.store)
+        chronicle.do(*(put(bytes([key]), b"old " + bytes([key]) * 10) for key in b"abcdefgh"))
+        chronicle.engine.checkpoint()
+        chronicle.do(*(put(bytes([key]), b"new " + bytes([key]) * 40) for key in b"bcd"))
+        chronicle.engine.delete(b"g")
+        chronicle.engine.checkpoint()
+        chronicle.end()
         self.before = self.values()
 
-    def test_a_lost_page_of_the_oldest_run_takes_nothing_else_with_it(self) -> None:
+    def test_a_lost_page_of_the_oldest_run_costs_its_own_records_only(self) -> None:
         self.damage("pages/", b"old aaaa", b"old aXaa")
-        told = self.repair()
-        lost = {bytes_of(line, "key") for line in told if line["type"] == "unsure"}
+        report = self.repair()
+        lost = {bytes_of(line, "key") for line in report if line["type"] == "unsure"}
         self.assertIn(b"a", lost)
         self.assertLess(lost, {b"a", b"b", b"c", b"d"})
         self.assertEqual(self.values(), {key: value for key, value in self.before.items() if key not in lost})
 
-    def test_what_a_newer_run_has_is_not_lost(self) -> None:
+    def test_a_record_in_a_newer_run_is_not_lost(self) -> None:
         self.damage("pages/", b"old bbbb", b"old bXbb")
-        told = self.repair()
-        self.assertNotIn(b"b", {bytes_of(line, "key") for line in told if line["type"] == "unsure"})
+        report = self.repair()
+        self.assertNotIn(b"b", {bytes_of(line, "key") for line in report if line["type"] == "unsure"})
         self.assertEqual(self.values()[b"b"], self.before[b"b"])
 
     def test_older_versions_under_a_lost_page_do_not_come_back(self) -> None:
         self.damage("pages/", b"new cccc", b"new cXcc")
-        told = self.repair()
+        report = self.repair()
         self.assertNotIn(b"c", self.values())
         self.assertLess(self.values().items(), self.before.items())
-        kinds = {(line["type"], bytes_of(line, "key"), line["saved"]) for line in told if "key" in line}
+        kinds = {(line["type"], bytes_of(line, "key"), line["saved"]) for line in report if "key" in line}
         self.assertIn(("unsure", b"c", False), kinds)
         self.assertIn(("older", b"c", False), kinds)
 
-    def test_older_versions_are_kept_if_that_is_asked_for(self) -> None:
+    def test_keep_older_keeps_older_versions(self) -> None:
         self.damage("pages/", b"new cccc", b"new cXcc")
-        told = self.repair("--keep-older")
+        report = self.repair("--keep-older")
         self.assertEqual(self.values()[b"c"], b"old cccccccccc")
-        self.assertIn(b"c", {bytes_of(line, "key") for line in told if line["type"] == "older" and line["saved"]})
+        self.assertIn(b"c", {bytes_of(line, "key") for line in report if line["type"] == "older" and line["saved"]})
 
-    def test_records_of_a_damaged_page_are_saved_if_that_is_asked_for(self) -> None:
+    def test_salvage_saves_records_of_a_damaged_page(self) -> None:
         self.damage("pages/", b"new cccc", b"new cXcc")
-        told = self.repair("--salvage")
+        report = self.repair("--salvage")
         self.assertEqual(self.values()[b"c"], self.before[b"c"].replace(b"new cccc", b"new cXcc"))
-        self.assertIn(b"c", {bytes_of(line, "key") for line in told if line["type"] == "unsure" and line["saved"]})
+        self.assertIn(b"c", {bytes_of(line, "key") for line in report if line["type"] == "unsure" and line["saved"]})
 
-    def test_records_are_read_on_both_sides_of_bytes_that_are_missing(self) -> None:
+    def test_records_before_and_after_missing_bytes_are_read(self) -> None:
         self.damage("pages/", b"old ffff", b"old f")
         self.repair("--salvage")
         values = self.values()
         self.assertEqual({**values, b"f": b""}, {**self.before, b"f": b""})
 
-    def test_a_missing_page_takes_the_keys_of_its_range(self) -> None:
+    def test_a_missing_page_costs_the_keys_of_its_range(self) -> None:
         [path] = [path for path in self.store.glob("pages/*") if b"new cccc" in path.read_bytes()]
         path.unlink()
-        told = self.repair()
-        [lost] = [line for line in told if line["type"] == "unreadable"]
+        report = self.repair()
+        [lost] = [line for line in report if line["type"] == "unreadable"]
         self.assertNotIn("records", lost)
         self.assertNotIn(b"c", self.values())
 
@@ -123,65 +123,65 @@ class DamagedPageTests(RepairCase):
 
     def test_nothing_is_lost_of_a_keyspace_that_was_cleared_since(self) -> None:
         self.damage("pages/", b"new cccc", b"new cXcc")
-        told = Chronicle(Chronicle.begin(self.store).engine)
-        told.engine.do(Clear(DATA), put(b"z", b"after"))
-        told.end()
+        chronicle = Chronicle(Chronicle.begin(self.store).engine)
+        chronicle.engine.do(Clear(DATA), put(b"z", b"after"))
+        chronicle.end()
         self.assertEqual([line for line in self.repair() if "saved" in line], [])
         self.assertEqual(self.values(), {b"z": b"after"})
 
-    def test_what_the_journal_has_is_not_lost(self) -> None:
+    def test_a_record_in_the_journal_is_not_lost(self) -> None:
         self.damage("pages/", b"new cccc", b"new cXcc")
         engine = Chronicle.begin(self.store).engine
         engine.put(b"c", b"in the journal")
         engine.die()
-        told = self.repair()
+        report = self.repair()
         self.assertEqual(self.values()[b"c"], b"in the journal")
-        self.assertNotIn(b"c", [bytes_of(line, "key") for line in told if "key" in line])
+        self.assertNotIn(b"c", [bytes_of(line, "key") for line in report if "key" in line])
 
 
 class DamagedJournalTests(RepairCase):
     def setUp(self) -> None:
         super().setUp()
-        self.told = Chronicle.begin(self.store)
+        self.chronicle = Chronicle.begin(self.store)
         for number in range(8):
-            self.told.do(put(b"key", b"value %d" % number), put(b"%d" % number, b""))
-        self.told.end()
+            self.chronicle.do(put(b"key", b"value %d" % number), put(b"%d" % number, b""))
+        self.chronicle.end()
 
     def test_with_stop_at_gap_nothing_after_a_gap_is_applied(self) -> None:
         self.damage("journal", b"value 3", b"VALUE 3")
-        told = self.repair("--stop-at-gap")
-        self.assertEqual(contents_of(self.store), self.told.states[3])
-        self.assert_told(told, [(4, 4)], saved=False)
+        report = self.repair("--stop-at-gap")
+        self.assertEqual(contents_of(self.store), self.chronicle.states[3])
+        self.assert_reported(report, [(4, 4)], saved=False)
 
-    def test_what_is_whole_after_a_gap_is_saved(self) -> None:
+    def test_transactions_after_a_gap_are_saved(self) -> None:
         for gaps in ([4], [2, 6], [1, 4], [3, 4, 5]):
             with self.subTest(gaps=gaps):
                 copy = self.path / "copy"
                 shutil.copytree(self.store, copy)
                 for gap in gaps:
                     self.damage("journal", b"value %d" % (gap - 1), b"VALUE %d" % (gap - 1))
-                told = self.repair()
+                report = self.repair()
                 lost = {b"%d" % (gap - 1) for gap in gaps}
                 kept = {b"%d" % number: b"" for number in range(8)}
                 self.assertEqual(self.values(), {k: kept[k] for k in kept if k not in lost} | {b"key": b"value 7"})
                 missing = [(3, 5)] if gaps == [3, 4, 5] else [(gap, gap) for gap in gaps]
-                self.assert_told(told, missing, saved=True)
+                self.assert_reported(report, missing, saved=True)
                 shutil.rmtree(self.store)
                 copy.rename(self.store)
 
-    def assert_told(self, told: list[dict[str, Any]], missing: list[tuple[int, int]], saved: bool) -> None:
-        """Everything that is missing, and every change after that is told once."""
-        found = [(line["first_revision"], line["last_revision"]) for line in told if line["type"] == "missing"]
+    def assert_reported(self, report: list[dict[str, Any]], missing: list[tuple[int, int]], saved: bool) -> None:
+        """All missing revisions, and every change after them, are reported once."""
+        found = [(line["first_revision"], line["last_revision"]) for line in report if line["type"] == "missing"]
         self.assertEqual(found, missing)
         gone = {revision for first, last in missing for revision in range(first, last + 1)}
         later = [revision for revision in range(missing[0][0], 9) if revision not in gone]
-        behind = [(line["revision"], bytes_of(line, "key")) for line in told if line["type"] == "behind"]
+        behind = [(line["revision"], bytes_of(line, "key")) for line in report if line["type"] == "behind"]
         self.assertEqual(behind, [(r, key) for r in later for key in (b"key", b"%d" % (r - 1))])
-        self.assertEqual({line["saved"] for line in told if line["type"] == "behind"}, {saved})
-        self.assertEqual(told[-1]["changes_behind_a_gap"], len(behind))
-        self.assertEqual(told[-1]["changes_behind_a_gap_saved"], len(behind) if saved else 0)
+        self.assertEqual({line["saved"] for line in report if line["type"] == "behind"}, {saved})
+        self.assertEqual(report[-1]["changes_behind_a_gap"], len(behind))
+        self.assertEqual(report[-1]["changes_behind_a_gap_saved"], len(behind) if saved else 0)
 
-    def test_a_flipped_byte_costs_its_transaction_alone_with_syncs_and_without(self) -> None:
+    def test_a_flipped_byte_costs_only_its_transaction_with_syncs_and_without(self) -> None:
         for sync in (True, False):
             with self.subTest(sync=sync):
                 shutil.rmtree(self.store)
@@ -196,23 +196,23 @@ class DamagedJournalTests(RepairCase):
                 with self.assertRaisesRegex(StoreDamaged, f"{segment.name}: damaged at byte"):
                     engine.open()
                 self.assertEqual(kvtwist("check", self.store).exit_code, 1)
-                told = self.repair()
-                [lost] = [line["first_revision"] for line in told if line["type"] == "missing"]
+                report = self.repair()
+                [lost] = [line["first_revision"] for line in report if line["type"] == "missing"]
                 self.assertEqual(self.values(), {b"%03d" % n: b"value" for n in range(200) if n != lost - 1})
 
-    def test_damage_that_is_no_gap_costs_nothing(self) -> None:
+    def test_damage_without_a_gap_costs_nothing(self) -> None:
         self.damage("journal", b"kvtwist journal1", b"KVTWIST JOURNAL1")
         self.repair()
-        self.assertEqual(contents_of(self.store), self.told.last)
+        self.assertEqual(contents_of(self.store), self.chronicle.last)
 
-    def test_revisions_go_on_behind_all_that_there_have_been(self) -> None:
+    def test_revisions_continue_after_the_highest_one(self) -> None:
         self.damage("journal", b"value 3", b"VALUE 3")
-        told = self.repair()
-        self.assertGreater(told[-1]["revision"], 8)
+        report = self.repair()
+        self.assertGreater(report[-1]["revision"], 8)
 
-    def test_the_time_goes_on_behind_all_that_there_has_been(self) -> None:
+    def test_the_time_continues_after_the_latest_one(self) -> None:
         engine = Chronicle.begin(self.store).engine
-        engine.wall += 10**4  # less than would not be believed
+        engine.wall += 10**4  # a step that the timeline follows
         engine.put(b"expired", b"", ttl_ms=1000)
         engine.wall += 2
         engine.put(b"stays", b"", ttl_ms=1000)
@@ -241,45 +241,45 @@ class DamagedJournalTests(RepairCase):
 class DamagedManifestTests(RepairCase):
     def setUp(self) -> None:
         super().setUp()
-        self.told = eventful(self.store)
-        self.told.end()
+        self.chronicle = eventful(self.store)
+        self.chronicle.end()
 
     def manifest(self) -> Path:
         return sorted(self.store.glob("manifest-*"))[-1]
 
-    def test_a_store_is_made_of_its_pages(self) -> None:
+    def test_without_a_manifest_the_store_is_made_from_its_pages(self) -> None:
         for spoil in (Path.unlink, lambda path: path.write_bytes(b"nothing")):
             shutil.rmtree(self.path / "copy", ignore_errors=True)
             shutil.copytree(self.store, self.path / "copy")
             spoil(self.manifest())
             self.assertEqual(self.repair()[-1]["basis"], "pages")
-            self.assertEqual(contents_of(self.store), self.told.last)
+            self.assertEqual(contents_of(self.store), self.chronicle.last)
             shutil.rmtree(self.store)
             shutil.copytree(self.path / "copy", self.store)
 
-    def test_an_older_manifest_is_used_where_all_that_it_needs_is_there(self) -> None:
-        told = Chronicle.begin(self.store)
-        assert isinstance(told.engine.disk, FaultyDisk)
-        told.engine.disk.fail("remove", errno.EIO, times=100)
-        told.engine.disk.fail("rename", errno.EIO, path="spare", times=100)
-        told.engine.checkpoint()
-        told.engine.disk.heal()
-        told.engine.put(b"k05", b"behind both")
-        told.end()
+    def test_an_older_manifest_is_used_if_its_pages_and_journal_are_there(self) -> None:
+        chronicle = Chronicle.begin(self.store)
+        assert isinstance(chronicle.engine.disk, FaultyDisk)
+        chronicle.engine.disk.fail("remove", errno.EIO, times=100)
+        chronicle.engine.disk.fail("rename", errno.EIO, path="spare", times=100)
+        chronicle.engine.checkpoint()
+        chronicle.engine.disk.heal()
+        chronicle.engine.put(b"k05", b"behind both")
+        chronicle.end()
         self.assertEqual(len(list(self.store.glob("manifest-*"))), 2)
         before = contents_of(self.store)
         self.manifest().write_bytes(b"nothing")
         self.assertEqual(self.repair()[-1]["basis"], "older manifest")
         self.assertEqual(contents_of(self.store), before)
 
-    def test_an_older_manifest_is_not_used_where_something_is_missing_since(self) -> None:
-        told = Chronicle.begin(self.store)
-        told.engine.put(b"since", b"the older manifest")
-        assert isinstance(told.engine.disk, FaultyDisk)
-        told.engine.disk.fail("remove", errno.EIO, times=100)
-        told.engine.checkpoint()
-        told.engine.disk.heal()
-        told.end()
+    def test_an_older_manifest_is_not_used_if_later_changes_are_missing(self) -> None:
+        chronicle = Chronicle.begin(self.store)
+        chronicle.engine.put(b"since", b"the older manifest")
+        assert isinstance(chronicle.engine.disk, FaultyDisk)
+        chronicle.engine.disk.fail("remove", errno.EIO, times=100)
+        chronicle.engine.checkpoint()
+        chronicle.engine.disk.heal()
+        chronicle.end()
         self.assertEqual(len(list(self.store.glob("manifest-*"))), 2)
         for path in self.store.glob("journal-0*"):
             path.unlink()
@@ -287,24 +287,26 @@ class DamagedManifestTests(RepairCase):
         self.assertEqual(self.repair()[-1]["basis"], "pages")
         self.assertEqual(self.values()[b"since"], b"the older manifest")
 
-    def test_pages_without_anything_that_names_them_are_not_thrown_away(self) -> None:
+    def test_pages_without_a_manifest_are_not_removed(self) -> None:
         for path in [self.manifest(), *self.store.glob("journal-*")]:
             path.unlink()
         pages = set(self.store.glob("pages/*"))
         self.assertRaises(StoreError, Chronicle.begin, self.store)
         self.assertEqual(set(self.store.glob("pages/*")), pages)
         self.repair()
-        self.assertEqual(contents_of(self.store), {**self.told.states[19], STAGED: self.told.states[19][STAGED]})
+        self.assertEqual(
+            contents_of(self.store), {**self.chronicle.states[19], STAGED: self.chronicle.states[19][STAGED]}
+        )
 
 
 class SafetyTests(RepairCase):
-    """The store of `eventful`, damaged in every way at once that leaves something to save."""
+    """The store of `eventful` with a damaged page and a damaged segment."""
 
     def setUp(self) -> None:
         super().setUp()
         self.patch(run_writer, "PAGE_SIZE", 250)
-        self.told = eventful(self.store)
-        self.told.end()
+        self.chronicle = eventful(self.store)
+        self.chronicle.end()
         self.spoil(self.store)
         self.originals = {path: path.read_bytes() for path in self.store.rglob("*") if self.is_original(path)}
 
@@ -328,11 +330,11 @@ class SafetyTests(RepairCase):
         self.assertEqual(kvtwist("repair", "--yes", copy).exit_code, 0)
         return contents_of(copy)
 
-    def test_it_may_die_at_any_moment(self) -> None:
+    def test_it_may_be_killed_at_any_moment(self) -> None:
         expected = self.expected()
         self.die_at_each_moment(expected)
 
-    def test_it_may_die_at_any_moment_without_a_manifest(self) -> None:
+    def test_it_may_be_killed_at_any_moment_without_a_manifest(self) -> None:
         next(iter(self.store.glob("manifest-*"))).write_bytes(b"nothing")
         self.originals = {path: path.read_bytes() for path in self.store.rglob("*") if self.is_original(path)}
         self.die_at_each_moment(self.expected())
@@ -355,7 +357,7 @@ class SafetyTests(RepairCase):
         self.assertGreater(opened, 0)
 
     def look(self, state: Path, expected: Contents, what: str) -> bool:
-        """Whether the store opens as it is; then it is the repaired one, and nothing of the old one is gone."""
+        """Whether the store opens. If so it is the repaired one, and all old files are kept."""
         for variant in ("started", "repaired"):
             copy = self.path / variant
             shutil.rmtree(copy, ignore_errors=True)
@@ -382,7 +384,7 @@ class SafetyTests(RepairCase):
             if path.name != journal.SPARE:
                 self.assertIn(content, there, f"{what}: {path.name}")
 
-    def test_where_there_is_no_room_nothing_has_happened(self) -> None:
+    def test_a_full_disk_leaves_the_store_unchanged(self) -> None:
         used = SmallDisk(self.store, 0).used()
         refused = 0
         for more in range(0, 4000, 250):
@@ -421,7 +423,7 @@ class SafetyTests(RepairCase):
         self.carry_out(Disk())
         self.assertEqual(len(list(self.store.glob("damaged-*"))), 2)
 
-    def test_what_is_not_damaged_is_left_alone(self) -> None:
+    def test_an_undamaged_store_is_left_unchanged(self) -> None:
         shutil.rmtree(self.store)
         eventful(self.store).end()
         result = kvtwist("repair", "--yes", self.store)

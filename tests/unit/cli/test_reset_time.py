@@ -1,4 +1,4 @@
-"""`kvtwist reset-time`: the way back for a store that has believed a clock which was ten years ahead."""
+"""`kvtwist reset-time` on a store that followed a clock which was ten years ahead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ResetTimeTests(TestCase):
         self.store = self.path / "store"
 
     def glitch(self, clean: bool = True, many: int = 0) -> None:
-        """A store that was written by a right clock, and then, after a start, by one that was ten years ahead."""
+        """Make a store written under a correct clock, then restarted under one that is ten years ahead."""
         right = Engine(self.store, wall=time.time())
         right.open()
         right.do(Put(DATA, b"old", b"1", JSON), Put(DATA, b"an hour", b"2", JSON, HOUR_MS))
@@ -46,8 +46,8 @@ class ResetTimeTests(TestCase):
     def reset(self) -> dict[str, object]:
         result = kvtwist("reset-time", "--json", self.store)
         self.assertEqual(result.exit_code, 0, result.output)
-        [told] = objects(result)
-        return told
+        [report] = objects(result)
+        return report
 
     def assert_right(self, found: Contents) -> None:
         now_ms = time.time() * 1000
@@ -60,18 +60,18 @@ class ResetTimeTests(TestCase):
         self.assertEqual(values[STAGED][b"new"], b"5")
         self.assertEqual(list(values[HISTORY].values()), [b"before"])
 
-    def test_everything_is_there_with_the_right_times(self) -> None:
+    def test_records_get_correct_times(self) -> None:
         for clean in (True, False):
             self.store = self.path / f"store {clean}"
             self.glitch(clean)
-            told = self.reset()
-            self.assertEqual(told["changed"], 4)
-            assert isinstance(told["before_ms"], int) and isinstance(told["time_ms"], int)
-            self.assertLess(abs(told["before_ms"] - told["time_ms"] - YEARS * 1000), 600_000)
+            report = self.reset()
+            self.assertEqual(report["changed"], 4)
+            assert isinstance(report["before_ms"], int) and isinstance(report["time_ms"], int)
+            self.assertLess(abs(report["before_ms"] - report["time_ms"] - YEARS * 1000), 600_000)
             self.assert_right(contents_of(self.store))
             self.assertEqual(kvtwist("check", self.store).exit_code, 0)
 
-    def test_a_start_goes_on_at_the_right_time_and_no_revision_is_used_again(self) -> None:
+    def test_a_start_continues_at_the_clocks_time_with_new_revisions(self) -> None:
         self.glitch()
         before = Engine(self.store, wall=time.time())
         before.open()
@@ -84,19 +84,19 @@ class ResetTimeTests(TestCase):
         self.assertLess(abs(engine.now_ms() - time.time() * 1000), 600_000)
         self.assertGreater(engine.storage.commit.assigned, assigned)
 
-    def test_it_takes_records_in_pieces(self) -> None:
+    def test_records_are_reset_in_batches(self) -> None:
         self.patch(reset_time, "BATCH_OPERATIONS", 10)
         self.glitch(many=25)
         self.assertEqual(self.reset()["changed"], 29)
         self.assert_right(contents_of(self.store))
 
-    def test_large_values_make_small_pieces(self) -> None:
+    def test_large_values_make_small_batches(self) -> None:
         self.patch(reset_time, "BATCH_BYTES", 2)
         self.glitch(many=5)
         self.assertEqual(self.reset()["changed"], 9)
         self.assert_right(contents_of(self.store))
 
-    def test_interrupted_it_can_be_done_again(self) -> None:
+    def test_an_interrupted_reset_can_be_repeated(self) -> None:
         self.patch(reset_time, "BATCH_OPERATIONS", 2)
         self.glitch(many=10)
         with patch.object(Interrupts, "check", side_effect=[None, None, Interrupted(SIGINT)]):
@@ -104,15 +104,15 @@ class ResetTimeTests(TestCase):
         self.reset()
         self.assert_right(contents_of(self.store))
 
-    def test_where_the_time_is_right_there_is_nothing_to_do(self) -> None:
+    def test_a_second_reset_changes_nothing(self) -> None:
         self.glitch()
         self.reset()
         before = {path: path.stat().st_mtime_ns for path in self.store.rglob("[mp]*-*")}
         self.assertEqual(self.reset()["changed"], 0)
-        self.assertRegex(kvtwist("reset-time", self.store).stdout, r"\A0 records of later times; .*Z\n\Z")
+        self.assertRegex(kvtwist("reset-time", self.store).stdout, r"\A0 records had later times; .*Z\n\Z")
         self.assertEqual({path: path.stat().st_mtime_ns for path in self.store.rglob("[mp]*-*")}, before)
 
-    def test_the_time_is_right_again_where_no_record_is_of_a_later_one(self) -> None:
+    def test_the_time_is_reset_even_if_no_record_is_later(self) -> None:
         self.glitch()
         self.reset()
         wrong = Engine(self.store, wall=time.time() + YEARS)
@@ -126,7 +126,7 @@ class ResetTimeTests(TestCase):
         self.addCleanup(engine.die)
         self.assertLess(abs(engine.now_ms() - time.time() * 1000), 600_000)
 
-    def test_a_time_that_cannot_be_written_down_is_an_error(self) -> None:
+    def test_an_error_while_writing_the_time_is_reported(self) -> None:
         def rename(disk: Disk, source: str, target: str) -> None:
             if "manifest-" in target:
                 raise OSError(errno.EIO, os.strerror(errno.EIO), target)
@@ -139,11 +139,11 @@ class ResetTimeTests(TestCase):
         self.reset()
         self.assert_right(contents_of(self.store))
 
-    def test_people_are_told_what_was_done(self) -> None:
+    def test_the_text_output(self) -> None:
         self.glitch()
         result = kvtwist("reset-time", self.store)
         self.assertRegex(
             result.stdout,
-            r"\A4 records of later times; the last time written down was \S+Z, and is the clock's now\n\Z",
+            r"\A4 records had later times; the last recorded time was \S+Z and is now the clock's\n\Z",
         )
         self.assertEqual(result.stderr, "")

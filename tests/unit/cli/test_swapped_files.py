@@ -1,8 +1,8 @@
 """
-Files that are whole, and in the place of others: nobody hears what another page says.
+Intact files under the names of others.
 
-Whatever file is where another should be, each answer is right or refused, `check` names the file, and `repair` saves
-what can be found.
+Whichever file takes the place of another, every answer is correct or an error, `check` names the file, and `repair`
+saves the pages it finds in other files.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def replace(one: Path, other: Path) -> None:
 
 
 class SwappedCase(TestCase):
-    """A test with a store of several runs in several keyspaces, whose pages are tiny, and copies of it to spoil."""
+    """A store of several runs in several keyspaces, with tiny pages, and copies of it to damage."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -45,8 +45,8 @@ class SwappedCase(TestCase):
         self.patch(compactor, "compaction_due", lambda runs: [])
         self.patch(journal, "EXTENT", 300)
         self.store = self.path / "store"
-        self.told = eventful(self.store)
-        self.told.end()
+        self.chronicle = eventful(self.store)
+        self.chronicle.end()
         self.copy = self.path / "copy"
 
     def pages(self) -> list[Path]:
@@ -55,7 +55,7 @@ class SwappedCase(TestCase):
         return found
 
     def refs(self) -> dict[str, tuple[str, PageRef]]:
-        """Keyspace, and what the manifest says of a page, by the name of its file."""
+        """Keyspace and `PageRef` of each page of the manifest, by the name of its file."""
         manifest = manifests.load(Disk(), str(self.store))
         listing = Diagnosis(str(self.store)).listing
         return {
@@ -66,7 +66,7 @@ class SwappedCase(TestCase):
         }
 
     def spoiled(self, how: object, pairs: Iterator[tuple[Path, Path]]) -> Iterator[tuple[Path, Path]]:
-        """Spoil a fresh copy for each pair of files."""
+        """Damage a fresh copy for each pair of files."""
         for one, other in pairs:
             shutil.rmtree(self.copy, ignore_errors=True)
             shutil.copytree(self.store, self.copy)
@@ -77,11 +77,11 @@ class SwappedCase(TestCase):
         shutil.copytree(self.store, self.copy)
 
     def refused(self) -> int:
-        """Ask for everything; every answer is right or refused. Returns how many were refused."""
+        """Read every record. Each answer is correct or an error; returns the number of errors."""
         engine = Engine(self.copy, wall=time.time(), limits=Limits(pages=1))
         engine.open()
         refused = 0
-        for keyspace, records in self.told.last.items():
+        for keyspace, records in self.chronicle.last.items():
             for key, record in [*records.items(), (b"k11", None), (b"nothing", None)]:
                 try:
                     found = result_of(engine.store.get(keyspace, key))
@@ -101,20 +101,20 @@ class SwappedCase(TestCase):
 
 
 class SwappedPageTests(SwappedCase):
-    def test_two_pages_that_are_swapped_are_never_read_as_each_other(self) -> None:
+    def test_swapped_pages_are_never_read_as_each_other(self) -> None:
         self.begin()
         for one, other in self.spoiled(swap, combinations(self.pages(), 2)):
             self.assertGreater(self.refused(), 0, (one.name, other.name))
             named = {finding.file for finding in Diagnosis(str(self.copy)).findings() if finding.kind == "problem"}
             self.assertEqual(named, {str(one), str(other)})
 
-    def test_a_page_that_is_written_over_with_another_is_refused(self) -> None:
+    def test_a_page_overwritten_by_another_is_refused(self) -> None:
         self.begin()
         for one, other in self.spoiled(replace, permutations(self.pages(), 2)):
-            nobody_asks = self.refs()[one.name][0] == STAGED  # it was cleared since
-            self.assertEqual(self.refused() == 0, nobody_asks, (one.name, other.name))
+            not_needed = self.refs()[one.name][0] == STAGED  # cleared in the journal
+            self.assertEqual(self.refused() == 0, not_needed, (one.name, other.name))
 
-    def test_pages_that_are_swapped_cost_nothing(self) -> None:
+    def test_repair_puts_swapped_pages_back(self) -> None:
         self.begin()
         pages = self.pages()
         for one, other in self.spoiled(swap, pairwise(pages)):
@@ -124,18 +124,18 @@ class SwappedPageTests(SwappedCase):
             result = kvtwist("repair", "--yes", "--json", self.copy)
             self.assertEqual(result.exit_code, 0, result.output)
             self.assertEqual([line["type"] for line in objects(result)], ["problem", "problem", "repaired"])
-            self.assertEqual(contents_of(self.copy), self.told.last, (one.name, other.name))
+            self.assertEqual(contents_of(self.copy), self.chronicle.last, (one.name, other.name))
 
-    def test_a_page_that_is_renamed_costs_nothing(self) -> None:
+    def test_repair_finds_a_renamed_page(self) -> None:
         self.begin()
         for page in self.pages()[::3]:
             shutil.rmtree(self.copy)
             self.begin()
             page.rename(page.with_name("OTk5_"))
             kvtwist("repair", "--yes", self.copy)
-            self.assertEqual(contents_of(self.copy), self.told.last)
+            self.assertEqual(contents_of(self.copy), self.chronicle.last)
 
-    def test_nothing_of_another_page_is_saved(self) -> None:
+    def test_salvage_saves_nothing_of_another_page(self) -> None:
         self.begin()
         refs = {path: self.refs()[path.name] for path in self.pages()}
         alike = [
@@ -148,14 +148,14 @@ class SwappedPageTests(SwappedCase):
             result = kvtwist("repair", "--yes", "--json", "--salvage", self.copy)
             lost = [line for line in objects(result) if line["type"] == "unreadable"]
             keyspace, ref = refs[one]
-            if keyspace != STAGED:  # which was cleared since
+            if keyspace != STAGED:  # cleared in the journal
                 self.assertEqual(
                     [(line["keyspace"], bytes_of(line, "first")) for line in lost], [(keyspace, ref.first)]
                 )
             for name, records in contents_of(self.copy).items():
-                self.assertLessEqual(records.items(), self.told.last[name].items(), (one.name, other.name))
+                self.assertLessEqual(records.items(), self.chronicle.last[name].items(), (one.name, other.name))
 
-    def test_an_older_page_of_the_same_keys_is_another_page(self) -> None:
+    def test_an_older_page_with_the_same_keys_is_refused(self) -> None:
         store = self.path / "again"
         engine = Engine(store)
         engine.open()
@@ -173,7 +173,7 @@ class SwappedPageTests(SwappedCase):
         self.assertIn(f"{files[0]}: page {new.pages[0].number}: it is page {old.pages[0].number}", str(error.value))
         self.failureResultOf(engine.store.transact([Exists(DATA, b"k")], [Delete(DATA, b"k")]), StoreDamaged)
 
-    def test_a_page_of_the_same_number_of_another_store_is_another_page(self) -> None:
+    def test_a_page_of_the_same_number_from_another_store_is_refused(self) -> None:
         files = []
         for value in (b"this", b"that"):
             engine = Engine(self.path / value.decode())
@@ -191,28 +191,28 @@ class SwappedPageTests(SwappedCase):
 
 
 class OtherFilesTests(SwappedCase):
-    """Manifests and segments of the journal: a start refuses them, or they change nothing."""
+    """Swapped and renamed manifests and segments: the store refuses to open, or its content is correct."""
 
     def setUp(self) -> None:
         super().setUp()
         self.begin()
 
     def start(self) -> str:
-        """Start it, and see whether it holds what it should; returns why it does not start."""
+        """Open the store and compare its content; returns the error if it does not open."""
         try:
-            self.assertEqual(contents_of(self.copy), self.told.last)
+            self.assertEqual(contents_of(self.copy), self.chronicle.last)
         except StoreDamaged as error:
             return str(error)
         return ""
 
-    def test_segments_in_the_place_of_others(self) -> None:
+    def test_swapped_segments(self) -> None:
         segments = sorted(self.copy.glob("journal-0*"))
         self.assertEqual(len(segments), 2)
         for how in (swap, replace):
             for one, other in self.spoiled(how, permutations(segments, 2)):
                 self.assertIn(f"where {20 if how is swap or one < other else 26} should be", self.start())
 
-    def test_a_segment_of_another_name(self) -> None:
+    def test_a_renamed_segment(self) -> None:
         for path in sorted(self.copy.glob("journal-0*")):
             for revision in (1, 20, 25, 27, 40):
                 target = self.copy / segment_name(revision)
@@ -221,15 +221,15 @@ class OtherFilesTests(SwappedCase):
                     self.assertNotEqual(self.start(), "", (path.name, revision))
                     target.rename(path)
 
-    def test_a_segment_that_seems_to_be_of_no_use_is_told_and_repaired(self) -> None:
+    def test_a_segment_renamed_to_an_old_revision_is_reported_and_repaired(self) -> None:
         *_, last = sorted(self.copy.glob("journal-0*"))
         last.rename(self.copy / segment_name(1))
         [problem] = [line for line in objects(kvtwist("check", "--json", self.copy)) if line["type"] == "problem"]
         self.assertIn("holds revision 26, which does not belong in a file of that name", str(problem["what"]))
         self.assertEqual(kvtwist("repair", "--yes", self.copy).exit_code, 0)
-        self.assertEqual(contents_of(self.copy), self.told.last)
+        self.assertEqual(contents_of(self.copy), self.chronicle.last)
 
-    def test_a_manifest_of_another_name(self) -> None:
+    def test_a_renamed_manifest(self) -> None:
         [path] = self.copy.glob("manifest-*")
         for revision in (18, 20, 30):
             target = self.copy / f"manifest-{revision:020d}"
@@ -238,7 +238,7 @@ class OtherFilesTests(SwappedCase):
             target.rename(path)
         self.assertEqual(self.start(), "")
 
-    def test_manifests_that_are_swapped(self) -> None:
+    def test_swapped_manifests(self) -> None:
         [path] = self.copy.glob("manifest-*")
         older = self.copy / f"manifest-{7:020d}"
         older.write_bytes(manifests.encoded(manifests.Manifest(7)))
@@ -247,22 +247,22 @@ class OtherFilesTests(SwappedCase):
 
 
 class FirstFormatTests(SwappedCase):
-    """A store from before pages said their number: what can be told of its pages is checked."""
+    """A store of the first format, in which pages do not contain their number."""
 
     def setUp(self) -> None:
         super().setUp()
         age(self.store)
 
-    def test_it_is_read_checked_written_and_repaired(self) -> None:
+    def test_it_is_read_checked_written_and_compacted(self) -> None:
         self.assertEqual(kvtwist("check", self.store).exit_code, 0)
-        self.assertEqual(contents_of(self.store), self.told.last)
+        self.assertEqual(contents_of(self.store), self.chronicle.last)
         engine = Engine(self.store, wall=time.time())
         engine.open()
         engine.put(b"more", b"1")
         engine.checkpoint()
         engine.die()
         contents = contents_of(self.store)
-        self.assertEqual(contents[DATA].keys() - self.told.last[DATA].keys(), {b"more"})
+        self.assertEqual(contents[DATA].keys() - self.chronicle.last[DATA].keys(), {b"more"})
         headers = {path.read_bytes()[:8] for path in self.store.glob("pages/*")}
         self.assertEqual(headers, {b"kvtpage1", b"kvtpage2"})
         self.assertEqual(kvtwist("check", self.store).exit_code, 0)
@@ -270,19 +270,19 @@ class FirstFormatTests(SwappedCase):
         self.assertEqual({path.read_bytes()[:8] for path in self.store.glob("pages/*")}, {b"kvtpage2"})
         self.assertEqual(contents_of(self.store), contents)
 
-    def test_pages_that_are_swapped_are_refused_where_that_can_be_told(self) -> None:
+    def test_swapped_pages_are_refused_if_keyspace_key_or_size_differ(self) -> None:
         refs = self.refs()
         self.begin()
-        told = 0
+        checked = 0
         for one, other in self.spoiled(swap, combinations(self.pages(), 2)):
             (name, ref), (other_name, other_ref) = refs[one.name], refs[other.name]
             if (name, ref.first, ref.size) != (other_name, other_ref.first, other_ref.size):
                 self.assertGreater(self.refused(), 0, (one.name, other.name))
                 self.assertGreater(sum(f.kind == "problem" for f in Diagnosis(str(self.copy)).findings()), 1)
-                told += 1
-        self.assertGreater(told, 20)
+                checked += 1
+        self.assertGreater(checked, 20)
 
-    def test_a_page_of_another_keyspace_or_with_keys_of_the_next_one_is_refused(self) -> None:
+    def test_a_page_of_another_keyspace_is_refused(self) -> None:
         store = self.path / "again"
         engine = Engine(store)
         engine.open()
@@ -311,4 +311,4 @@ class FirstFormatTests(SwappedCase):
         problem, *_ = objects(kvtwist("check", "--json", self.copy))
         self.assertEqual((problem["records"], problem["readable"]), (2, 2))
         kvtwist("repair", "--yes", "--salvage", self.copy)
-        self.assertEqual(contents_of(self.copy)[DATA].keys(), self.told.last[DATA].keys())
+        self.assertEqual(contents_of(self.copy)[DATA].keys(), self.chronicle.last[DATA].keys())
