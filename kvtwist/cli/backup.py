@@ -29,7 +29,7 @@ from kvtwist.model import StoreInUse
 _is_url = re.compile(r"https?://", re.IGNORECASE).match
 
 
-@click.command()
+@click.command(short_help="Copy a store, also while a server has it open.")
 @click.argument("source", metavar="DIR|URL")
 @click.argument("target", metavar="TARGET", type=click.Path())
 @json_option

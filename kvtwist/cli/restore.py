@@ -16,7 +16,7 @@ from kvtwist.cli.progress import progress
 from kvtwist.cli.store_access import inspecting, suggesting_check
 
 
-@click.command()
+@click.command(short_help="Make a store from a backup.")
 @click.argument("source", metavar="BACKUP", type=click.Path())
 @click.argument("target", metavar="DIR", type=click.Path())
 @json_option
