@@ -1,4 +1,4 @@
-"""Packages kvtwist and, into Twisted's own plugin directory, the one file that makes `twistd kvstore`."""
+"""Packages kvtwist, and the plugin that adds `twistd kvstore` to Twisted's plugin directory."""
 
 import re
 from pathlib import Path
@@ -8,9 +8,9 @@ from setuptools import find_packages, setup
 SOURCE = Path(__file__).parent / "kvtwist/__init__.py"
 VERSION = re.search(r'^__version__ = "(.+)"$', SOURCE.read_text(encoding="utf-8"), re.MULTILINE)[1]
 
-# Upper bounds stop at the next release that may break us; constraints.txt pins what was tested.
+# Upper bounds exclude the next release that may break kvtwist; constraints.txt pins the tested versions.
 REQUIRES = [
-    "Twisted[tls]>=26.10,<27",  # older ones let a bare CR or LF into header values
+    "Twisted[tls]>=26.10,<27",  # older versions accept a bare CR or LF in header values
     "klein>=24.8,<25",
     "werkzeug>=3.1,<4",  # klein's routing
     "zope.interface>=8,<9",
@@ -27,29 +27,30 @@ TEST = [
     *EXAMPLES,
     *("pytest>=8.3,<10", "pytest-twisted>=1.14,<2", "pytest-timeout>=2.4,<3", "pytest-xdist>=3.8,<4"),
     *("hypothesis>=6.100,<7", "h11>=0.14,<1"),
-    *("requests>=2.32,<3", "httpx>=0.28,<1", "aiohttp>=3.11,<4"),  # clients that others have written
+    *("requests>=2.32,<3", "httpx>=0.28,<1", "aiohttp>=3.11,<4"),  # independent clients
 ]
 MUTATION = ["cosmic-ray>=8.4,<9", "parso>=0.8,<1"]
-# Wheels are there for these Pythons on x86-64 Linux; anywhere else it would have to be built, with clang.
+# Wheels exist for these Pythons on x86-64 Linux; elsewhere it would have to be built, with clang.
 FUZZ = ["atheris>=2.3,<4; python_version < '3.14' and platform_machine == 'x86_64' and sys_platform == 'linux'"]
 LINT = ["ruff>=0.15,<0.18", "mypy>=1.15,<2.5", "mypy-zope>=1.0.11,<2", "sortedcontainers-stubs>=2.4,<3"]
 
 setup(
     name="kvtwist",
     version=VERSION,
-    description="A durable key-value server on Twisted that speaks five HTTP dialects over one store",
+    description="A durable key-value server on Twisted with five HTTP profiles over one store",
     author="kvtwist contributors",
     license="MIT",
     classifiers=[
         "Framework :: Twisted",
         "Operating System :: POSIX",
         "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 16)),
         "Typing :: Typed",
     ],
     python_requires=">=3.10",
-    # Said out loud, it makes `pip install -e` a plain entry in sys.path, where Twisted looks for plugins.
+    # Explicit, so that `pip install -e` adds a plain entry to sys.path, where Twisted looks for plugins.
     package_dir={"": "."},
-    # twisted/plugins has no __init__.py: it is a place in Twisted's own package, shared by all plugins.
+    # twisted/plugins has no __init__.py: it becomes part of Twisted's own package, which all plugins share.
     packages=[*find_packages(include=["kvtwist", "kvtwist.*"]), "twisted.plugins"],
     package_data={"kvtwist": ["py.typed"]},
     zip_safe=False,
