@@ -1,21 +1,21 @@
-# The clstr dialect on port 8080, data in /app/data. Every option of `twistd kvstore` is also a variable: KVTWIST_PROFILE...
+# Serves the clstr profile on port 8080, with its data in /app/data. Every option is also a variable: KVTWIST_PROFILE...
 
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY constraints.txt pyproject.toml setup.py ./
 COPY kvtwist kvtwist
 COPY twisted twisted
-# The venv has no pip of its own: what installs stays behind in this stage.
+# The venv has no pip of its own, so pip does not get into the second stage.
 RUN python -m venv --without-pip /opt/kvtwist && \
     python -m pip --python /opt/kvtwist/bin/python install --no-cache-dir --constraint constraints.txt .
-# Twisted keeps a cache of its plugins beside them, and renews it unless it is newer than they are by a whole second,
-# which a server that may not write there would complain about.
+# Make Twisted's plugin cache, which it would rewrite at each start unless it is a second newer than the plugins; a server
+# that may not write there logs an error.
 RUN sleep 1 && /opt/kvtwist/bin/twistd kvstore --help >/dev/null
 
 FROM python:3.12-slim
 COPY --from=build /opt/kvtwist /opt/kvtwist
 COPY deploy/healthcheck.py /app/
-# 1000 is the owner of most bind mounts. Any other --user may write to a new volume, too.
+# 1000 owns most bind mounts. Mode 777 lets any other --user write to a new volume.
 RUN useradd --uid 1000 --no-create-home kvtwist && \
     install --directory --owner kvtwist --group kvtwist --mode 777 /app/data
 WORKDIR /app

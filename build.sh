@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes .venv with everything run.sh needs; does nothing when it is there already.
-#   --test      also what test.sh needs
-#   --dev       also the linters, the type checker and tox
-#   --archive   instead, puts the whole project with its git history into dist/kvtwist-<version>.tar.gz
-# PYTHON names the interpreter of a new .venv; otherwise it is the first one found that is new enough.
+# Makes .venv with the packages that run.sh needs; does nothing if it is up to date.
+#   --test      also the packages that test.sh and the examples need
+#   --dev       also the linter, the type checker and tox
+#   --archive   instead, packs the project with its git history into dist/kvtwist-<version>.tar.gz
+# PYTHON names the interpreter for a new .venv; the default is the first one found that is new enough.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -20,10 +20,10 @@ find_python() {
     echo "$python"
     return
   done
-  die "needs Python 3.10 or newer, found none as: ${candidates[*]}"
+  die "needs Python 3.10 or newer; tried: ${candidates[*]}"
 }
 
-# Debian has venv in a package of its own.
+# Debian ships venv in a separate package.
 ensure_venv() {
   local package
   "$1" -c 'import ensurepip, venv' 2>/dev/null && return
@@ -39,7 +39,7 @@ install() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$@"
 }
 
-# The stamp in a .venv has a line for each target that was installed from these very files in this very place.
+# The stamp in a .venv has a line for each target installed from these versions of the files, at this path.
 stamp=.venv/.built
 key=$({ pwd -P && cat setup.py constraints.txt; } | cksum)
 is_built() { [[ -x .venv/bin/python ]] && grep -qsxF "$key $1" "$stamp"; }
@@ -47,7 +47,7 @@ is_built() { [[ -x .venv/bin/python ]] && grep -qsxF "$key $1" "$stamp"; }
 build() {
   local target=$1 python built=""
   is_built "$target" && return
-  if command -v flock >/dev/null; then # of two builds at once, one waits and then finds its work done
+  if command -v flock >/dev/null; then # of two concurrent builds, the second waits and then has nothing to do
     exec 9<setup.py
     flock 9
     is_built "$target" && return
@@ -55,7 +55,7 @@ build() {
 
   if is_built .; then
     built=$(<"$stamp")
-    rm "$stamp" # while pip works there is none: whoever finds a .venv without a stamp starts over
+    rm "$stamp" # missing while pip works: a build that finds a .venv without a stamp starts over
   else
     python=$(find_python)
     ensure_venv "$python"
@@ -65,14 +65,14 @@ build() {
     install setuptools
   fi
   install --no-build-isolation --editable "$target"
-  .venv/bin/twistd kvstore --help >/dev/null # proves that the plugin works, and makes Twisted's plugin cache
+  .venv/bin/twistd kvstore --help >/dev/null # checks that the plugin loads, and makes Twisted's plugin cache
   printf '%s\n' ${built:+"$built"} "$key $target" >"$stamp"
 }
 
 archive() {
   local name
-  [[ -e .git ]] || die "--archive packs the git repository, and there is none here"
-  [[ -z $(git status --porcelain) ]] || echo "build.sh: what is not committed will not be in the archive" >&2
+  [[ -e .git ]] || die "--archive needs a git repository"
+  [[ -z $(git status --porcelain) ]] || echo "build.sh: the archive will not have the uncommitted changes" >&2
   stage=$(mktemp -d)
   trap 'rm -rf "$stage"' EXIT
 
@@ -80,7 +80,7 @@ archive() {
   name=kvtwist-$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$stage/clone/kvtwist/__init__.py")
   mv "$stage/clone" "$stage/$name"
   git -C "$stage/$name" remote remove origin
-  rm -r "$stage/$name/.git/logs" # says where the clone was made from
+  rm -r "$stage/$name/.git/logs" # names the path of the original repository
 
   mkdir -p dist
   tar --create --gzip --file "$stage/archive" --owner 0 --group 0 --directory "$stage" "$name"
@@ -88,7 +88,7 @@ archive() {
   echo "dist/$name.tar.gz"
 }
 
-case $# in 0) set -- "" ;; 1) ;; *) die "takes one option at most" ;; esac
+case $# in 0) set -- "" ;; 1) ;; *) die "takes at most one option" ;; esac
 case $1 in
   "") build . ;;
   --test | --dev)
@@ -96,5 +96,5 @@ case $1 in
     build ".[${1#--}]"
     ;;
   --archive) archive ;;
-  *) die "unknown option $1; there are --test, --dev and --archive" ;;
+  *) die "unknown option $1; use --test, --dev or --archive" ;;
 esac

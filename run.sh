@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds on first use, then serves on localhost:4000. Options are those of `twistd kvstore`; --help lists them.
+# Builds .venv if necessary, then serves on localhost:4000. Takes the options of `twistd kvstore`; see --help.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 "$here/build.sh" >&2
@@ -8,8 +8,8 @@ profile=${KVTWIST_PROFILE:-}
 for argument; do
   case $argument in --profile | --profile=* | -P*) profile=given ;; esac
 done
-# Bare, it serves the two specs that call this script; where both know a path the first one wins.
+# Without --profile, serve the two specs that call this script; the first wins if both have a route for a path.
 [[ -n $profile ]] || set -- --profile lsfr --profile transactional "$@"
 
-# exec: signals are for the server. No cd: a relative --working-dir means the caller's.
+# exec, so that signals reach the server. No cd, so that a relative --working-dir is relative to the caller.
 exec "$here/.venv/bin/twistd" -n --pidfile= kvstore "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds, then runs the whole suite, a process for each core. With arguments, which go to pytest, it runs what they say.
+# Builds .venv, then runs all tests, one process a core. Given arguments, runs pytest with them instead.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 ./build.sh --test

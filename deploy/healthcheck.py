@@ -1,4 +1,4 @@
-"""Succeeds when the server in this container answers a GET well: of /health, or of the path given."""
+"""Succeeds if the server in this container answers GET /health, or GET of the given path, with 2xx."""
 
 import os
 import sys
@@ -7,6 +7,6 @@ from urllib.request import ProxyHandler, build_opener
 path = sys.argv[1] if len(sys.argv) > 1 else "/health"
 url = f"http://127.0.0.1:{os.environ['KVTWIST_PORT']}{path}"
 try:
-    build_opener(ProxyHandler({})).open(url, timeout=2)  # no proxy, whatever the container's environment says
+    build_opener(ProxyHandler({})).open(url, timeout=2)  # ignore a proxy in the container's environment
 except OSError as error:
     sys.exit(f"{url}: {error}")

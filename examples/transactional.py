@@ -35,14 +35,14 @@ async def main(url: str) -> None:
 
     await stage("alice", 70)
     await stage("bob", 50)
-    await show("alice")  # still 100: nothing of this has been committed
+    await show("alice")  # still 100: the changes are not committed yet
     await commit()
     await show("alice")
     await show("bob")
 
     await (await treq.request("DELETE", f"{url}/set", json="bob")).content()
     await commit()
-    await show("bob")  # an error: there is no such key any more
+    await show("bob")  # not found
 
 
 def run(reactor: object, url: str = "http://localhost:4000") -> Deferred[None]:
