@@ -83,12 +83,14 @@ class Checker:
 
     def _power_losses(self, settings: Settings, platter: Platter, tries: int) -> Iterator[tuple[Platter, str]]:
         every = EveryPick()
-        states = []
-        for _ in range(FEW):
+        states = [platter.crash(every, stale=settings.stale)]
+        while not every.ended():
+            if every.at_least() > FEW:
+                break
             states.append(platter.crash(every, stale=settings.stale))
-            if every.ended():
-                yield from ((left, "on any file system") for left in states)
-                return
+        else:
+            yield from ((left, "on any file system") for left in states)
+            return
         yield states[0], "nothing unsynced kept"
         for number in range(tries):
             ordered = number % 3 == 0

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -247,12 +248,10 @@ class MemoryDisk(FaultyDisk):
         return descriptor
 
     def _inside(self, path: str) -> str:
-        assert path == self._root or path.startswith(self._root + "/"), path
-        return path[len(self._root) + 1 :]
+        return _relative(self._root, path)
 
     def _split(self, path: str) -> tuple[str, str]:
-        directory, _, name = self._inside(path).rpartition("/")
-        return directory, name
+        return _split(self._root, path)
 
     def _file(self, path: str) -> int:
         directory, name = self._split(path)
@@ -260,6 +259,18 @@ class MemoryDisk(FaultyDisk):
             return self.platter.names[directory][name]
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+
+
+@lru_cache(1024)
+def _relative(root: str, path: str) -> str:
+    assert path == root or path.startswith(root + "/"), path
+    return path[len(root) + 1 :]
+
+
+@lru_cache(1024)
+def _split(root: str, path: str) -> tuple[str, str]:
+    directory, _, name = _relative(root, path).rpartition("/")
+    return directory, name
 
 
 @define

@@ -25,6 +25,7 @@ class EveryPick:
     def __init__(self) -> None:
         self._made: list[list[int]] = []
         self._at = 0
+        self._ended = 0
 
     def __call__(self, count: int) -> int:
         """See `Pick`."""
@@ -35,6 +36,7 @@ class EveryPick:
 
     def ended(self) -> bool:
         """Go on to the next ones; returns whether there are none."""
+        self._ended += 1
         self._at = 0
         while self._made:
             self._made[-1][0] += 1
@@ -42,3 +44,7 @@ class EveryPick:
                 return False
             self._made.pop()
         return True
+
+    def at_least(self) -> int:
+        """How many ways there are to make all choices, as far as that is known by now."""
+        return self._ended + sum(count - choice - 1 for choice, count in self._made) + 1

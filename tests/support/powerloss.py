@@ -172,16 +172,69 @@ class _Unsynced:
     """
     Changes of a file's content since it was synced.
 
+    :ivar stored: the content before them.
+    :ivar content: the content after them.
     :ivar settled: of how many at the beginning no sync changes any more what becomes of them, because one has failed.
-    :ivar firm: which of these are stored all the same, by a sync that came between those that failed, or behind them.
+    :ivar firm: which of these are stored all the same, by a sync that came between those that failed, or after them.
     """
 
+    stored: bytes
+    content: bytearray
     changes: list[Write | Cut] = Factory(list)
     settled: int = 0
     firm: set[int] = Factory(set)
+    _versions: _Versions | None = None
 
     def copy(self) -> _Unsynced:
-        return _Unsynced(list(self.changes), self.settled, set(self.firm))
+        return _Unsynced(self.stored, bytearray(self.content), list(self.changes), self.settled, set(self.firm))
+
+    def add(self, change: Write | Cut) -> None:
+        change.replay(self.content)
+        self.changes.append(change)
+        self._versions = None
+
+    def sync(self, failed: bool) -> None:
+        """A sync that has failed, or comes after one that has."""
+        if not failed:
+            self.firm.update(range(self.settled, len(self.changes)))
+        self.settled = len(self.changes)
+        self._versions = None
+
+    def versions(self) -> _Versions:
+        """What a power loss chooses from. It is kept until the next change, since many power losses are tried."""
+        if self._versions is None:
+            self._versions = self._replayed()
+        return self._versions
+
+    def _replayed(self) -> _Versions:
+        cached = bytearray(self.stored)
+        sizes = [len(cached)]
+        sectors: dict[int, list[bytes]] = {}
+        firm: dict[int, int] = {}
+        for index, change in enumerate(self.changes):
+            for sector in change.sectors(len(cached)):
+                if sector not in sectors:
+                    sectors[sector] = [bytes(cached[sector : sector + SECTOR])]
+            change.replay(cached)
+            sizes.append(len(cached))
+            for sector in change.sectors(sizes[-2]):
+                sectors[sector].append(bytes(cached[sector : sector + SECTOR]))
+                if index in self.firm:
+                    firm[sector] = len(sectors[sector]) - 1
+        return _Versions(sizes[max(self.firm, default=-1) + 1 :], sectors, firm)
+
+
+@frozen
+class _Versions:
+    """
+    :ivar sizes: those that the file may have.
+    :ivar sectors: by the place of a sector, what it has held. The first version is empty where the file ended before it.
+    :ivar firm: by the place of a sector, the number of its first version that can be left.
+    """
+
+    sizes: list[int]
+    sectors: dict[int, list[bytes]]
+    firm: dict[int, int]
 
 
 class Platter:
@@ -193,7 +246,6 @@ class Platter:
 
     def __init__(self) -> None:
         self.names: Names = {"": {}}
-        self._contents: dict[int, bytearray] = {}
         self._stored: dict[int, bytes] = {}
         self._unsynced: dict[int, _Unsynced] = {}
         self._stored_names: Names = {"": {}}
@@ -213,7 +265,6 @@ class Platter:
         """One that goes its own way from here."""
         other = Platter()
         other.names = {name: dict(entries) for name, entries in self.names.items()}
-        other._contents = {file: bytearray(content) for file, content in self._contents.items()}
         other._stored = dict(self._stored)
         other._unsynced = {file: unsynced.copy() for file, unsynced in self._unsynced.items()}
         other._stored_names = {name: dict(entries) for name, entries in self._stored_names.items()}
@@ -226,9 +277,10 @@ class Platter:
         self._next += 1
         return self._next - 1
 
-    def content(self, file: int) -> bytearray:
+    def content(self, file: int) -> bytes | bytearray:
         """What processes read in a file."""
-        return self._contents.setdefault(file, bytearray())
+        unsynced = self._unsynced.get(file)
+        return self._stored.get(file, b"") if unsynced is None else unsynced.content
 
     def digest(self) -> bytes:
         """The same for all that look the same to a process."""
@@ -237,7 +289,7 @@ class Platter:
         for directory, entries in sorted(self.names.items()):
             for name, file in sorted(entries.items()):
                 path = f"{directory}/{name}".encode()
-                content = self._contents.get(file, b"") if file not in first_names else first_names[file]
+                content = self.content(file) if file not in first_names else first_names[file]
                 if file != DIRECTORY:
                     first_names.setdefault(file, path)
                 digest.update(b"%d %b %d " % (len(path), path, len(content)))
@@ -257,18 +309,21 @@ class Platter:
         self._apply[type(change)](change)
 
     def _change_content(self, change: Write | Cut) -> None:
-        change.replay(self.content(change.file))
-        self._unsynced.setdefault(change.file, _Unsynced()).changes.append(change)
+        unsynced = self._unsynced.get(change.file)
+        if unsynced is None:
+            stored = self._stored.get(change.file, b"")
+            unsynced = self._unsynced[change.file] = _Unsynced(stored, bytearray(stored))
+        unsynced.add(change)
 
     def _sync(self, sync: Sync) -> None:
         unsynced = self._unsynced.get(sync.file)
-        if unsynced is not None and (sync.failed or unsynced.settled):
-            if not sync.failed:
-                unsynced.firm.update(range(unsynced.settled, len(unsynced.changes)))
-            unsynced.settled = len(unsynced.changes)
-        elif not sync.failed:
-            self._stored[sync.file] = bytes(self.content(sync.file))
-            self._unsynced.pop(sync.file, None)
+        if unsynced is None:
+            return
+        if sync.failed or unsynced.settled:
+            unsynced.sync(sync.failed)
+        else:
+            self._stored[sync.file] = bytes(unsynced.content)
+            del self._unsynced[sync.file]
 
     def _change_names(self, change: NameChange) -> None:
         change.replay(self.names, change.choices - 1)
@@ -296,9 +351,7 @@ class Platter:
         for entries in left.names.values():
             for file in entries.values():
                 if file != DIRECTORY and file not in left._stored:
-                    content = self._content_left(file, pick, stale)
-                    left._stored[file] = bytes(content)
-                    left._contents[file] = content
+                    left._stored[file] = self._content_left(file, pick, stale)
         return left
 
     def _names_left(self, pick: Pick, ordered: bool) -> Names:
@@ -314,37 +367,24 @@ class Platter:
         _walk("", names, left)
         return left
 
-    def _content_left(self, file: int, pick: Pick, stale: bool) -> bytearray:
-        stored = self._stored.get(file, b"")
+    def _content_left(self, file: int, pick: Pick, stale: bool) -> bytes:
         unsynced = self._unsynced.get(file)
         if unsynced is None:
-            return bytearray(stored)
-        least = max(unsynced.firm, default=-1) + 1
+            return self._stored.get(file, b"")
         filler = self._filler(file, pick) if stale else b""
-        cached = bytearray(stored)
-        sizes = [len(stored)]
-        versions: dict[int, list[bytes]] = {}
-        firm: dict[int, int] = {}
-        for index, change in enumerate(unsynced.changes):
-            for sector in change.sectors(len(cached)):
-                if sector not in versions:
-                    versions[sector] = [bytes(cached[sector : sector + SECTOR]) or filler[sector : sector + SECTOR]]
-            change.replay(cached)
-            sizes.append(len(cached))
-            for sector in change.sectors(sizes[-2]):
-                versions[sector].append(bytes(cached[sector : sector + SECTOR]))
-                if index in unsynced.firm:
-                    firm[sector] = len(versions[sector]) - 1
-        size = sizes[least + pick(len(sizes) - least)]
-        content = bytearray(stored)
+        versions = unsynced.versions()
+        size = versions.sizes[pick(len(versions.sizes))]
+        content = bytearray(unsynced.stored)
         if size > len(content):
             content.extend(filler[len(content) : size])
-        content.extend(bytes(max(0, max(versions, default=0) + SECTOR - len(content))))
-        for sector, seen in versions.items():
-            worst = firm.get(sector, 0)
-            content[sector : sector + SECTOR] = seen[worst + pick(len(seen) - worst)].ljust(SECTOR, b"\0")
+        content.extend(bytes(max(0, max(versions.sectors, default=0) + SECTOR - len(content))))
+        for sector, seen in versions.sectors.items():
+            worst = versions.firm.get(sector, 0)
+            chosen = worst + pick(len(seen) - worst)
+            held = seen[chosen] if chosen or seen[0] else filler[sector : sector + SECTOR]
+            content[sector : sector + SECTOR] = held.ljust(SECTOR, b"\0")
         _resize(content, size)
-        return content
+        return bytes(content)
 
     def _filler(self, file: int, pick: Pick) -> bytes:
         others = [content for other, content in self._stored.items() if other != file and content]
