@@ -28,6 +28,7 @@ from kvtwist.web.connection import FrontConnection
 from kvtwist.web.dispatch import Dispatcher
 from kvtwist.web.heads import HeadReader
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.outbox import Outbox
 from kvtwist.web.poller import Poller, can_poll
 from kvtwist.web.refusal import Refusal, Refused
 from kvtwist.web.replies import Replies
@@ -35,12 +36,13 @@ from kvtwist.web.request_memory import RequestMemory
 
 log = Logger(namespace="kvtwist.web")
 
-_TICK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
 
 
 @implementer(IProtocolNegotiationFactory)
 class FrontSite(Factory):
     """
+    :ivar draining: whether every connection closes after the request that it is working on.
     :ivar dispatcher: answers every request.
     :ivar memory: what all requests take together.
     :ivar now: the clock's time as it was a moment ago.
@@ -70,20 +72,21 @@ class FrontSite(Factory):
         self.heads = HeadReader(dispatcher.router)
         self.now = clock.seconds()
         self._connections: set[FrontConnection] = set()
-        self._drained: Deferred[None] | None = None
-        self._tick: IDelayedCall | None = None
-        self._outgoing: list[FrontConnection] = []
-        self._unsure: list[FrontConnection] = []
-        self.poller = Poller(clock, self._send) if can_poll(clock) else None
+        self.draining = False
+        self._drained: Deferred[None] = Deferred()
+        self._next_check: IDelayedCall | None = None
+        self._to_flush: list[Outbox] = []
+        self._to_look: list[Outbox] = []
+        self.poller = Poller(clock, self._flush) if can_poll(clock) else None
 
     def startFactory(self) -> None:
         """Called when it listens for the first time."""
-        self._look_round()
+        self._check_deadlines()
 
     def stopFactory(self) -> None:
         """Called when it listens no more."""
         if not self._connections:
-            self._rest()
+            self._stop_watching()
 
     def acceptableProtocols(self) -> list[bytes]:
         """Called by TLS, which does not come about with a client that wants to know this and is told nothing."""
@@ -99,73 +102,71 @@ class FrontSite(Factory):
         self.dispatcher.refused(Refused(client, 503, self.wall()), None)
 
     def opened(self, connection: FrontConnection) -> None:
-        """Called by a connection once it is there."""
+        """Called by a connection that has been made."""
         self._connections.add(connection)
-        if self._drained is not None:
+        if self.draining:
             connection.finish_up()
 
-    def send_soon(self, connection: FrontConnection) -> None:
-        """Have a connection send what it has gathered: at the end of the turn, or in a moment."""
+    def closed(self, connection: FrontConnection) -> None:
+        """Called by a connection that is lost."""
+        self._connections.discard(connection)
+        self._end_if_drained()
+
+    def send_soon(self, outbox: Outbox) -> None:
+        """Flush an outbox at the end of the poll; outside of polls, in the reactor's next iteration."""
         assert self.poller is not None
-        outgoing = self._outgoing
-        if not outgoing and not self.poller.polling:
-            self.clock.callLater(0, self._send)
-        outgoing.append(connection)
+        to_flush = self._to_flush
+        if not to_flush and not self.poller.polling:
+            self.clock.callLater(0, self._flush)
+        to_flush.append(outbox)
 
-    def _send(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        for connection in outgoing:
+    def _flush(self) -> None:
+        to_flush, self._to_flush = self._to_flush, []
+        for outbox in to_flush:
             try:
-                connection.flush()
-            except Exception:  # a piece of a response that is no bytes
-                log.failure("an answer could not be sent")
-                connection.abort()
+                outbox.flush()
+            except Exception:  # a piece of a response that is not bytes
+                log.failure("a response could not be sent")
+                outbox.abort()
 
-    def look_soon(self, connection: FrontConnection) -> None:
-        """Have a connection look in a moment whether a TLS layer has left anything unsent."""
-        if not self._unsure:
+    def look_soon(self, outbox: Outbox) -> None:
+        """Have an outbox look, in the reactor's next iteration, whether its TLS layer has left anything unsent."""
+        if not self._to_look:
             self.clock.callLater(0, self._look)
-        self._unsure.append(connection)
+        self._to_look.append(outbox)
 
     def _look(self) -> None:
-        unsure, self._unsure = self._unsure, []
-        for connection in unsure:
-            connection.look()
+        to_look, self._to_look = self._to_look, []
+        for outbox in to_look:
+            outbox.look()
 
-    def closed(self, connection: FrontConnection) -> None:
-        """Called by a connection once it is gone."""
-        self._connections.discard(connection)
-        if self._drained is not None and not self._connections:
-            self._drained_now()
-
-    def _look_round(self) -> None:
-        """Hang up on those whose time is over. (A timer for each connection would cost more than its requests.)"""
+    def _check_deadlines(self) -> None:
         self.now = self.clock.seconds()
         late = [connection for connection in self._connections if connection.deadline <= self.now]
         for connection in late:
-            connection.too_late()
-        if self._drained is None or not self._drained.called:
-            self._tick = self.clock.callLater(_TICK_SECONDS, self._look_round)
-
-    def _rest(self) -> None:
-        if self._tick is not None and self._tick.active():
-            self._tick.cancel()
-        if self.poller is not None:
-            self.poller.close()
+            connection.pass_deadline()
+        if not self._drained.called:
+            self._next_check = self.clock.callLater(_CHECK_SECONDS, self._check_deadlines)
 
     def drain(self) -> Deferred[None]:
-        """Close every connection once what is in flight on it has been answered; fires when all are."""
-        self._drained = Deferred()
-        if not self._connections:
-            self._drained_now()
+        """Close every connection after the request that it is working on; fires when all are lost."""
+        self.draining = True
         for connection in list(self._connections):
             connection.finish_up()
+        self._end_if_drained()
         return self._drained
 
-    def _drained_now(self) -> None:
-        self._rest()
-        if self._drained is not None and not self._drained.called:
-            self._drained.callback(None)
+    def _end_if_drained(self) -> None:
+        if self.draining and not self._connections:
+            self._stop_watching()
+            if not self._drained.called:
+                self._drained.callback(None)
+
+    def _stop_watching(self) -> None:
+        if self._next_check is not None and self._next_check.active():
+            self._next_check.cancel()
+        if self.poller is not None:
+            self.poller.close()
 
     def abort_all(self) -> None:
         """Close every connection now."""

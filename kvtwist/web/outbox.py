@@ -1,96 +1,196 @@
 """
-What a connection has to send and its client has not taken yet.
+What a connection sends, and what its client has not taken yet.
 
-Bytes go to the socket at once where nothing waits; the rest stays here, as the very objects that were to be sent, and
-the transport is given a small piece of it at a time. So an answer of any size to a client that does not read costs one
-piece beside the object, which other answers may be sending as well. All of it is counted in `RequestMemory`.
+Small pieces of answers are gathered and sent together, straight to the socket. What the socket does not take stays
+here, as the very objects that were to be sent, and the transport is given a small piece of it at a time. So an answer
+of any size to a client that does not read costs one piece beside the object, which other answers may be sending as
+well. All of it is counted in `RequestMemory`; a connection for which there is no memory is evicted.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from kvtwist.web import transports
-from kvtwist.web.request_memory import RequestMemory
+from kvtwist.web.request_memory import Evictable, RequestMemory
 
+SMALL = 4 * 1024
+"""Pieces of answers up to this size are gathered."""
 JOINED = 64 * 1024
 """Bytes up to this size are counted for themselves; larger objects once for all that send them."""
+_GATHERED = 64
+"""How many pieces are gathered at most."""
 _PIECE = 64 * 1024
 """How much a transport is given at a time."""
 _AT_ONCE = 4 * 2**20
-"""How much is sent to a client that takes everything before others have their turn."""
-_ALL = float("inf")
+"""How much is sent to a client that takes everything before other connections are served."""
+
+
+class Sender(Protocol):
+    """
+    What all connections share that send.
+
+    :ivar now: the clock's time at its last look, in seconds.
+    """
+
+    memory: RequestMemory
+    now: float
+
+    def send_soon(self, outbox: Outbox) -> None:
+        """Have `flush` called: at the end of the poll, or in the reactor's next iteration."""
+
+    def look_soon(self, outbox: Outbox) -> None:
+        """Have `look` called in the reactor's next iteration."""
 
 
 class Outbox:
     """
+    :param owner: the connection.
+    :param gathers: whether what is sent may wait for the end of a poll.
     :ivar blocked: whether the transport has anything unsent; set by the connection when the transport says so.
+    :ivar corked: whether several requests are being answered whose answers are to be sent together.
+    :ivar is_tls: whether what is sent is encrypted.
     """
 
-    __slots__ = ("_given", "_memory", "_queue", "_socket", "_transport", "blocked")
+    __slots__ = (
+        "_gathers",
+        "_given",
+        "_owner",
+        "_pieces",
+        "_queue",
+        "_site",
+        "_socket",
+        "_transport",
+        "blocked",
+        "corked",
+        "is_tls",
+    )
 
-    def __init__(self, memory: RequestMemory, transport: Any, socket: Any) -> None:
-        self.blocked = False
-        self._memory = memory
+    def __init__(self, site: Sender, owner: Evictable, transport: Any, gathers: bool) -> None:
+        self.blocked = self.corked = False
+        self._site = site
+        self._owner: Evictable | None = owner
+        """None once the outbox is closed."""
         self._transport = transport
-        self._socket = socket
+        self._socket = transports.socket_of(transport)
+        self.is_tls = self._socket is None and transports.is_tls(transport)
+        self._gathers = gathers
+        self._pieces: list[bytes] = []
+        """What is gathered. Unless it is corked, the site knows of it."""
         self._queue: deque[tuple[memoryview, bytes]] = deque()
+        """What waits for the transport: the rest of an object, and the object."""
         self._given = 0
         """Bytes that the transport holds, as they are counted."""
 
-    def keep(self, data: bytes, sent: int) -> bool:
-        """
-        Send what the socket has not taken of some bytes as soon as the client takes more.
+    @property
+    def is_sent(self) -> bool:
+        """Whether the kernel has taken all that was sent."""
+        return not self._pieces and not self.blocked
 
-        Returns False when there is no room to keep them.
-        """
-        if not self._take(data):
-            return False
-        self._queue.append((memoryview(data)[sent:], data))
-        return self._give()
+    def send(self, data: bytes) -> None:
+        """Send bytes, or gather them if they are few."""
+        pieces = self._pieces
+        pieces.append(data)
+        if len(data) > SMALL or len(pieces) >= _GATHERED:
+            self.flush()
+        elif not self.corked:
+            if not self._gathers:
+                self.flush()
+            elif len(pieces) == 1:
+                self._site.send_soon(self)
 
-    def go_on(self) -> bool:
-        """The transport has sent all that it was given: send more. Returns False when there is no room for that."""
+    def uncork(self) -> None:
+        """Send what was gathered while it was corked."""
+        self.corked = False
+        if self._pieces:
+            if self._gathers:
+                self._site.send_soon(self)
+            else:
+                self.flush()
+
+    def flush(self) -> None:
+        """Send what is gathered: to the socket if nothing waits for the client, else after that."""
+        pieces = self._pieces
+        if not pieces:
+            return
+        if len(pieces) == 1:
+            data = pieces.pop()
+        elif len(pieces[-1]) > JOINED:
+            data = pieces.pop()
+            self.flush()
+        else:
+            data = b"".join(pieces)
+            pieces.clear()
+        sent = 0
+        if self._socket is not None and not self.blocked:
+            try:
+                sent = self._socket.send(data)
+            except OSError:  # the transport will meet the same error, and knows what to do
+                sent = 0
+            if sent == len(data):
+                return
+        if self._owner is not None:
+            self._keep(data, sent)
+
+    def resume(self) -> None:
+        """Send more: the transport has sent all that it was given."""
+        self.blocked = False
+        if self._owner is None:
+            return
+        self._site.memory.remove_evictable(self._owner)
         left = _AT_ONCE
         while self._queue and self._socket is not None and left > 0:
             view, data = self._queue[0]
             try:
                 sent = self._socket.send(view[:left])
-            except OSError:
-                break  # whatever it is, the transport will meet it and knows what to do
+            except OSError:  # as in `flush`
+                break
             left -= sent
             if sent < len(view):
                 self._queue[0] = view[sent:], data
                 break
             self._queue.popleft()
-            self._leave(data)
-        return self._give()
+            self._give_back(data)
+        self._fill_transport()
 
-    def count(self) -> bool:
-        """Count what the transport holds. Returns False when there is no room for it."""
-        size = transports.unsent(self._transport)
-        more = size - self._given
-        if more > 0 and not self._memory.take_evicting(more, _ALL, large=True):
-            return False
-        if more < 0:
-            self._memory.give_back(-more)
-        self._given = size
-        return True
+    def look(self) -> None:
+        """See whether a TLS layer has left anything unsent that it has encrypted later."""
+        if self._owner is None or self.blocked:
+            return
+        transports.pause_if_unsent(self._transport)
+        if self.blocked:
+            self._site.memory.remove_evictable(self._owner)
+            self._count_given()
 
-    def clear(self) -> None:
+    def close(self) -> None:
         """Send nothing more, and give back what was taken."""
+        self._owner = self._socket = None
+        self._pieces.clear()
         while self._queue:
-            self._leave(self._queue.pop()[1])
-        self._memory.give_back(self._given)
+            self._give_back(self._queue.pop()[1])
+        self._site.memory.give_back(self._given)
         self._given = 0
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits here for the transport."""
-        return not self._queue
+    def abort(self) -> None:
+        """Abort the connection: what it was to send cannot be sent."""
+        if self._owner is not None:
+            self._owner.evict()
 
-    def _give(self) -> bool:
+    def _keep(self, data: bytes, sent: int) -> None:
+        """Keep what the socket has not taken until the client takes more."""
+        memory, owner = self._site.memory, self._owner
+        assert owner is not None
+        memory.remove_evictable(owner)  # or it might be evicted to make room for its own answer
+        if not (memory.share(data) if len(data) > JOINED else memory.take_for_answer(len(data))):
+            owner.evict()
+            return
+        self._queue.append((memoryview(data)[sent:], data))
+        self._fill_transport()
+        if self.is_tls and not self.blocked:
+            self._site.look_soon(self)
+
+    def _fill_transport(self) -> None:
         """Give the transport more, until that is more than it can send at once."""
         while self._queue and not self.blocked:
             view, data = self._queue[0]
@@ -99,17 +199,28 @@ class Outbox:
                 self._queue[0] = view[_PIECE:], data
             else:
                 self._queue.popleft()
-                self._leave(data)
+                self._give_back(data)
             transports.pause_if_unsent(self._transport)
-        return self.count()
+        self._count_given()
 
-    def _take(self, data: bytes) -> bool:
-        if len(data) > JOINED:
-            return self._memory.share(data, _ALL)
-        return self._memory.take_evicting(len(data), _ALL, large=True)
+    def _count_given(self) -> None:
+        """Count what the transport holds. If it holds anything, the client is waited for."""
+        owner, memory = self._owner, self._site.memory
+        if owner is None:
+            return
+        size = transports.unsent(self._transport)
+        more = size - self._given
+        if more > 0 and not memory.take_for_answer(more):
+            owner.evict()
+            return
+        if more < 0:
+            memory.give_back(-more)
+        self._given = size
+        if self.blocked:
+            memory.add_evictable(owner, self._site.now)
 
-    def _leave(self, data: bytes) -> None:
+    def _give_back(self, data: bytes) -> None:
         if len(data) > JOINED:
-            self._memory.unshare(data)
+            self._site.memory.unshare(data)
         else:
-            self._memory.give_back(len(data))
+            self._site.memory.give_back(len(data))

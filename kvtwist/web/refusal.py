@@ -11,10 +11,9 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from kvtwist.model import Exchange
+from kvtwist.web.deadlines import LINGER_SECONDS
 from kvtwist.web.request import FrontRequest
 from kvtwist.web.routing import Route
-
-LINGER_SECONDS = 2.0
 
 
 class Refused:

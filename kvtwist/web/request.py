@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 from kvtwist.model import LEFT, Exchange
 from kvtwist.web.dispatch import SuspendedHandler
 from kvtwist.web.heads import Head
+from kvtwist.web.outbox import Outbox
 from kvtwist.web.routing import Route
 
 _NO_BODY = frozenset({204, 304})
@@ -25,7 +26,10 @@ class Channel(Protocol):
     What a request asks of its connection.
 
     :ivar client: its client's address.
+    :ivar outbox: sends the bytes of responses.
     """
+
+    outbox: Outbox
 
     @property
     def client(self) -> str: ...
@@ -35,9 +39,6 @@ class Channel(Protocol):
 
     def send_head(self, request: FrontRequest, code: int, headers: Any, framing: bytes, body: bytes = b"") -> None:
         """Send the head of a response, and a body that is there already."""
-
-    def send(self, data: bytes) -> None:
-        """Send bytes of a response."""
 
     def answered(self, request: FrontRequest) -> None:
         """Called once all of a response has been sent, or is on its way."""
@@ -56,8 +57,8 @@ class FrontRequest:
     """
     One of them, on a connection.
 
-    :ivar held: bytes that are counted for it.
-
+    :ivar held: bytes that request memory counts for it.
+    :ivar extra: those of them that its handler holds for the rest of its answer.
     :ivar unread: whether its body is not read, and may still be coming.
     """
 
@@ -70,6 +71,7 @@ class FrontRequest:
         "_refusal",
         "began",
         "chunked",
+        "extra",
         "gone",
         "held",
         "keep_alive",
@@ -97,7 +99,7 @@ class FrontRequest:
         self.suspended: SuspendedHandler | None = None
         self.overload: HTTPException | None = None
         self.gone = self.started = self.chunked = self.unread = False
-        self.held = self.status = self.sent = 0
+        self.held = self.extra = self.status = self.sent = 0
         self.began = 0.0
 
     # --- its body, for handlers -----------------------------------------------------------------------------------
@@ -151,15 +153,15 @@ class FrontRequest:
             return
         size = len(data)
         self.sent += size
-        connection = self._connection
+        outbox = self._connection.outbox
         if not self.chunked:
-            connection.send(data)
+            outbox.send(data)
         elif size <= _COPIED:
-            connection.send(b"%x\r\n%b\r\n" % (size, data))
+            outbox.send(b"%x\r\n%b\r\n" % (size, data))
         else:
-            connection.send(b"%x\r\n" % size)
-            connection.send(data)
-            connection.send(b"\r\n")
+            outbox.send(b"%x\r\n" % size)
+            outbox.send(data)
+            outbox.send(b"\r\n")
 
     def hold(self, size: int) -> None:
         """
@@ -208,7 +210,7 @@ class FrontRequest:
         if not self.started:
             self._start()
         if self.chunked and not self.gone:
-            self._connection.send(b"0\r\n\r\n")
+            self._connection.outbox.send(b"0\r\n\r\n")
         self._connection.answered(self)
 
     def abort(self) -> None:

@@ -44,11 +44,6 @@ def is_tls(transport: Any) -> bool:
     return any(isinstance(layer, TLSMemoryBIOProtocol) for layer in layers(transport))
 
 
-def is_empty(transport: Any) -> bool:
-    """Whether a transport with a socket of its own has nothing left to send."""
-    return not transport.dataBuffer and not transport._tempDataBuffer
-
-
 def unsent(transport: Any) -> int:
     """How many bytes are still here of what the transport has to send, those in the kernel not counted."""
     lowest = layers(transport)[-1]

@@ -140,7 +140,8 @@ class Target:
         """
         who, cut, how, *_ = data[:3] + b"\0\0\0"
         sent = expanded(data[3:])
-        fronted = self._fronted[bool(how & POLL)][who % len(ALL_PROFILES)]
+        fronts, number = self._fronted[bool(how & POLL)], who % len(ALL_PROFILES)
+        fronted = fronts[number]
         fronted.store.transact([], [Clear(DATA), Clear(STAGED), Clear(HISTORY)])
         fronted.methods.clear()
         self._methods.clear()
@@ -150,8 +151,8 @@ class Target:
         peer.end.at_most = 7 if how & DRIBBLE else None
         step = 1 + cut % 100
         pieces = cut_at(sent, *range(step, len(sent), step)) if 0 < cut < 250 and len(sent) < 50 * step else [sent]
-        for number, piece in enumerate(pieces, 1):
-            if how & SMALL and not how & WAIT and number == len(pieces):
+        for count, piece in enumerate(pieces, 1):
+            if how & SMALL and not how & WAIT and count == len(pieces):
                 peer.end.room = None  # and it reads again at the moment at which it sends
             for other in peers[1:]:
                 other.end.arrived += piece  # and is read when the piece of the first one is
@@ -161,9 +162,9 @@ class Target:
         if how & FINISH:
             peer.finish()
         if how & STOP:
-            peer.protocol.finish_up()
+            fronted.site.drain()
             fronted.net.settle()
-        if any(one.protocol._out for one in peers):
+        if any(one.protocol.outbox._pieces for one in peers):
             raise Unexpected("an answer is there, and nobody sends it")
         if peer.fate == "open":
             fronted.net.pass_time(_ENOUGH)
@@ -171,6 +172,8 @@ class Target:
             for one in peers:
                 one.leave()
         self._check(fronted, peers)
+        if how & STOP:
+            fronts[number] = self._new(type(fronted), ALL_PROFILES[number].name)
 
     def _check(self, fronted: Fronted, peers: list[Peer]) -> None:
         faults = [*self._faults, *map(repr, fronted.net.faults)]
@@ -178,7 +181,11 @@ class Target:
         fronted.net.faults.clear()
         if faults:
             raise Unexpected(f"faults: {faults}")
-        left = fronted.memory.held, fronted.dispatcher.active_requests, len(fronted.net.calls) - 1
+        left = (
+            fronted.memory.held,
+            fronted.dispatcher.active_requests,
+            len(fronted.net.calls) - (not fronted.site.draining),
+        )
         closed = [peer.end.closed for peer in peers]
         if not all(closed) or any(left):
             raise Unexpected(f"something is left: {left}, closed: {closed}")

@@ -71,7 +71,7 @@ class Fronted:
         self.memory = RequestMemory(max_in_flight)
         self.site = FrontSite(self.dispatcher, self.net, self.memory, limits)  # type: ignore[arg-type]
         if self.polled:
-            self.site.poller = NetPoller(self.net, self.site._send)
+            self.site.poller = NetPoller(self.net, self.site._flush)
         self.site.startFactory()
 
     def _note(self, request: Request, route: Route, seconds: float) -> None:
