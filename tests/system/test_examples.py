@@ -104,7 +104,7 @@ def test_it_prints_what_it_promises_when_it_is_run_as_it_says(name: str, tmp_pat
 
 def test_what_the_examples_and_the_readme_start_runs_side_by_side(tmp_path: Path) -> None:
     readme = (EXAMPLES.parent / "README.md").read_text()
-    walk = readme[readme.index("## A walk with curl") : readme.index("## The `kvtwist` command")]
+    walk = readme[readme.index("## Try it with curl") : readme.index("## The kvtwist command")]
     texts = [path.read_text() for path in EXAMPLES.glob("*.py")]
     started = {tuple(command[1:]) for text in texts for command in commands(text) if command[0] == "./run.sh"}
     started |= {tuple(shlex.split(found)) for found in re.findall(r"`\./run\.sh([^`]*)`", walk)}
