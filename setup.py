@@ -32,7 +32,9 @@ TEST = [
 MUTATION = ["cosmic-ray>=8.4,<9", "parso>=0.8,<1"]
 # Wheels exist for these Pythons on x86-64 Linux; elsewhere it would have to be built, with clang.
 FUZZ = ["atheris>=2.3,<4; python_version < '3.14' and platform_machine == 'x86_64' and sys_platform == 'linux'"]
-LINT = ["ruff>=0.15,<0.18", "mypy>=1.15,<2.5", "mypy-zope>=1.0.11,<2", "sortedcontainers-stubs>=2.4,<3"]
+BENCH = ["lmdb>=1.5,<4", "matplotlib>=3.9,<4", "psutil>=6,<8", "uvicorn>=0.30,<1", "uvloop>=0.19,<1"]
+STUBS = ["sortedcontainers-stubs>=2.4,<3", "types-psutil>=6,<8"]
+LINT = ["ruff>=0.15,<0.18", "mypy>=1.15,<2.5", "mypy-zope>=1.0.11,<2", *STUBS]
 
 setup(
     name="kvtwist",
@@ -61,7 +63,8 @@ setup(
         "test": TEST,
         "fuzz": [*TEST, *FUZZ],
         "mutation": [*TEST, *MUTATION],
+        "bench": BENCH,
         "lint": LINT,
-        "dev": [*TEST, *LINT, "tox>=4.28,<5"],
+        "dev": [*TEST, *BENCH, *LINT, "tox>=4.28,<5"],
     },
 )

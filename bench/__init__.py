@@ -1,6 +1,6 @@
-"""Measures kvtwist's engine beside its peers, and its server under a memory limit. See bench/README.md."""
+"""Benchmarks: four scripts, each of which answers one question. See README.md."""
 
 from pathlib import Path
+from typing import Final
 
-ROOT = Path(__file__).resolve().parents[1]
-"""The project: where child processes find it, and this package."""
+ROOT: Final = Path(__file__).resolve().parents[1]

@@ -1,114 +1,119 @@
 #!/usr/bin/env python
 """
-Measures the engine beside SQLite, LMDB and DirDBM: `python bench/engine.py`. See bench/README.md.
+How does the engine compare with SQLite, LMDB and DirDBM, in a process and without HTTP?
 
-This is the command line; what is measured is in phases.py, who takes part in contenders.py, how often and how much in
-plan.py.
+Each store runs in processes of its own: one loads, one reads, one updates, one is killed, one recovers. What is read is
+checked, and after the SIGKILL every record is compared with what was acknowledged.
 """
 
 from __future__ import annotations
 
-import argparse
-import shlex
+import json
+import shutil
 import signal
+import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
+from typing import Final
 
-sys.path.pop(0)  # bench/, whose http.py is not the library's
+sys.path.pop(0)  # bench/, whose http.py would hide the library's
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import ROOT, docs, tables
-from bench.contenders import DEFAULT, QUICK, Entrant, entrant
-from bench.phases import PHASES
-from bench.proc import file_system, machine, source_version
-from bench.quantities import key_count
-from bench.results import Results
-from bench.running import Run
+from bench import command, engine_child, machine
+from bench.checkout import Checkout
+from bench.command import Run, say
+from bench.data import RECORD_BYTES
+from bench.engine_child import PROCESSES, Job
+from bench.figures import Figures, Panel, mebi, micro, milli, rounds, short, table, whole
+from bench.stores import STORES, is_installed
 
-_ROUNDS = {10_000: 3, 100_000: 3}
-"""Rounds by number of keys; more keys take one."""
+DIRDBM_LIMIT: Final = 100_000
+"""Records that DirDBM is tried with: each takes a file of 4 KiB."""
 
-
-def _sizes(text: str) -> list[int]:
-    return [key_count(part) for part in text.split(",")]
-
-
-def _phases(text: str) -> frozenset[str]:
-    names = frozenset(text.split(","))
-    known = [phase.name for phase in PHASES]
-    if not names <= set(known):
-        raise argparse.ArgumentTypeError(f"phases are {', '.join(known)}")
-    return names
-
-
-def _entrants(text: str) -> list[Entrant]:
-    try:
-        return [entrant(name) for name in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="bench/engine.py", description=__doc__)
-    parser.add_argument("--sizes", type=_sizes, help="numbers of keys [10k,100k,1m]")
-    parser.add_argument("--rounds", type=int, help="of everything; medians are told [3, but 1 at 1m]")
-    parser.add_argument("--quick", action="store_true", help="10k keys, one round, shorter phases, no DirDBM: a minute")
-    parser.add_argument("--only", type=_phases, default=frozenset(), metavar="PHASE,...", help="these phases alone")
-    parser.add_argument("--contenders", type=_entrants, metavar="NAME,...", help=f"[{','.join(DEFAULT)}]")
-    parser.add_argument("--dir", type=Path, help="where to make the stores: the disk to measure [/tmp]")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures of every round")
-    parser.add_argument("--render", type=Path, metavar="FILE", help="measure nothing: take what --json has kept")
-    parser.add_argument("--write-docs", action="store_true", help="put tables and pictures into --docs")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR", help="[docs]")
-    return parser.parse_args(arguments)
+ROWS: Final = (
+    ("load", "load in random order: records/s", "rate", whole),
+    ("update", "update of any record: records/s", "rate", whole),
+    ("put single", "put, one writer: records/s", "rate", whole),
+    ("get one", "get of one key: records/s", "rate", whole),
+    ("get any", "get of any key: records/s", "rate", whole),
+    ("scan", "full scan: records/s", "rate", whole),
+    ("prefix", "scan of a prefix, 100 records: scans/s", "rate", whole),
+    ("load", "load: processor time of a record, µs", "cpu_seconds", micro),
+    ("update", "update: processor time of a record, µs", "cpu_seconds", micro),
+    ("get any", "get of any key: processor time, µs", "cpu_seconds", micro),
+    ("load", "load: bytes written per byte of records", "written", short),
+    ("update", "update: bytes written per byte of records", "written", short),
+    ("load", "load: memory, MiB", "resident", mebi),
+    ("prefix", "reads: memory, MiB", "resident", mebi),
+    ("update", "update: memory, MiB", "resident", mebi),
+    ("load", "disk after the load, times raw data", "disk", short),
+    ("update", "disk after the updates, times raw data", "disk", short),
+    ("recover", "first answer after SIGKILL, s", "seconds_with_open", short),
+    ("load", "load: reactor held, longest, ms", "held", milli),
+    ("update", "update: reactor held, longest, ms", "held", milli),
+    ("scan", "full scan: reactor held, longest, ms", "held", milli),
+)
+"""Phase, title, figure and its form."""
+DRAWN: Final = (0, 1, 4, 5, 11, 14)
+"""The rows of the picture."""
 
 
-def measure(chosen: argparse.Namespace, place: Path, how: str) -> Results:
-    """Run everything that was asked for. What there is when it ends early is kept, too."""
-    sizes = chosen.sizes or ([10_000] if chosen.quick else [10_000, 100_000, 1_000_000])
-    if file_system(place) == "tmpfs":
-        print(f"{place} is in memory: what is measured there says nothing of a disk (see --dir)", file=sys.stderr)
-    entrants = chosen.contenders or [entrant(name) for name in (QUICK if chosen.quick else DEFAULT)]
-    results = Results(machine(place), source_version(ROOT), how, time.strftime("%Y-%m-%d"))
-    print(results.machine, file=sys.stderr)
-    try:
-        for keys in sizes:
-            rounds = chosen.rounds or (1 if chosen.quick else _ROUNDS.get(keys, 1))
-            run = Run(keys, rounds, chosen.quick, entrants, chosen.only, place, _tell)
-            results.results.extend(run.results())
-    finally:
-        if chosen.json is not None:
-            results.save(chosen.json)
-    return results
+def _run(run: Run, checkout: Checkout, job: Job) -> Iterator[tuple[str, dict[str, float]]]:
+    """The figures of each phase of a process."""
+    child = [checkout.python, engine_child.__file__, job.as_argument()]
+    done = subprocess.run(child, stdout=subprocess.PIPE, text=True, timeout=3600, check=False, cwd=run.place)
+    if done.returncode != (-signal.SIGKILL if job.process == "kill" else 0):
+        sys.exit(f"{job.store}, {job.process}: failed, see above")
+    disk = machine.disk_bytes(Path(job.directory)) / (job.size * RECORD_BYTES)
+    for figures in map(json.loads, done.stdout.splitlines()):
+        yield figures.pop("phase"), {**figures, "disk": disk}
 
 
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def measure(run: Run, sizes: list[int]) -> tuple[Figures, list[str]]:
+    """All phases of all rounds; also the contenders, each with its number of records."""
+    figures = Figures()
+    names = run.chosen([*run.checkouts, *(name for name in STORES if name != "kvtwist")])
+    for name in [name for name in names if not is_installed(name)]:
+        say(f"skipped {name}: it is not installed")
+        names.remove(name)
+    columns: list[str] = []
+    for size in sizes:
+        sized = {name: f"{name}, {size:,}" for name in names if name != "dirdbm" or size <= DIRDBM_LIMIT}
+        columns += sized.values()
+        for order in rounds(run.rounds, list(sized)):
+            for process, name in product(PROCESSES, order):
+                checkout = run.checkouts.get(name, run.checkouts["kvtwist"])
+                store = "kvtwist" if name in run.checkouts else name
+                seconds = 0.2 if run.quick else 5.0
+                job = Job(store, process, size, str(run.place / name), str(checkout.root), seconds)
+                for phase, found in _run(run, checkout, job):
+                    figures.add(phase, sized[name], **found)
+                    say(f"{sized[name]}, {phase}: {found['rate']:,.0f}/s")
+            for name in order:
+                shutil.rmtree(run.place / name)
+    return figures, columns
 
 
-def main(arguments: list[str]) -> int:
-    """Exit status 1 when something failed."""
-    chosen = options(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # not without tidying up
-    if chosen.render is not None:
-        results = Results.load(chosen.render)
-    else:
-        how = shlex.join(["python", "bench/engine.py", *arguments])
-        with tempfile.TemporaryDirectory(prefix="kvtwist-bench-", dir=chosen.dir) as place:
-            results = measure(chosen, Path(place), how)
-    text = tables.report(results)
-    print(text)
-    if chosen.write_docs:
-        from bench import plots
-
-        drawn = plots.draw(results, chosen.docs / "benchmarks")
-        pictures = [f"![{path.stem}](benchmarks/{path.name})" for path in drawn]
-        docs.write_section(chosen.docs / "benchmarks.md", "bench/engine.py", "\n\n".join([*pictures, text]))
-    return 1 if results.errors() else 0
+def main() -> None:
+    """Exit status 1 when a store lost something."""
+    parser = command.parser(__doc__, rounds=3)
+    parser.add_argument("--records", default="100000,1000000", metavar="NUMBER,...", help="[100000,1000000]")
+    options = parser.parse_args()
+    with command.run(options) as run:
+        sizes = [1_000] if run.quick else [int(size) for size in options.records.split(",")]
+        figures, columns = measure(run, sizes)
+        lines = [
+            [title, *(figures.cell(phase, c, metric, form, f"kvtwist, {c.partition(', ')[2]}") for c in columns)]
+            for phase, title, metric, form in ROWS
+        ]
+        panels = [
+            Panel(title, form, figures.bars({column: (phase, column, metric) for column in columns}))
+            for phase, title, metric, form in (ROWS[at] for at in DRAWN)
+        ]
+        run.report("engine", table(["records", *columns], lines), panels)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

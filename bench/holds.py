@@ -1,153 +1,119 @@
 #!/usr/bin/env python
 """
-How long the largest requests that a server allows keep another client waiting, and how much memory they take:
-`python bench/holds.py`. Options after `--` go to `twistd kvstore`.
+How long does a server keep other clients waiting?
 
-All the while another connection asks for one key every ten milliseconds (pulse.py). What it waits at the longest is how
-long the reactor was held, together with what else the machine was doing.
+The largest requests that its limits allow, and some that they do not, are sent one after the other, while another
+process asks for one key every ten milliseconds. Its longest wait is how long the reactor was held, together with all
+else that the machine did.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from attrs import frozen
-
-sys.path.pop(0)  # bench/, whose http.py is not the library's
+sys.path.pop(0)  # bench/, whose http.py would hide the library's
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import ROOT
-from bench.proc import machine, source_version
-from bench.pulse_process import Beats, Pulse, beats
-from bench.server_process import Server
-from bench.web_client import Connection
+from attrs import Factory, define
 
-MIB = 2**20
-STAGERS = 32
-"""Connections that stage changes at the same time."""
+from bench import command
+from bench.checkout import Checkout
+from bench.command import say
+from bench.figures import mebi, milli, short
+from bench.phases import Metric, Phase, compare
+from bench.probe import probing
+from bench.servers import Client, Server, in_parallel, start_kvtwist
+
+MIB: Final = 2**20
+AFTERWARDS: Final = 0.3
+"""Seconds after an answer that belong to its request: the work that follows on it."""
+
+METRICS: Final = (
+    Metric("wait", "longest GET of another client, ms", milli, drawn=True),
+    Metric("wait_p99", "99th percentile, ms", milli),
+    Metric("seconds", "the request itself, s", short),
+    Metric("grown", "memory it took, MiB", mebi, drawn=True),
+)
 
 
-@frozen
-class Stretch:
-    """What one request took; `grown` is by how many bytes the process was larger at the most."""
+@define
+class LargeRequests:
+    """
+    Sends them to one server.
 
-    what: str
-    answer: str
-    began: float
-    ended: float
-    grown: int
+    :ivar keys: in a PUT of many.
+    :ivar changes: to stage for a commit.
+    :ivar mebibytes: in the largest values.
+    """
 
+    server: Server
+    keys: int
+    changes: int
+    mebibytes: int
+    phases: list[Phase] = Factory(list)
 
-class Holds:
-    """Asks one server for everything, one request after the other."""
+    def send(self) -> None:
+        """All of them."""
+        small = {b"k%06d" % number: b"%d" % number for number in range(self.keys)}
+        large = dict.fromkeys(small, b'"' + b"v" * (self.mebibytes * MIB // self.keys - 15) + b'"')
+        self._ask(f"PUT /keys, {self.keys:,} new keys", "PUT", "/keys", _object(small))
+        self._ask("the same again", "PUT", "/keys", _object(small))
+        self._ask(f"the same keys, {self.mebibytes} MiB", "PUT", "/keys", _object(large))
+        self._ask("PUT /keys, 600,000 keys", "PUT", "/keys", _object({b"%d" % at: b"1" for at in range(600_000)}))
+        arrays = b"[" + b"[]," * (self.mebibytes * MIB // 8) + b"1]"
+        self._ask(f"PUT /keys/k, {len(arrays) / MIB:.1f} MiB of []", "PUT", "/keys/k", arrays)
+        self._stage(self.changes, b"1")
+        self._ask(f"POST /commit, {self.changes:,} changes or all that fit", "POST", "/commit")
+        self._stage(60, b'"' + b"v" * (self.mebibytes * MIB // 8) + b'"')
+        self._ask(f"POST /commit, 60 values, {60 * self.mebibytes // 8} MiB", "POST", "/commit")
+        self._ask("DELETE /keys?filter=k$", "DELETE", "/keys?filter=k$")
+        self._ask("GET /keys", "GET", "/keys")
+        self._ask("DELETE /keys", "DELETE", "/keys")
 
-    def __init__(self, server: Server, keys: int, changes: int) -> None:
-        self._server = server
-        self._keys = keys
-        self._changes = changes
-        self._connection: Connection
-        self.stretches: list[Stretch] = []
-
-    async def run(self) -> None:
-        """All of it."""
-        self._connection = await Connection.open(*self._server.address)
-        small = {b"k%06d" % number: b"%d" % number for number in range(self._keys)}
-        await self._ask(f"PUT /keys, {self._keys:,} new keys", b"PUT", "/keys", _object(small))
-        await self._ask("the same again", b"PUT", "/keys", _object(small))
-        large = dict.fromkeys(small, b'"' + b"v" * (8 * MIB // self._keys - 15) + b'"')
-        await self._ask(f"the same with {len(_object(large)) / MIB:.1f} MiB", b"PUT", "/keys", _object(large))
-        many = {b"%d" % number: b"1" for number in range(600_000)}
-        await self._ask("PUT /keys, 600,000 keys", b"PUT", "/keys", _object(many))
-        await self._ask("PUT /keys, one value of 3 MiB of []", b"PUT", "/keys/k", b"[" + b"[]," * MIB + b"1]")
-        count = await self._stage(self._changes, b"1")
-        await self._ask(f"POST /commit of {count:,} changes", b"POST", "/commit")
-        count = await self._stage(60, b'"' + b"v" * MIB + b'"')
-        await self._ask(f"POST /commit of {count:,} values of 1 MiB", b"POST", "/commit")
-        await self._ask("DELETE /keys?filter=k$", b"DELETE", "/keys?filter=k$")
-        await self._ask("GET /keys", b"GET", "/keys")
-        await self._ask("DELETE /keys", b"DELETE", "/keys")
-
-    async def _ask(self, what: str, method: bytes, target: str, body: bytes = b"") -> None:
-        await asyncio.sleep(0.5)
-        memory = self._server.memory
-        memory.begin()
-        before = memory.most().resident
+    def _ask(self, title: str, method: str, path: str, body: bytes = b"") -> None:
+        time.sleep(AFTERWARDS)
+        self.server.forget_peak()
+        resident = self.server.resident()
         began = time.monotonic()
-        status, answer = await self._connection.request(method, target, body)
+        status, _ = Client(self.server.port).request(method, path, body)
         ended = time.monotonic()
-        await asyncio.sleep(0.2)  # what follows on the answer belongs to it
-        said = f"{status}" if status < 400 else f"{status} {answer[:60].decode()}"
-        self.stretches.append(Stretch(what, said, began, ended + 0.2, memory.most().peak - before))
+        time.sleep(AFTERWARDS)
+        figures = {"seconds": ended - began, "grown": self.server.peak_resident() - resident}
+        self.phases.append(Phase(f"{title}: {status}", began, ended + AFTERWARDS, figures))
+        say(f"{title}: {status}, {ended - began:.2f} s")
 
-    async def _stage(self, count: int, value: bytes) -> int:
-        """Stage so many changes, or as many as there is room for."""
-        numbers = iter(range(count))
-        staged = 0
+    def _stage(self, count: int, value: bytes) -> None:
+        """Stage so many changes; those for which there is no memory are refused."""
 
-        async def stage() -> None:
-            nonlocal staged
-            connection = await Connection.open(*self._server.address)
-            for number in numbers:
-                status, _ = await connection.request(b"POST", "/set", b'{"k%06d":%b}' % (number, value))
-                if status not in (200, 201):
-                    break
-                staged += 1
-            connection.close()
+        def stage(client: Client, number: int) -> None:
+            client.expect({200, 201, 507}, "POST", "/set", b'{"k%06d":%b}' % (number, value))
 
-        await asyncio.gather(*(stage() for _ in range(STAGERS)))
-        return staged
+        in_parallel(self.server.port, 8, stage, range(count))
 
 
 def _object(members: dict[bytes, bytes]) -> bytes:
     return b"{" + b",".join(b'"%b":%b' % member for member in members.items()) + b"}"
 
 
-def _line(stretch: Stretch, seen: Beats | None) -> str:
-    waits = "- | -" if seen is None else f"{seen.longest * 1000:.0f} | {seen.p99 * 1000:.0f}"
-    seconds = stretch.ended - stretch.began - 0.2
-    return f"| {stretch.what} | {stretch.answer} | {seconds:.2f} | {waits} | {stretch.grown / MIB:.0f} |"
+def main() -> None:
+    """Exit with a traceback when the server fails."""
+    options = command.parser(__doc__, rounds=3).parse_args()
 
+    def measure(checkout: Checkout, place: Path) -> Iterator[Phase]:
+        with Server(place) as server:
+            start_kvtwist(server, checkout, "--profile", "keys", "--profile", "transactional")
+            requests = LargeRequests(server, *((500, 200, 1) if options.quick else (10_000, 100_000, 8)))
+            with probing(server.port) as probe:
+                requests.send()
+        yield from (phase.with_waits(probe) for phase in requests.phases)
 
-async def _measure(server: Server, act: Callable[[], Awaitable[None]]) -> list[tuple[float, float, int]]:
-    connection = await Connection.open(*server.address)
-    await connection.request(b"PUT", "/keys/pulse", b"1")
-    connection.close()
-    pulse = Pulse(server.address, "/keys/pulse")
-    try:
-        await act()
-    except BaseException:
-        pulse.kill()
-        raise
-    return pulse.stop(frozenset({200, 404}))  # the last request deletes it
-
-
-def main(arguments: list[str]) -> int:
-    """The exit status."""
-    at = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = argparse.ArgumentParser(prog="bench/holds.py", description=__doc__)
-    parser.add_argument("--keys", type=int, default=10_000, help="keys of one PUT [10000]")
-    parser.add_argument("--changes", type=int, default=100_000, help="to stage for a commit, if there is room [100000]")
-    parser.add_argument("--dir", type=Path, help="where to make the store [/tmp]")
-    chosen = parser.parse_args(arguments[:at])
-    with tempfile.TemporaryDirectory(prefix="kvtwist-holds-", dir=chosen.dir) as place:
-        print(f"{source_version(ROOT)}, {time.strftime('%Y-%m-%d')}  \n{machine(Path(place))}\n")
-        server = Server(Path(place) / "data", ["--profile", "transactional", *arguments[at + 1 :]])
-        try:
-            holds = Holds(server, chosen.keys, chosen.changes)
-            samples = asyncio.run(_measure(server, holds.run))
-        finally:
-            server.stop()
-    print("| request | answer | s | longest GET of others, ms | p99 | MiB more |\n|---|---|---:|---:|---:|---:|")
-    for stretch in holds.stretches:
-        print(_line(stretch, beats(samples, stretch.began, stretch.ended)))
-    return 0
+    with command.run(options) as run:
+        compare(run, "holds", METRICS, measure)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

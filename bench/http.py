@@ -1,142 +1,175 @@
 #!/usr/bin/env python
 """
-Measures the server beside its peers, over HTTP: `python bench/http.py`. See bench/README.md.
+How fast is the server beside others that answer HTTP?
 
-This is the command line; who takes part is in serving/contenders.py, what is measured in serving/peers.py and
-serving/alone.py, what is wanted in serving/goals.py.
+Starts each server on one processor and wrk on another. Every answer's status is checked, and before and after each
+measurement the values of a sample of keys.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import shlex
 import shutil
-import signal
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-sys.path.pop(0)  # bench/, whose http.py is not the library's
+sys.path.pop(0)  # bench/, whose http.py would hide the library's
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import ROOT, docs
-from bench.proc import file_system, machine, source_version
-from bench.results import Result, Results
-from bench.serving import alone, peers, report
-from bench.serving.contenders import CONTENDERS, Contender, chosen
-from bench.serving.stage import Stage
+from attrs import frozen
 
-SCENARIOS: Final[dict[str, Callable[[Stage], Iterator[Result]]]] = {
-    "get-hot": peers.get_hot,
-    "get-random": peers.get_random,
-    "put-durable": peers.put_durable,
-    "latency": peers.latency,
-    "dialects": alone.dialects,
-    "tricks": alone.tricks,
-    "write-tricks": alone.write_tricks,
-    "floors": alone.floors,
-    "observed": alone.observed,
-    "large": alone.large,
-    "idle": alone.idle,
-}
-NEEDED: Final = ("wrk", "taskset")
+from bench import command
+from bench.command import Run, say
+from bench.data import VALUE_BYTES, Data
+from bench.figures import Figures, Panel, micro, milli, rounds, table, whole
+from bench.peers import PEERS, Peer, kvtwist
+from bench.servers import Client, Server, WrongAnswer
+from bench.wrk import Replay, wrk
+
+SAMPLE: Final = 100
+"""Keys whose values are compared."""
+DRAWS: Final = 100_000
+"""Requests in the file that wrk repeats."""
+STEP: Final = 37_000
+"""How far apart in that file two rounds begin."""
 
 
-def _scenarios(text: str) -> list[str]:
-    asked = text.split(",")
-    if not set(asked) <= set(SCENARIOS):
-        raise argparse.ArgumentTypeError(f"scenarios are {', '.join(SCENARIOS)}")
-    return [name for name in SCENARIOS if name in asked]
+@frozen
+class Scenario:
+    """:ivar writes: durable PUTs into a store that began empty; else GETs from a full one."""
+
+    title: str
+    connections: int
+    writes: bool = False
+    one_key: bool = False
 
 
-def _contenders(text: str) -> list[Contender]:
-    try:
-        return list(chosen(text.split(",")))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+SCENARIOS: Final = (
+    Scenario("GET of one key, 64 connections", 64, one_key=True),
+    Scenario("GET of any key, 64 connections", 64),
+    Scenario("GET of any key, 1 connection", 1),
+    Scenario("durable PUT of any key, 64 connections", 64, writes=True),
+    Scenario("durable PUT of any key, 1 connection", 1, writes=True),
+)
+METRICS: Final = (
+    ("rate", "requests/s", whole),
+    ("cpu_seconds", "processor time of a request, µs", micro),
+    ("p99", "99th percentile of the time to an answer, ms", milli),
+)
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on is expected, not {text!r}")
-    return int(text)
+class Measurement:
+    """All servers of a run, and what they are asked."""
+
+    def __init__(self, run: Run, peers: dict[str, Peer], closing: ExitStack) -> None:
+        self._place = run.place
+        self._peers = peers
+        self._closing = closing
+        self._quick = run.quick
+        self._seconds = 1 if run.quick else 5
+        self._records = Data(1_000 if run.quick else 100_000)
+        self._draws = list(self._records.uniform(1, 1_000 if run.quick else DRAWS))
+        cores = sorted(os.sched_getaffinity(0))
+        self._cores = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
+        self._servers: dict[tuple[str, bool], Server] = {}
+        self._replays: dict[tuple[str, bool], Replay] = {}
+
+    def start(self, name: str, writes: bool) -> None:
+        """Start a peer's server for reads or for writes unless it runs, and let it do all for the first time."""
+        if (name, writes) in self._servers:
+            return
+        peer = self._peers[name]
+        server = Server(self._place / f"{name}-{'writes' if writes else 'reads'}", self._cores[0])
+        self._servers[name, writes] = self._closing.enter_context(server)
+        peer.start(server, None if writes else self._records)
+        requests = (self._request(peer, index, writes) for index in self._draws)
+        self._replays[name, writes] = Replay.write(server.place / "requests", requests)
+        if not writes:
+            self._check(peer, server, self._draws[:SAMPLE])
+        if not self._quick:
+            wrk(server.port, self._replays[name, writes], 1, 64, self._cores[1])
+
+    def _request(self, peer: Peer, index: int, writes: bool) -> tuple[str, str, bytes]:
+        key = self._records.key(index)
+        return peer.put(key, self._records.value(index)) if writes else peer.get(key)
+
+    def measure(self, name: str, scenario: Scenario, number: int) -> dict[str, float]:
+        """:raises WrongAnswer: a request failed, or a value is not what it should be."""
+        peer, server = self._peers[name], self._servers[name, scenario.writes]
+        first = number * STEP % len(self._draws)
+        hot = self._request(peer, self._draws[0], False)[1]
+        what = hot if scenario.one_key else self._replays[name, scenario.writes]
+        before = server.cpu_seconds()
+        figures = wrk(server.port, what, self._seconds, scenario.connections, self._cores[1], first)
+        figures["cpu_seconds"] = (server.cpu_seconds() - before) / figures["requests"]
+        if not scenario.writes and figures["bytes"] < figures["requests"] * VALUE_BYTES:
+            raise WrongAnswer(f"{name}: {figures['bytes']:.0f} bytes cannot hold {figures['requests']:.0f} values")
+        answered = min(int(figures["requests"]) - scenario.connections, len(self._draws))
+        sent = [*self._draws[first + 1 :], *self._draws[: first + 1]][:answered]
+        self._check(peer, server, sent[:: max(len(sent) // SAMPLE, 1)] if scenario.writes else self._draws[:SAMPLE])
+        return figures
+
+    def _check(self, peer: Peer, server: Server, indexes: list[int]) -> None:
+        client = Client(server.port)
+        for index in indexes:
+            request = peer.get(self._records.key(index))
+            answer = client.expect({200}, *request)
+            if peer.found(self._records.value(index)) not in answer:
+                raise WrongAnswer(f"{request[1]}: {answer[:80]!r}")
 
 
-def options(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="bench/http.py", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round of a second: a minute or two")
-    parser.add_argument("--rounds", type=_at_least_one, help="of everything; medians are told [5]")
-    parser.add_argument("--seconds", type=_at_least_one, help="that a round of a measurement takes [5]")
-    parser.add_argument("--only", type=_scenarios, default=list(SCENARIOS), metavar="SCENARIO,...", help="these alone")
-    parser.add_argument("--contenders", type=_contenders, metavar="NAME,...", help=f"[{','.join(CONTENDERS)}]")
-    parser.add_argument("--dir", type=Path, help="where to make the stores: the disk to measure [/tmp]")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures of every round")
-    parser.add_argument("--render", type=Path, metavar="FILE", help="measure nothing: take what --json has kept")
-    parser.add_argument("--write-docs", action="store_true", help="put tables and a picture into --docs")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR", help="[docs]")
-    return parser.parse_args(arguments)
+def contenders(run: Run) -> dict[str, Peer]:
+    """Those that are chosen and installed."""
+    peers = {name: kvtwist(checkout) for name, checkout in run.checkouts.items()} | PEERS
+    found = {name: peers[name] for name in run.chosen(list(peers))}
+    for name, peer in list(found.items()):
+        if missing := peer.missing():
+            say(f"skipped {name}: {', '.join(missing)} is not installed")
+            del found[name]
+    return found
 
 
-def measure(asked: argparse.Namespace, place: Path, how: str) -> Results:
-    """Run everything that was asked for. What there is when it ends early is kept, too."""
-    if file_system(place) == "tmpfs":
-        _tell(f"{place} is in memory: what is measured there says nothing of a disk (see --dir)")
-    entrants = list(_installed(asked.contenders or list(CONTENDERS.values())))
-    rounds, seconds = asked.rounds or (1 if asked.quick else 5), asked.seconds or (1 if asked.quick else 5)
-    first, second, *_ = sorted(os.sched_getaffinity(0))
-    results = Results(machine(place), source_version(ROOT), how, time.strftime("%Y-%m-%d"))
-    _tell(results.machine)
-    stage = Stage(place, rounds, seconds, entrants, (first, second), _tell)
-    try:
-        for name in asked.only:
-            results.results.extend(SCENARIOS[name](stage))
-    finally:
-        stage.close()
-        if asked.json is not None:
-            results.save(asked.json)
-    return results
+def measure(run: Run) -> tuple[Figures, dict[str, Peer]]:
+    """All scenarios in all rounds."""
+    figures, peers = Figures(), contenders(run)
+    with ExitStack() as closing:
+        measurement = Measurement(run, peers, closing)
+        for scenario in SCENARIOS:
+            names = [name for name, peer in peers.items() if (peer.durable if scenario.writes else peer.reads)]
+            for name in names:
+                measurement.start(name, scenario.writes)
+            for number, order in enumerate(rounds(run.rounds, names)):
+                for name in order:
+                    found = measurement.measure(name, scenario, number)
+                    figures.add(scenario.title, name, **found)
+                    say(f"{scenario.title}, {name}: {found['rate']:,.0f} requests/s, {micro(found['cpu_seconds'])} µs")
+    return figures, peers
 
 
-def _installed(entrants: list[Contender]) -> Iterator[Contender]:
-    for entrant in entrants:
-        missing = entrant.missing()
-        if missing:
-            _tell(f"without {entrant.title}: {', '.join(missing)} is not installed")
-        else:
-            yield entrant
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def main(arguments: list[str]) -> int:
-    """Exit status 1 when something failed or was answered wrongly."""
-    asked = options(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # not without tidying up
-    if asked.render is not None:
-        results = Results.load(asked.render)
-    else:
-        missing = [name for name in NEEDED if shutil.which(name) is None]
-        if missing or len(os.sched_getaffinity(0)) < 2:
-            sys.exit(f"bench/http.py needs {', '.join(missing) or 'two cores'}")
-        how = shlex.join(["python", "bench/http.py", *arguments])
-        with tempfile.TemporaryDirectory(prefix="kvtwist-http-", dir=asked.dir) as place:
-            results = measure(asked, Path(place), how)
-    text = report.report(results)
-    print(text)
-    if asked.write_docs:
-        from bench.serving import picture
-
-        drawn = picture.draw(results, asked.docs / "benchmarks")
-        docs.write_section(asked.docs / "benchmarks.md", "bench/http.py", f"![http](benchmarks/{drawn.name})\n\n{text}")
-    return 1 if results.errors() else 0
+def main() -> None:
+    """Exit with a traceback when an answer is wrong."""
+    options = command.parser(__doc__, rounds=5).parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("bench/http.py needs wrk; run: apt-get install wrk")
+    with command.run(options) as run:
+        figures, peers = measure(run)
+        lines = [
+            [
+                f"{scenario.title}: {unit}",
+                *(figures.cell(scenario.title, name, metric, form, "kvtwist") for name in peers),
+            ]
+            for metric, unit, form in METRICS
+            for scenario in SCENARIOS
+        ]
+        titles = [name if name in run.checkouts else peer.title for name, peer in peers.items()]
+        panels = [
+            Panel(f"{scenario.title}: requests/s", whole, figures.bars({n: (scenario.title, n, "rate") for n in peers}))
+            for scenario in SCENARIOS
+        ]
+        run.report("http", table(["", *titles], lines), panels)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

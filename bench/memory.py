@@ -1,138 +1,172 @@
 #!/usr/bin/env python
 """
-A real server under a memory limit, over HTTP: `python bench/memory.py --keys 1m -- --memory-limit 32MiB`.
+What does a server with a million keys take of memory and disk, under a memory limit?
 
-It loads, reads, updates, lists, filters and lets half of it expire, while another connection asks for one key every ten
-milliseconds; journey.py says what exactly. Options behind `--` go to `twistd kvstore`. Exit status 1 when anything was
-lost or wrong, or when the server took more memory than --at-most.
+It is loaded, read, updated and listed over HTTP, restarted, and half of its keys expire at one moment. All listings are
+compared, byte by byte, with what was acknowledged.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import shlex
-import signal
+import hashlib
+import re
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
-from attrs import asdict
-
-sys.path.pop(0)  # bench/, whose http.py is not the library's
+sys.path.pop(0)  # bench/, whose http.py would hide the library's
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import ROOT, docs
-from bench.journey import Account, Amounts, Journey, Lost, Stretch
-from bench.proc import machine, source_version
-from bench.pulse_process import PulseFailed
-from bench.quantities import byte_size, key_count
-from bench.server_process import ServerFailed
-from bench.web_client import WrongAnswer
+from bench import command, machine, probe
+from bench.checkout import Checkout
+from bench.command import say
+from bench.data import RECORD_BYTES, Data
+from bench.figures import mebi, milli, short
+from bench.phases import Metric, Phase, compare
+from bench.probe import probing
+from bench.servers import Client, Server, WrongAnswer, in_parallel, start_kvtwist
+
+AT_ONCE: Final = 100
+"""Keys in a PUT of the load."""
+EXPIRY_PATIENCE: Final = 180
+"""Seconds after which the server must not count expired records any more."""
+_RECORDS: Final = re.compile(rb'^kvtwist_store_records\{keyspace="data"\} ([0-9.e+]+)$', re.MULTILINE)
+
+METRICS: Final = (
+    Metric("seconds", "s", short),
+    Metric("resident", "resident at most, MiB", mebi, drawn=True),
+    Metric("disk", "disk, MiB", mebi, drawn=True),
+    Metric("disk_ratio", "disk, times raw data", short),
+    Metric("wait", "longest GET of another client, ms", milli, drawn=True),
+    Metric("wait_p99", "99th percentile, ms", milli),
+)
 
 
-def options(arguments: list[str]) -> argparse.Namespace:
-    """The command line; what stands behind `--` is in `server`."""
-    at = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = argparse.ArgumentParser(prog="bench/memory.py", description=__doc__)
-    parser.add_argument("--keys", type=key_count, default=10**6, help="[1m]")
-    parser.add_argument("--quick", action="store_true", help="10k keys, few requests: under a minute")
-    parser.add_argument("--batch", type=int, default=100, help="keys in a PUT of the load [100]")
-    parser.add_argument("--shuffled", action="store_true", help="load in no order, not in key order")
-    parser.add_argument("--reads", type=int, help="[a tenth of the keys, 20,000 at least]")
-    parser.add_argument("--updates", type=int, help="[a tenth of the keys, 20,000 at least]")
-    parser.add_argument("--at-most", type=byte_size, metavar="SIZE", help="fail when more than this was resident")
-    parser.add_argument("--seconds", type=float, default=3600, help="give up after that [3600]")
-    parser.add_argument("--dir", type=Path, help="where to make the store [/tmp]")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
-    parser.add_argument("--write-docs", action="store_true", help="put the table into --docs")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", metavar="DIR", help="[docs]")
-    chosen = parser.parse_args(arguments[:at])
-    chosen.server = arguments[at + 1 :]
-    return chosen
+class Load:
+    """What one server goes through. It keeps which write of each record was the last to be acknowledged."""
+
+    def __init__(self, server: Server, records: Data) -> None:
+        self._server = server
+        self._records = records
+        self._generations = bytearray(records.size)
+        """By record; 0 for a record that is not there."""
+        self.phases: list[Phase] = []
+
+    def with_all_records(self) -> None:
+        """Before the restart."""
+        self._phase("load", self._load)
+        self._phase("reads", self._read)
+        self._phase("updates", self._update)
+        self._phase("GET /keys", self._list)
+
+    def with_half_of_them(self) -> None:
+        """After the restart."""
+        self._phase("GET /keys after a restart", self._list)
+        seconds = 0.8 * self.phases[0].figures["seconds"] + 3
+        expiry = time.time() + seconds
+        self._phase("half are written to expire", lambda: self._write_expiring(expiry))
+        time.sleep(max(expiry + 1 - time.time(), 0))
+        self._phase("their expiry", self._expire)
+        self._phase("GET /keys after that", self._list)
+
+    def _phase(self, name: str, act: Callable[[], None]) -> None:
+        self._server.forget_peak()
+        began = time.monotonic()
+        act()
+        ended = time.monotonic()
+        raw = (self._records.size - self._generations.count(0)) * RECORD_BYTES
+        disk = machine.disk_bytes(self._server.place / "data")
+        figures = {"seconds": ended - began, "resident": self._server.peak_resident(), "disk": disk}
+        self.phases.append(Phase(name, began, ended, {**figures, "disk_ratio": disk / raw}))
+        say(f"{name}: {ended - began:.1f} s, {mebi(figures['resident'])} MiB")
+
+    def _load(self) -> None:
+        batches = [range(at, min(at + AT_ONCE, self._records.size)) for at in range(0, self._records.size, AT_ONCE)]
+        in_parallel(self._server.port, 4, lambda client, batch: self._put(client, batch, 1, "/keys"), batches)
+
+    def _write_expiring(self, expiry: float) -> None:
+        def put(client: Client, batch: range) -> None:
+            self._put(client, batch, 3, f"/keys?expire_in={max(round(expiry - time.time()), 1)}")
+
+        step = 2 * AT_ONCE
+        batches = [range(at, min(at + step, self._records.size), 2) for at in range(0, self._records.size, step)]
+        in_parallel(self._server.port, 4, put, batches)
+
+    def _put(self, client: Client, batch: range, generation: int, path: str) -> None:
+        members = b",".join(self._member(index, generation) for index in batch)
+        client.expect({200, 201}, "PUT", path, b"{%b}" % members)
+        for index in batch:
+            self._generations[index] = generation
+
+    def _member(self, index: int, generation: int) -> bytes:
+        return b'"%b":"%b"' % (self._records.key(index), self._records.value(index, generation))
+
+    def _path(self, index: int) -> str:
+        return f"/keys/{self._records.key(index).decode()}"
+
+    def _read(self) -> None:
+        def read(client: Client, index: int) -> None:
+            expected = b'"%b"' % self._records.value(index, self._generations[index])
+            found = client.expect({200}, "GET", self._path(index))
+            if found != expected:
+                raise WrongAnswer(f"{self._path(index)}: {found[:40]!r}")
+
+        in_parallel(self._server.port, 8, read, list(self._records.uniform(1, self._records.size // 10)))
+
+    def _update(self) -> None:
+        def update(client: Client, index: int) -> None:
+            client.expect({200}, "PUT", self._path(index), b'"%b"' % self._records.value(index, 2))
+            self._generations[index] = 2
+
+        in_parallel(self._server.port, 8, update, list(self._records.uniform(2, self._records.size // 10)))
+
+    def _list(self) -> None:
+        expected = hashlib.sha256(b"{")
+        for index, generation in enumerate(self._generations):
+            if generation:
+                expected.update(self._member(index, generation) + b",")
+        expected.update(b'"~probe":' + probe.VALUE + b"}")
+        if Client(self._server.port).digest("/keys") != expected.hexdigest():
+            raise WrongAnswer("GET /keys does not show what was acknowledged")
+
+    def _expire(self) -> None:
+        for index in range(0, self._records.size, 2):
+            self._generations[index] = 0
+        left = self._records.size // 2 + 1  # with the probe's key
+        client, end = Client(self._server.port), time.monotonic() + EXPIRY_PATIENCE
+        while (count := self._counted(client)) != left:
+            if time.monotonic() > end:
+                raise WrongAnswer(f"{count} records are counted where {left} are left")
+            time.sleep(0.2)
+
+    def _counted(self, client: Client) -> int:
+        found = _RECORDS.search(client.expect({200}, "GET", "/metrics"))
+        return int(float(found[1])) if found else -1
 
 
-def amounts(chosen: argparse.Namespace) -> Amounts:
-    """How much of everything."""
-    keys = 10_000 if chosen.quick else chosen.keys
-    usual = 2_000 if chosen.quick else max(keys // 10, 20_000)
-    return Amounts(keys, chosen.batch, chosen.shuffled, chosen.reads or usual, chosen.updates or usual)
+def main() -> None:
+    """Exit with a traceback when anything was lost."""
+    parser = command.parser(__doc__, rounds=1)
+    parser.add_argument("--records", type=int, default=1_000_000, help="[1000000]")
+    parser.add_argument("--memory-limit", default="32MiB", metavar="SIZE", help="of the server [32MiB]")
+    options = parser.parse_args()
 
+    def measure(checkout: Checkout, place: Path) -> Iterator[Phase]:
+        server = Server(place)
+        load = Load(server, Data(2_000 if options.quick else options.records))
+        for part in (load.with_all_records, load.with_half_of_them):
+            with server:
+                start_kvtwist(server, checkout, "--profile", "keys", "--memory-limit", options.memory_limit)
+                done = len(load.phases)
+                with probing(server.port) as probe:
+                    part()
+                yield from (phase.with_waits(probe) for phase in load.phases[done:])
 
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:,.0f}"
-
-
-def _line(stretch: Stretch) -> Iterator[str]:
-    yield stretch.phase
-    yield f"{stretch.seconds:.1f}"
-    yield f"{stretch.requests:,}"
-    yield f"{stretch.requests / stretch.seconds:,.0f}"
-    yield _mebibytes(stretch.memory.peak)
-    yield _mebibytes(stretch.memory.anonymous)
-    if stretch.beats is None:
-        yield "-"
-    else:
-        beats = stretch.beats
-        yield " / ".join(f"{one * 1000:.1f}" for one in (beats.p50, beats.p99, beats.p999, beats.longest))
-    yield _mebibytes(stretch.disk)
-
-
-def report(account: Account) -> str:
-    """A table, and some lines below it."""
-    names = "requests, requests/s, resident at most MiB, of its own MiB, GET of one key ms: p50 / p99 / p99.9 / longest"
-    columns = ["phase", "s", *names.split(", "), "disk MiB"]
-    lines = [f"| {' | '.join(columns)} |", f"|---|{'---:|' * (len(columns) - 1)}"]
-    lines += [f"| {' | '.join(_line(stretch))} |" for stretch in account.stretches]
-    lines += ["", f"- resident before the first request: {_mebibytes(account.base)} MiB"]
-    lines += [f"- {what}: {seconds:.2f} s" for what, seconds in account.seconds.items()]
-    lines += [f"- disk {when}: {ratio:.2f} times the raw data" for when, ratio in account.disk_ratios.items()]
-    return "\n".join(lines)
-
-
-def _tell(stretch: Stretch) -> None:
-    print(f"{stretch.phase:28} {stretch.seconds:8.1f} s  {_mebibytes(stretch.memory.peak):>6} MiB", file=sys.stderr)
-
-
-async def _travel(journey: Journey, seconds: float) -> str | None:
-    """Why it failed, if it did."""
-    try:
-        await asyncio.wait_for(journey.run(), seconds)
-    except asyncio.TimeoutError:
-        return f"took longer than {seconds:.0f} s"
-    except (Lost, WrongAnswer, PulseFailed, ServerFailed, OSError, EOFError) as error:
-        return f"{type(error).__name__}: {error}"
-    finally:
-        journey.kill()
-    return None
-
-
-def main(arguments: list[str]) -> int:
-    """The exit status."""
-    chosen = options(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # not without tidying up
-    how = shlex.join(["python", "bench/memory.py", *arguments])
-    with tempfile.TemporaryDirectory(prefix="kvtwist-memory-", dir=chosen.dir) as place:
-        about = f"{source_version(ROOT)}, {time.strftime('%Y-%m-%d')}: `{how}`  \n{machine(Path(place))}"
-        print(about, file=sys.stderr)
-        journey = Journey(Path(place) / "data", chosen.server, amounts(chosen), _tell)
-        failure = asyncio.run(_travel(journey, chosen.seconds))
-    account = journey.account
-    peak = max((stretch.memory.peak for stretch in account.stretches), default=0)
-    if failure is None and chosen.at_most is not None and peak > chosen.at_most:
-        failure = f"{_mebibytes(peak)} MiB were resident, {_mebibytes(chosen.at_most)} are allowed"
-    verdict = f"**FAILED**: {failure}" if failure else "Nothing was lost: every listing was compared byte by byte."
-    text = f"{about}\n\n{report(account)}\n\n{verdict}"
-    print(text)
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps({"about": about, "failure": failure, **asdict(account)}, indent=1) + "\n")
-    if chosen.write_docs:
-        docs.write_section(chosen.docs / "benchmarks.md", "bench/memory.py", text)
-    return 1 if failure else 0
+    with command.run(options) as run:
+        compare(run, "memory", METRICS, measure)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()
