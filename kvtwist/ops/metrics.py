@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from kvtwist.interfaces import IProfile, IStore
+from kvtwist.methods import METHODS
 from kvtwist.model import STAGED, Figures, Usage
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -70,7 +71,7 @@ class Metrics:
 
     def __call__(self, request: Counted, route: Routed, seconds: float) -> None:
         """Count a request."""
-        method = request.method if request.method in _METHODS else b"other"
+        method = request.method if request.method in METHODS else b"other"
         kind = (route.profile.name, route.rule, method, request.status)
         series = self._series.get(kind)
         if series is None:
@@ -81,9 +82,6 @@ class Metrics:
     def scrape(self) -> bytes:
         """All of them in Prometheus' text format."""
         return generate_latest(self._registry)
-
-
-_METHODS = frozenset({b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"})
 
 
 class _RequestCollector(Collector):

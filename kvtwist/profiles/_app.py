@@ -16,6 +16,7 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
 
+from kvtwist.klein_apps import copy_routes
 from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable
 
 log = Logger(namespace="kvtwist.profiles")
@@ -58,10 +59,7 @@ class ProfileApp(Klein):
     def extended(self) -> ProfileApp:
         """A new app with all that this one has."""
         app = ProfileApp()
-        for rule in self.url_map.iter_rules():
-            app.url_map.add(rule.empty())
-        app.endpoints.update(self.endpoints)
-        app._error_handlers.extend(self._error_handlers)
+        copy_routes(self, app)
         return app
 
 

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from types import CoroutineType, coroutine
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from klein import Response
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
 from kvtwist.interfaces import IProfile
+from kvtwist.klein_apps import error_response
 from kvtwist.model import Exchange
 from kvtwist.web.routing import NO_ROUTE, Route, Router
 
@@ -145,7 +145,7 @@ class Dispatcher:
                 return None
             if request.started:
                 raise error  # the status is sent
-            return _answered(request, route, error)
+            return error_response(route.profile.app, request, error)
         except Exception:
             log.failure("a response could not be finished")
             return _UNFINISHED
@@ -208,14 +208,3 @@ class SuspendedHandler:
             self._wait(waiting)
         elif len(self._idle) < _MOST_IDLE:
             self._idle.append(self._runner)
-
-
-def _answered(request: Request, route: Route, error: Exception) -> Response:
-    app = route.profile.app
-    failure = Failure(error)
-    for kinds, handler in app._error_handlers:
-        if failure.check(*kinds):
-            answer = app.execute_error_handler(handler, cast(IRequest, request), failure)
-            assert isinstance(answer, Response)
-            return answer
-    raise error

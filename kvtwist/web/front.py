@@ -23,6 +23,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from kvtwist import klein_apps
 from kvtwist.web import transports
 from kvtwist.web.connection import FrontConnection
 from kvtwist.web.dispatch import Dispatcher
@@ -63,6 +64,7 @@ class FrontSite(Factory):
         wall: Callable[[], float] = time.time,
     ) -> None:
         transports.check()
+        klein_apps.check()
         self.dispatcher = dispatcher
         self.clock = clock
         self.memory = memory

@@ -13,19 +13,30 @@ import re
 from attrs import frozen
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from kvtwist.methods import METHODS
 from kvtwist.web.limits import WebLimits
 from kvtwist.web.routing import Found, Router
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_VERSION = (b"H", b"T", b"T", b"P", b"/", b"1", rb"\.")
+
+
+def _any_start_of(*parts: bytes) -> bytes:
+    """An expression for some of these parts, from the first one on: A, B, C gives (?:A(?:B(?:C)?)?)?."""
+    expression = b""
+    for part in reversed(parts):
+        expression = b"(?:%b%b)?" % (part, expression)
+    return expression
+
+
 _line = re.compile(rb"%b+ [!-~]+ HTTP/1\.([01])\r\n" % _TOKEN).match
 _is_token = re.compile(rb"%b+" % _TOKEN).fullmatch
-_line_so_far = re.compile(rb"(%b+( ([!-~]+( (H(T(T(P(/(1(\.([01](\r)?)?)?)?)?)?)?)?)?)?)?)?)?" % _TOKEN).fullmatch
+_line_so_far = re.compile(_any_start_of(_TOKEN + b"+", b" ", b"[!-~]+", b" ", *_VERSION, b"[01]", b"\r")).fullmatch
 _has_bare_lf = re.compile(rb"(?<!\r)\n").search
 _absolute = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]+)").match
 _is_host = re.compile(rb"(\[[0-9A-Za-z:.%_~\-]+\]|([0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(:[0-9]*)?").fullmatch
 _SPACE = b" \t"
 """May stand around a value, and llhttp leaves it there behind one."""
-_METHODS = frozenset({b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"})
 _KEPT = 1024
 _KEPT_BYTES = 1024
 """So many are remembered, and so long ones."""
@@ -116,7 +127,7 @@ class HeadReader:
     def _head(self, method: bytes, target: bytes, fields: Fields) -> Head:
         text = target.decode("latin-1")
         # A space is printable, too, but there is none left.
-        if not (method in _METHODS or _is_token(method)) or not (text.isascii() and text.isprintable()):
+        if not (method in METHODS or _is_token(method)) or not (text.isascii() and text.isprintable()):
             raise BadHead
         if text[:1] != "/" and not is_target(target):
             raise BadHead

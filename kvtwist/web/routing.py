@@ -19,6 +19,7 @@ from klein import Klein
 from werkzeug.exceptions import HTTPException, NotFound
 
 from kvtwist.interfaces import IProfile
+from kvtwist.klein_apps import handler_of
 
 
 @frozen(eq=False)
@@ -107,7 +108,7 @@ class Router:
                 continue
             except HTTPException as error:
                 return Route(profile, error=error)
-            handler = inspect.unwrap(profile.app.endpoints[rule.endpoint])
+            handler = handler_of(profile.app, rule.endpoint)
             is_urgent = rule.rule in profile.urgent
             return Route(profile, rule.rule, rule.endpoint, dict(arguments), handler=handler, is_urgent=is_urgent)
         return Route(profile, error=NotFound())

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kvtwist.model import OperatorError
+from kvtwist.web import transports
 from kvtwist.web.front import FrontSite
 from kvtwist.web.sockets import SocketEndpoint, remove_stale
 
@@ -85,7 +86,7 @@ class HTTPService(Service):
             text += "".join(f":{name}={value}" for name, value in _UNIX_DEFAULTS.items() if name not in given)
         endpoint: IStreamServerEndpoint = serverFromString(self._reactor, text)
         if isinstance(endpoint, UNIXServerEndpoint):
-            remove_stale(endpoint._address)
+            remove_stale(transports.unix_path(endpoint))
         return endpoint
 
     def _listens(self, port: IListeningPort) -> None:

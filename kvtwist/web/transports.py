@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.endpoints import UNIXServerEndpoint
 from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -24,6 +25,13 @@ def check() -> None:
     probe = FileDescriptor()
     assert not probe.dataBuffer and not probe.offset and not probe._tempDataBuffer and not probe._tempDataLen
     assert probe.producer is None and not probe.producerPaused
+    assert unix_path(UNIXServerEndpoint(None, "path")) == "path"
+
+
+def unix_path(endpoint: UNIXServerEndpoint) -> str:
+    """The path of the socket that an endpoint would listen on."""
+    path: str = endpoint._address
+    return path
 
 
 def layers(transport: Any) -> list[Any]:

@@ -13,13 +13,13 @@ from typing import Any, NoReturn
 
 from klein import Response
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 from twisted.web.http import NO_BODY_CODES, HTTPChannel
 from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from kvtwist.klein_apps import error_response
 from kvtwist.web.heads import is_host, is_target
 from kvtwist.web.replies import SERVER
 from kvtwist.web.routing import Route, Router
@@ -106,7 +106,7 @@ async def _answer(request: Any) -> None:
         if not isinstance(answer, Response):
             answer = await answer
     except Exception as error:
-        answer = _explained(request, error)
+        answer = error_response(request.route.profile.app, request, error)
     if request._disconnected:
         return
     if answer is not None:
@@ -117,15 +117,6 @@ async def _answer(request: Any) -> None:
             request.setHeader(b"Content-Length", b"%d" % len(answer.body))
         request.write(answer.body)
     request.finish()
-
-
-def _explained(request: Any, error: Exception) -> Response:
-    app = request.route.profile.app
-    failure = Failure(error)
-    [handler] = [handler for kinds, handler in app._error_handlers if failure.check(*kinds)]
-    answer = app.execute_error_handler(handler, request, failure)
-    assert isinstance(answer, Response)
-    return answer
 
 
 class _Channel(HTTPChannel):
