@@ -74,7 +74,7 @@ def export(
 
 
 @frozen
-class _Begun:
+class _Existing:
     """
     The valid beginning of an export file.
 
@@ -101,14 +101,14 @@ class _Export:
 
     def to_output(self) -> int:
         """Write to standard output."""
-        return self._write(write, _Begun())
+        return self._write(write, _Existing())
 
     def to_device(self, file: str) -> int:
         """Write to a pipe or device, which can be neither replaced nor synced."""
         with self.interrupts.at_once():  # opening a pipe waits for its reader
             descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            return self._write(partial(self.disk.write, descriptor), _Begun())
+            return self._write(partial(self.disk.write, descriptor), _Existing())
         finally:
             os.close(descriptor)
 
@@ -116,17 +116,17 @@ class _Export:
         """Write a file under a temporary name, sync it, and rename it."""
         file = os.path.realpath(file) if force else os.path.abspath(file)
         if os.path.lexists(file) and not force:
-            if resume and (begun := self._look_at(file)).finished:
-                return begun.records
+            if resume and (existing := self._look_at(file)).finished:
+                return existing.records
             raise _there_already(file)
         unfinished = file + PARTIAL
         descriptor = self.disk.claim(unfinished)
         try:
             if not BEGINNING.startswith(self.disk.read_part(unfinished, 0, len(BEGINNING)).rstrip(b"\0")):
                 raise in_the_way(unfinished)
-            begun = self._look_at(unfinished) if resume else _Begun()
-            self.disk.cut(descriptor, begun.size)
-            count = self._write(partial(self.disk.write, descriptor), begun)
+            existing = self._look_at(unfinished) if resume else _Existing()
+            self.disk.cut(descriptor, existing.size)
+            count = self._write(partial(self.disk.write, descriptor), existing)
             self.disk.sync(descriptor)
             if os.path.lexists(file) and not force:  # made by another process since the first check
                 raise _there_already(file)
@@ -136,7 +136,7 @@ class _Export:
             self.disk.close(descriptor)
         return count
 
-    def _look_at(self, file: str) -> _Begun:
+    def _look_at(self, file: str) -> _Existing:
         """
         Find out how much of a file belongs to this export. Every line is read: a power cut may have left anything.
 
@@ -147,23 +147,23 @@ class _Export:
             try:
                 found = read_header(line)
             except BadInput:
-                return _Begun()
+                return _Existing()
             if not line.endswith(b"\n"):
-                return _Begun()
+                return _Existing()
             self._compare(found, file)
             size, records, last = len(line), 0, ("", b"")
             for line in iter(partial(content.readline, MAX_LINE), b""):
                 try:
                     end = read_end(line)
                     if end is not None:
-                        return _Begun(size, records, last, end.end == records and line.endswith(b"\n"))
+                        return _Existing(size, records, last, end.end == records and line.endswith(b"\n"))
                     record = read_record(line)
                 except ValueError:
                     break
                 if not line.endswith(b"\n") or (record.keyspace, record.key) <= last:
                     break
                 size, records, last = size + len(line), records + 1, (record.keyspace, record.key)
-            return _Begun(size, records, last)
+            return _Existing(size, records, last)
 
     def _compare(self, found: Header, file: str) -> None:
         if found.revision != self.header.revision:
@@ -172,21 +172,21 @@ class _Export:
         if found.keyspaces != self.header.keyspaces:
             raise StoreError(f"{file} is an export of other keyspaces ({', '.join(found.keyspaces or ['all'])})")
 
-    def _write(self, put: Callable[[bytes], object], begun: _Begun) -> int:
+    def _write(self, put: Callable[[bytes], object], existing: _Existing) -> int:
         names = self.header.keyspaces or [name for name in self.store.keyspaces() if name != PROGRESS]
-        piece = bytearray(b"" if begun.size else header_line(self.header))
-        count = told = begun.records
+        piece = bytearray(b"" if existing.size else header_line(self.header))
+        count = reported = existing.records
         with progress("exporting", sum(map(self.store.records, names))) as advance:
             advance(count)
-            for line in self._lines(names, begun.last):
+            for line in self._lines(names, existing.last):
                 piece += line
                 count += 1
                 if len(piece) >= PIECE:
                     with self.interrupts.at_once():  # writing to a pipe may block until its reader reads
                         put(bytes(piece))
                     piece.clear()
-                    advance(count - told)
-                    told = count
+                    advance(count - reported)
+                    reported = count
             piece += end_line(count)
             with self.interrupts.at_once():
                 put(bytes(piece))

@@ -126,3 +126,14 @@ def test_the_supported_pythons_agree() -> None:
     assert workflow is not None and workflow[1] == ", ".join(f'"{version}"' for version in versions)
     tox = re.search(r"py\{([\d,]+)\}", (ROOT / "tox.ini").read_text())
     assert tox is not None and tox[1] == ",".join(version.replace(".", "") for version in versions)
+
+
+def test_packages_import_each_other_as_described() -> None:
+    """profiles, web, ops and engine know none of the others; nothing below them knows any."""
+    packages = {"profiles", "web", "ops", "engine"}
+    for path in (ROOT / "kvtwist").rglob("*.py"):
+        package = path.relative_to(ROOT / "kvtwist").parts[0].removesuffix(".py")
+        if package in {"tap", "cli", "__main__"}:
+            continue
+        imported = set(re.findall(r"^\s*(?:from|import) kvtwist\.(\w+)", path.read_text(), re.MULTILINE))
+        assert imported & {*packages, "tap", "cli"} <= ({package} & packages), path

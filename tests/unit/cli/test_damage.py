@@ -67,8 +67,8 @@ class DamageTests(TestCase):
         if kvtwist("check", copy).exit_code == 0:
             return
         wishes = ["--salvage", *(["--keep-older"] if keep_older else [])]
-        told = objects(kvtwist("repair", "--json", "--yes", *wishes, copy))
-        saved = {(line["keyspace"], bytes_of(line, "key")) for line in told if line.get("saved")}
+        report = objects(kvtwist("repair", "--json", "--yes", *wishes, copy))
+        saved = {(line["keyspace"], bytes_of(line, "key")) for line in report if line.get("saved")}
         last = self.chronicle.last
         for keyspace, records in contents_of(copy).items():
             for key, record in records.items():
