@@ -75,7 +75,7 @@ LOST_SYNCS = [
     LostSync("the old segment, before the next one begins", "sync", ("journal._sync", "journal.rotate")),
     LostSync("the journal, before pages leave out what it has replaced", "sync", ("journal._sync", "journal.flush")),
     LostSync("the header of a new segment", "sync", ("journal._named",)),
-    LostSync("the name of a new segment", "sync_directory", ("journal._named", "journal.rotate"), seed=1),
+    LostSync("the name of a new segment", "sync_directory", ("journal._named", "journal.rotate"), seed=4),
     LostSync(
         "the name of the first segment of a start", "sync_directory", ("journal._named", "journal._begin_first"), seed=1
     ),
@@ -86,7 +86,7 @@ LOST_SYNCS = [
     LostSync("a manifest", "sync", ("manifest.write",)),
     LostSync("the name of a manifest", "sync_directory", ("disk_state._save",), "/store"),
     LostSync("that a manifest was taken back", "sync_directory", ("disk_state._remove",)),
-    LostSync("names that a start has found", "sync_directory", ("storage.begin",), "/store", seed=9),
+    LostSync("names that a start has found", "sync_directory", ("storage.begin",), "/store", seed=14),
     LostSync("the name of a new directory", "sync_directory", ("storage.open",)),
 ]
 
