@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Final
 
 import kvtwist
-
-PATIENCE: Final = 60.0
-"""Seconds after which an event that tests wait for counts as never coming. Nothing is measured with it."""
+from tests.support import template
+from tests.support.template import PATIENCE, Process
 
 TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 """Twisted's own script, whose place in the file system depends on how it was installed."""
+_NOT_A_DAEMON: Final = ("-n", "--pidfile=", "kvstore", "--port", "0")
 _LISTENING: Final = r"kvtwist is serving .* on (?:https?://(?P<host>[^: ]+):(?P<port>[0-9]+)|unix:)"
 _SOURCES: Final = Path(kvtwist.__file__).resolve().parents[1]
 
@@ -30,6 +30,7 @@ def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "this never comes to be"
+        time.sleep(0.001)  # for the sake of the process that is to do it
 
 
 class Server:
@@ -46,29 +47,33 @@ class Server:
         directory: Path,
         *arguments: str,
         environment: Mapping[str, str] | None = None,
-        twistd: Sequence[str] = TWISTD,
+        twistd: Sequence[str] | None = None,
     ) -> None:
         """
         Start it and return once it listens.
 
-        :param twistd: the command that is twistd, or does what twistd does.
+        :param twistd: a command that does what twistd does; without one, a copy of `tests.support.template` does it.
         :raises AssertionError: when it ends before it listens.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        command = [*twistd, "-n", "--pidfile=", "kvstore", "--port", "0", "--working-dir", str(directory)]
+        command = [*_NOT_A_DAEMON, "--working-dir", str(directory), *arguments]
         self._lines: list[str] = []
         self._ended = False
         self._news = threading.Condition()
         self._errors = directory.with_name(directory.name + ".stderr")
-        with self._errors.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [*command, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                cwd=directory.parent,
-                env=clean_environment(environment or {}),
-            )
+        output, theirs = os.pipe()
+        self._output = open(output, "rb")  # noqa: SIM115 # closed when it has ended
+        with open(os.devnull, "rb") as nothing, open(theirs, "wb"), self._errors.open("ab") as errors:
+            streams = (nothing.fileno(), theirs, errors.fileno())
+            place, variables = directory.parent, clean_environment(environment or {})
+            self._process: Process | subprocess.Popen[bytes]
+            if twistd is None:
+                self._process = Process("twistd", command, streams, place, variables)
+            else:
+                stdin, stdout, stderr = streams
+                self._process = subprocess.Popen(
+                    [*twistd, *command], stdin=stdin, stdout=stdout, stderr=stderr, cwd=place, env=variables
+                )
         self._reader = threading.Thread(target=self._read, name="server output", daemon=True)
         self._reader.start()
         try:
@@ -80,8 +85,7 @@ class Server:
         self.address = (host, int(listening["port"] or 0))
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._output:
             with self._news:
                 self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
                 self._news.notify_all()
@@ -142,8 +146,7 @@ class Server:
         finally:
             self._process.kill()
         self._reader.join(PATIENCE)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._output.close()
         return status
 
 
@@ -152,7 +155,7 @@ def running(
     directory: Path,
     *arguments: str,
     environment: Mapping[str, str] | None = None,
-    twistd: Sequence[str] = TWISTD,
+    twistd: Sequence[str] | None = None,
 ) -> Iterator[Server]:
     """A server for as long as the block lasts; what is left of it is killed."""
     server = Server(directory, *arguments, environment=environment, twistd=twistd)
@@ -162,27 +165,45 @@ def running(
         server.kill()
 
 
+def finished(
+    place: Path, *arguments: str, environment: Mapping[str, str] | None = None, twistd: Sequence[str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run twistd in a directory, to its end."""
+    variables = clean_environment(environment or {})
+    if twistd is None:
+        ended = template.run("twistd", *arguments, cwd=place, environment=variables)
+        return subprocess.CompletedProcess(ended.args, ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+    return subprocess.run(
+        [*twistd, *arguments],
+        cwd=place,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
 def refused(
     directory: Path,
     *arguments: str,
     environment: Mapping[str, str] | None = None,
-    twistd: Sequence[str] = TWISTD,
+    twistd: Sequence[str] | None = None,
 ) -> str:
     """
     Start a server that cannot start; returns why, as it said.
 
     :raises AssertionError: it started after all, or it did not end with status 1 and one clear line.
     """
-    command = [*twistd, "-n", "--pidfile=", "kvstore", "--port", "0", "--working-dir", str(directory), *arguments]
-    process = subprocess.run(
-        command,
-        cwd=directory.parent,
-        env=clean_environment(environment or {}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
+    process = finished(
+        directory.parent,
+        *_NOT_A_DAEMON,
+        "--working-dir",
+        str(directory),
+        *arguments,
+        environment=environment,
+        twistd=twistd,
     )
     assert process.returncode == 1, process
     assert "Traceback" not in process.stdout + process.stderr, process

@@ -6,32 +6,16 @@ import io
 import json
 import re
 import socket
-import subprocess
-import sys
 import tarfile
 import threading
 from pathlib import Path
 
-from tests.support.server import PATIENCE, Server, clean_environment, running
+from tests.support.server import PATIENCE, Server, running
 from tests.support.wire import Connection, ask
+from tests.system.test_kvtwist_command import kvtwist
 
-COMMAND = (sys.executable, "-m", "kvtwist")
 BUSY = ("--profile", "lsfr", "--memory-limit", "1MiB")
 VALUE = "v" * 500
-
-
-def kvtwist(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end; there is never a traceback."""
-    process = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=clean_environment({}),
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert "Traceback" not in process.stdout + process.stderr, process
-    return process
 
 
 class Writer:
@@ -121,7 +105,7 @@ def test_from_a_url_from_a_directory_and_restored(tmp_path: Path) -> None:
         assert (fields["type"], fields["directory"], fields["revision"]) == ("backup", str(tmp_path / "from url"), 1)
         refused = kvtwist("backup", tmp_path / "data", tmp_path / "no")
         assert refused.returncode == 3
-        assert "give the URL of its admin site" in refused.stderr
+        assert b"give the URL of its admin site" in refused.stderr
         server.kill()
     for source, target in (("data", "second"), ("from url", "third")):
         assert kvtwist("backup", tmp_path / source, tmp_path / target).returncode == 0
@@ -185,7 +169,7 @@ def test_a_server_that_dies_while_it_sends_leaves_no_backup(tmp_path: Path) -> N
     thread.join(PATIENCE)
     listener.close()
     assert process.returncode == 4, process
-    assert re.search("closed the connection|incomplete backup", process.stderr)
+    assert re.search(b"closed the connection|incomplete backup", process.stderr)
     assert not list(tmp_path.glob("copy*"))
 
 
@@ -200,7 +184,7 @@ def test_what_is_in_the_way_stays(tmp_path: Path) -> None:
         for command in ("backup", "restore"):
             process = kvtwist(command, tmp_path / "data", tmp_path / target)
             assert process.returncode == 4
-            assert "already exists" in process.stderr
+            assert b"already exists" in process.stderr
     assert (tmp_path / "file").read_text() == "mine"
     assert kvtwist("restore", tmp_path / "data", tmp_path / "empty").returncode == 0
 
@@ -216,7 +200,7 @@ def test_there_is_nothing_to_copy(tmp_path: Path) -> None:
         address = server.wait_for(r"Admin site listening on (\S+)")[1]
         process = kvtwist("backup", f"http://{address}", tmp_path / "copy")
         assert process.returncode == 4
-        assert "in memory" in process.stderr
+        assert b"in memory" in process.stderr
     assert not list(tmp_path.glob("copy*"))
 
 
@@ -228,5 +212,5 @@ def test_a_damaged_store_has_no_backup(tmp_path: Path) -> None:
     page.write_bytes(page.read_bytes()[:-1])
     process = kvtwist("backup", tmp_path / "data", tmp_path / "copy")
     assert process.returncode == 1
-    assert page.name in process.stderr
+    assert page.name.encode() in process.stderr
     assert not list(tmp_path.glob("copy*"))

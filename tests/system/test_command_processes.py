@@ -18,28 +18,33 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from errno import ENXIO
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
-from tests.support.server import PATIENCE, clean_environment
-from tests.system.test_kvtwist_command import COMMAND, HEADER, filled, kvtwist
+from tests.support.server import PATIENCE, clean_environment, until
+from tests.support.template import Started
+from tests.system.test_kvtwist_command import HEADER, filled, kvtwist
 
 
-def start(*arguments: object, **streams: int) -> subprocess.Popen[bytes]:
+def start(*arguments: object, stdout: int | None = None) -> Started:
     """Start a command."""
     environment = clean_environment({"PYTHONUNBUFFERED": ""})
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, env=environment, **streams)
+    return Started("kvtwist", *map(str, arguments), environment=environment, stdout=stdout)
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def wait_until(condition: Callable[[], bool], process: Started) -> None:
     """Wait for something that a process does."""
-    end = monotonic() + PATIENCE
-    while not condition():
-        assert process.poll() is None and monotonic() < end, process.communicate()
+
+    def is_so() -> bool:
+        if condition():
+            return True
+        assert process.poll() is None, process.end()
+        return False
+
+    until(is_so)
 
 
-def writer_of(pipe: Path, process: subprocess.Popen[bytes]) -> int:
+def writer_of(pipe: Path, process: Started) -> int:
     """Open a pipe for writing, once somebody reads it."""
     opened: list[int] = []
 
@@ -59,10 +64,10 @@ def writer_of(pipe: Path, process: subprocess.Popen[bytes]) -> int:
 
 def test_of_backups_to_one_target_one_succeeds(tmp_path: Path) -> None:
     store = filled(tmp_path / "data", 2000, b"x" * 1000)
-    processes = [start("backup", store, tmp_path / "copy", stdout=subprocess.DEVNULL) for _ in range(3)]
-    ends = [(process.communicate(timeout=PATIENCE)[1], process.returncode) for process in processes]
-    assert [status for _, status in ends].count(0) == 1, ends
-    for line, status in ends:
+    processes = [start("backup", store, tmp_path / "copy") for _ in range(3)]
+    ends = [process.end() for process in processes]
+    assert [status for status, _ in ends].count(0) == 1, ends
+    for status, line in ends:
         assert status in (0, 3, 4) and line.count(b"\n") == bool(status), ends
     assert kvtwist("check", tmp_path / "copy").stdout.startswith(b"fine")
     assert not list(tmp_path.rglob("*partial*"))
@@ -72,10 +77,10 @@ def test_of_backups_to_one_target_one_succeeds(tmp_path: Path) -> None:
 
 
 @contextmanager
-def import_from_a_pipe(place: Path, stack: ExitStack) -> Iterator[subprocess.Popen[bytes]]:
+def import_from_a_pipe(place: Path, stack: ExitStack) -> Iterator[Started]:
     """Waits for the rest of a line."""
     os.mkfifo(place / "pipe")
-    process = start("import", "--create", place / "new", place / "pipe", stdout=subprocess.DEVNULL)
+    process = start("import", "--create", place / "new", place / "pipe")
     pipe = writer_of(place / "pipe", process)
     stack.callback(os.close, pipe)
     os.write(pipe, HEADER[:9])
@@ -85,10 +90,10 @@ def import_from_a_pipe(place: Path, stack: ExitStack) -> Iterator[subprocess.Pop
 
 
 @contextmanager
-def restore_from_a_pipe(place: Path, stack: ExitStack) -> Iterator[subprocess.Popen[bytes]]:
+def restore_from_a_pipe(place: Path, stack: ExitStack) -> Iterator[Started]:
     """Waits for the rest of a file."""
     os.mkfifo(place / "pipe")
-    process = start("restore", place / "pipe", place / "new", stdout=subprocess.DEVNULL)
+    process = start("restore", place / "pipe", place / "new")
     pipe = writer_of(place / "pipe", process)
     stack.callback(os.close, pipe)
     os.write(pipe, b"man")
@@ -98,19 +103,19 @@ def restore_from_a_pipe(place: Path, stack: ExitStack) -> Iterator[subprocess.Po
 
 
 @contextmanager
-def export_to_a_pipe(place: Path, stack: ExitStack) -> Iterator[subprocess.Popen[bytes]]:
+def export_to_a_pipe(place: Path, stack: ExitStack) -> Iterator[Started]:
     """Waits for somebody to read."""
     os.mkfifo(place / "pipe")
     pipe = os.open(place / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     stack.callback(os.close, pipe)
     store = filled(place / "data", 3000, b"x" * 200)
-    process = start("export", store, place / "pipe", "--force", stdout=subprocess.DEVNULL)
+    process = start("export", store, place / "pipe", "--force")
     wait_until(lambda: in_pipe(pipe) > 0, process)
     yield process
 
 
 @contextmanager
-def export_to_standard_output(place: Path, stack: ExitStack) -> Iterator[subprocess.Popen[bytes]]:
+def export_to_standard_output(place: Path, stack: ExitStack) -> Iterator[Started]:
     """Waits for somebody to read."""
     ours, theirs = os.pipe()
     stack.callback(os.close, ours)
@@ -122,11 +127,11 @@ def export_to_standard_output(place: Path, stack: ExitStack) -> Iterator[subproc
 
 
 @contextmanager
-def backup_from_a_server(place: Path, stack: ExitStack) -> Iterator[subprocess.Popen[bytes]]:
+def backup_from_a_server(place: Path, stack: ExitStack) -> Iterator[Started]:
     """Waits for the rest of an answer."""
     listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    process = start("backup", url, place / "new", stdout=subprocess.DEVNULL)
+    process = start("backup", url, place / "new")
     connection = stack.enter_context(listener.accept()[0])
     connection.recv(65536)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10240\r\nKvtwist-Revision: 1\r\n\r\nman")
@@ -147,14 +152,12 @@ def backup_from_a_server(place: Path, stack: ExitStack) -> Iterator[subprocess.P
 )
 def test_a_signal_ends_what_waits(
     tmp_path: Path,
-    waiting: Callable[[Path, ExitStack], Iterator[subprocess.Popen[bytes]]],
+    waiting: Callable[[Path, ExitStack], Iterator[Started]],
     number: signal.Signals,
 ) -> None:
     with ExitStack() as stack, waiting(tmp_path, stack) as process:  # type: ignore[attr-defined]
         process.send_signal(number)
-        assert process.wait(PATIENCE) == 128 + number
-        assert process.stderr.read() == b"kvtwist: interrupted\n"
-        process.stderr.close()
+        assert process.end() == (128 + number, b"kvtwist: interrupted\n")
 
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write(HEADER)
         process.stdin.flush()
-        wait_until((tmp_path / "new" / "lock").exists, process)
+        until((tmp_path / "new" / "lock").exists)
         process.send_signal(signal.SIGINT)
         process.stdin.write(b'{"end":0}\n')
         process.stdin.close()

@@ -15,6 +15,7 @@ import pytest
 from kvtwist.cli.export_format import PROGRESS
 from kvtwist.engine.offline import opened
 from kvtwist.model import DATA, Put, StoreError
+from tests.support import template
 from tests.support.server import PATIENCE, clean_environment, running
 from tests.support.wire import ask
 
@@ -24,14 +25,7 @@ HEADER = b'{"kvtwist_export":1,"revision":1}\n'
 
 def kvtwist(*arguments: object, text: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run the command to its end; there is never a traceback."""
-    process = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        input=text,
-        capture_output=True,
-        env=clean_environment({}),
-        timeout=PATIENCE,
-        check=False,
-    )
+    process = template.run("kvtwist", *map(str, arguments), environment=clean_environment({}), text=text)
     assert b"Traceback" not in process.stdout + process.stderr, process
     return process
 
@@ -189,6 +183,7 @@ def wait_for_journal(directory: Path, size: int, process: subprocess.Popen[bytes
         paths = directory.glob("journal-0*") if directory.exists() else ()
         if any(len(path.read_bytes().rstrip(b"\0")) > 28 + size for path in paths):
             return
+        time.sleep(0.001)
 
 
 def progress_of(directory: Path) -> bool:

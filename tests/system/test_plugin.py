@@ -11,30 +11,16 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kvtwist.engine.housekeeping import STOP_SECONDS
 from kvtwist.web.service import DRAIN_SECONDS
-from tests.support.server import PATIENCE, TWISTD, clean_environment, running, until
+from tests.support.server import PATIENCE, TWISTD, finished, running, until
 from tests.support.wire import Connection, ask
-
-
-def twistd(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run twistd in a directory, to its end."""
-    return subprocess.run(
-        [*TWISTD, *arguments],
-        cwd=place,
-        env=clean_environment(environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 def assert_refused(process: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -47,8 +33,9 @@ def assert_refused(process: subprocess.CompletedProcess[str], *parts: str) -> No
         assert part in line, line
 
 
-def start(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return twistd(place, "-n", "--pidfile=", "kvstore", "--port=0", *arguments, **environment)
+def start(place: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A server in a directory, to its end."""
+    return finished(place, "-n", "--pidfile=", "kvstore", "--port=0", *arguments, **options)
 
 
 @pytest.fixture
@@ -97,7 +84,7 @@ def free_port() -> int:
 def test_a_wrong_option_is_one_line(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], part: str
 ) -> None:
-    assert_refused(start(tmp_path, *arguments, **environment), part)
+    assert_refused(start(tmp_path, *arguments, environment=environment), part)
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/kvtwist"])
@@ -149,7 +136,7 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path) -> None:
 
 
 def test_nothing_is_made_where_it_could_not_start(tmp_path: Path) -> None:
-    start(tmp_path, "--port=http", "--working-dir=data")
+    assert_refused(start(tmp_path, "--port=http", "--working-dir=data", twistd=TWISTD), "--port")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -259,8 +246,7 @@ def test_a_signal_to_reload_does_not_kill(tmp_path: Path, how: signal.Signals) -
 
 
 def test_a_sigint_that_its_shell_ignores_is_ignored(tmp_path: Path) -> None:
-    plain = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
-    twistd = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh", *plain)
+    twistd = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh", *TWISTD)
     with running(tmp_path / "data", "--profile", "lsfr", twistd=twistd) as server:
         assert "SIGINT is ignored" in server.output()
         server._process.send_signal(signal.SIGINT)
@@ -274,7 +260,7 @@ def test_a_sigint_that_its_shell_ignores_is_ignored(tmp_path: Path) -> None:
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[tuple[str, int]]:
     """The address of a daemon with its files in `tmp_path`; what is left of it is killed."""
-    process = twistd(tmp_path, *DAEMON, "kvstore", "--port=0", "--profile=lsfr", "--working-dir=data")
+    process = finished(tmp_path, *DAEMON, "kvstore", "--port=0", "--profile=lsfr", "--working-dir=data", twistd=TWISTD)
     assert process.returncode == 0, process
     assert process.stderr == ""
     pid = int((tmp_path / "pid").read_text())
@@ -333,7 +319,7 @@ def test_a_daemon_that_cannot_start_says_why(tmp_path: Path, taken_port: int) ->
             (["--working-dir=other", f"--port={taken_port}"], "in use"),
             (["--port=http"], "--port"),
         ):
-            process = twistd(tmp_path, *DAEMON, "kvstore", *arguments)
+            process = finished(tmp_path, *DAEMON, "kvstore", *arguments, twistd=TWISTD)
             assert process.returncode not in (0, None), process
             log = tmp_path / "log"
             assert part in process.stderr + (log.read_text() if log.exists() else ""), process
