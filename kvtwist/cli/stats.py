@@ -22,7 +22,7 @@ from kvtwist.engine.inspection.contents import Contents
 from kvtwist.engine.inspection.directory import Listing
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.manifest import Manifest
-from kvtwist.engine.page import TOMBSTONE, expires_of, weight_of
+from kvtwist.engine.page import expires_of, is_tombstone, weight_of
 from kvtwist.engine.sorted_run import SortedRun
 from kvtwist.words import counted
 
@@ -154,7 +154,7 @@ def _count(contents: Contents, name: str, now_ms: int, advance: Callable[[int], 
     for key, group in groupby(merge(*contents.sources(name, advance), key=by_key), key=by_key):
         (_, record), *older = group
         found.superseded += sum(len(superseded) for _, superseded in older)
-        if record[2] & TOMBSTONE:
+        if is_tombstone(record):
             found.removed += 1
             continue
         expires_ms = expires_of(record)

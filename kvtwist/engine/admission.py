@@ -34,7 +34,7 @@ STEP_SECONDS = 0.005
 """How long queued transactions are admitted before the reactor goes on."""
 
 
-class Pending(Struct, frozen=True):
+class Pending(Struct, frozen=True, gc=False):
     """
     A transaction that has not been applied yet.
 

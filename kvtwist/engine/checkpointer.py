@@ -20,6 +20,7 @@ from kvtwist.engine.disk_state import DiskState
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.timeline import Timeline
+from kvtwist.engine.waiters import Waiters
 from kvtwist.model import StoreError
 
 log = Logger(namespace="kvtwist.store")
@@ -61,8 +62,9 @@ class Checkpointer:
         self._finished = finished
         self._unfinished: Checkpoint | None = None
         self._running: Deferred[None] | None = None
-        self._waiting: list[Deferred[None]] = []
-        self._freezing: list[Deferred[None]] | None = None
+        self._ended = Waiters()
+        self._freezing: Waiters | None = None
+        """What waits until a checkpoint has frozen the memtables; None when none is about to."""
         self._not_before = 0.0
         self._stopped = False
         self._disk_space = disk_state.storage.disk_space
@@ -114,8 +116,7 @@ class Checkpointer:
 
     def run(self) -> Deferred[None]:
         """Run one, or wait for the one that runs. It does not fail: a failure is logged and counted."""
-        done: Deferred[None] = Deferred()
-        self._waiting.append(done)
+        done = self._ended.add()
         if self._running is None:
             running = Deferred.fromCoroutine(self._run())
             if not running.called:
@@ -157,13 +158,11 @@ class Checkpointer:
             except (OSError, StoreError, CancelledError) as error:
                 log.warn("files of an old checkpoint stay until the next start: {error}", error=error)
         self._running = None
-        waiting, self._waiting = self._waiting, []
-        for done in waiting:
-            done.callback(None)
+        self._ended.fire()
 
     async def _frozen(self) -> Checkpoint:
         # A `Clear` that is taken back would bring back tables that have not been frozen.
-        self._freezing = []
+        self._freezing = frozen = Waiters()
         try:
             while True:
                 await self._commit.latch.free()  # half of a transaction may not be frozen either
@@ -173,17 +172,12 @@ class Checkpointer:
                 await self._commit.settled(cleared)
             return Checkpoint(self._disk_state, self._keyspaces, self._commit.assigned)
         finally:
-            waiting, self._freezing = self._freezing, None
-            for frozen in waiting:
-                frozen.callback(None)
+            self._freezing = None
+            frozen.fire()
 
     def wait_before_clear(self) -> Deferred[None] | None:
         """None: a `Clear` may be done now; else it may once this fires."""
-        if self._freezing is None:
-            return None
-        frozen: Deferred[None] = Deferred()
-        self._freezing.append(frozen)
-        return frozen
+        return None if self._freezing is None else self._freezing.add()
 
     def _failed(self, may_pass: bool = False) -> None:
         """:param may_pass: whether it may soon be otherwise: then the first pauses are shorter."""

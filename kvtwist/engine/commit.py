@@ -68,7 +68,6 @@ class CommitCounters:
 
     batches: int = 0
     transactions: int = 0
-    bytes_written: int = 0
     write_seconds: float = 0.0
     failures: int = 0
 
@@ -198,7 +197,6 @@ class GroupCommit:
         counters = self.counters
         counters.batches += 1
         counters.transactions += len(batch.transactions)
-        counters.bytes_written += size
         counters.write_seconds += self._clock() - started
         self.journal_bytes += size
         self.unsynced -= batch.weight

@@ -44,7 +44,6 @@ class Compactor:
     def __init__(
         self, disk_state: DiskState, timeline: Timeline, clock: IReactorTime, finished: Callable[[set[int]], None]
     ) -> None:
-        self.failed = 0
         self._disk_state = disk_state
         self._timeline = timeline
         self._clock = clock
@@ -230,7 +229,6 @@ class Compactor:
         return await with_reserve(self._disk_space, self._disk_state.storage.page_worker, attempt)
 
     def _failed(self) -> None:
-        self.failed += 1
         self._not_before = self._clock.seconds() + PURGE_SECONDS
 
 

@@ -21,6 +21,7 @@ from kvtwist.engine.memtable import ENTRY_COST
 from kvtwist.engine.operations import frees_space
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.timeline import Timeline
+from kvtwist.engine.waiters import Waiters
 from kvtwist.model import Append, Clear, Get, NoRoom, Operation, Put, Record, StoreUnavailable
 
 log = Logger(namespace="kvtwist.store")
@@ -157,7 +158,7 @@ class Housekeeping:
         self._disk_space = disk_state.storage.disk_space
         self._told_full = False
         self._making_space: Deferred[None] | None = None
-        self._waiting_for_space: list[Deferred[None]] = []
+        self._space_tried = Waiters()
         self._tried_at = -1
         self._made_space = -MAKE_SPACE_SECONDS
         commit.on_no_space = self._may_make_space
@@ -257,8 +258,7 @@ class Housekeeping:
 
     def _space_made(self) -> Deferred[None]:
         """Move into pages what has been deleted, and take it out of older ones; fires when that is done."""
-        done: Deferred[None] = Deferred()
-        self._waiting_for_space.append(done)
+        done = self._space_tried.add()
         if self._making_space is None:
             making = Deferred.fromCoroutine(self._make_space())
             if not making.called:
@@ -279,9 +279,7 @@ class Housekeeping:
             log.failure("room could not be made")
         self._made_space = self._clock.seconds()
         self._making_space = None
-        waiting, self._waiting_for_space = self._waiting_for_space, []
-        for done in waiting:
-            done.callback(None)
+        self._space_tried.fire()
 
     def _look_at_disk_space(self) -> None:
         looked = self._disk_state.storage.page_worker.run(self._disk_space.look)

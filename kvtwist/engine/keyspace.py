@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from heapq import merge
-from operator import itemgetter
 
 from msgspec import Struct
 
 from kvtwist.engine.memtable import Entry, Memtable, Tombstone, Trace
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.record_cache import RecordCache
-from kvtwist.engine.sorted_run import PageLookup, SortedRun, find_in
+from kvtwist.engine.sorted_run import PageLookup, SortedRun, find_in, newest_of
 from kvtwist.model import Record, Usage
-
-_by_key = itemgetter(0)
 
 
 class Tables:
@@ -66,12 +62,7 @@ class Tables:
         tables = [self.active] if self.frozen is None else [self.active, self.frozen]
         sources = [table.range(start, stop, reverse) for table in tables]
         sources += [run.range(start, stop, reverse, lookup) for run in self.runs]
-        # `merge` is stable: of equal keys the one from the newest source comes first.
-        previous: bytes | None = None
-        for key, entry in merge(*sources, key=_by_key, reverse=reverse):
-            if key != previous:
-                previous = key
-                yield key, entry
+        return newest_of(sources, reverse)
 
     def set(self, key: bytes, entry: Entry, old: Entry | None) -> tuple[Memtable, Entry | None, int, int]:
         """

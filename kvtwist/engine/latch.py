@@ -1,42 +1,38 @@
 """
-What keeps others from memory that is between two transactions.
+The latch: held while memory holds half of a transaction.
 
-A large transaction is applied in slices, and taken back in slices, so that the reactor has its turn in between.
-Whatever looks at more than one record, or changes any, waits until the latch is free. The read of one record does not:
-it waits for the transaction that wrote the record, if for anything.
+A large transaction is applied, and taken back, in steps between which the reactor goes on. All work that looks at more
+than one record, or changes one, waits until the latch is free. The read of one record does not wait for the latch, but
+for the transaction that wrote the record, if that is not durable yet.
 """
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from kvtwist.engine.waiters import Waiters
 
 
 class Latch:
     """
     May be held several times at once: a batch may fail while a transaction is being applied.
 
-    :ivar held: how many times it is held; 0: memory is whole.
+    :ivar held: how many times it is held; 0 if it is free.
     """
 
     def __init__(self) -> None:
         self.held = 0
-        self._waiting: list[Deferred[None]] = []
+        self._released = Waiters()
 
     def hold(self) -> None:
-        """Hold it, until `release`."""
+        """Hold the latch until `release`."""
         self.held += 1
 
     def release(self) -> None:
-        """Hold it no longer. If nobody else does, all that wait look again, in order."""
+        """Release the latch once. When it is free, the waiting work goes on in order."""
         self.held -= 1
         if not self.held:
-            waiting, self._waiting = self._waiting, []
-            for released in waiting:
-                released.callback(None)
+            self._released.fire()
 
     async def free(self) -> None:
-        """Return once nobody holds it."""
+        """Return when the latch is free."""
         while self.held:
-            released: Deferred[None] = Deferred()
-            self._waiting.append(released)
-            await released
+            await self._released.add()

@@ -83,6 +83,11 @@ def key_of(record: bytes) -> bytes:
     return record[start : start + record[0] + (record[1] << 8)]
 
 
+def is_tombstone(record: bytes) -> bool:
+    """Whether an encoded record says that its key was removed."""
+    return record[2] & TOMBSTONE != 0
+
+
 def expires_of(record: bytes) -> int | None:
     """When an encoded record expires, None for never."""
     return int.from_bytes(record[_FIXED + 6 : _FIXED + 12], "little") if record[2] & EXPIRES else None
@@ -306,8 +311,10 @@ class Page:
                 return None
             index = bisect_right(offsets, found - records, low, high) - 1
             at = records + offsets[index]
-            # Mostly this is where it stands as a key, and not in a value or in another key.
-            if found == at + _PLAIN.size and data[at + 2] < _NAMED and data[at] + (data[at + 1] << 8) == len(key):
+            # These bytes are nearly always the key of a record, and not a part of a value or of a longer key.
+            is_plain = data[at + 2] < _NAMED
+            key_size = data[at] + (data[at + 1] << 8)
+            if is_plain and found == at + _PLAIN.size and key_size == len(key):
                 return _decode(data, at, records + offsets[index + 1])
         index = bisect_left(self, key, low, high)
         return self.entry(index) if index < high and self[index] == key else None

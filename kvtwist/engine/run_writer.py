@@ -21,16 +21,16 @@ from attrs import define
 from kvtwist.engine.compaction import purge_due
 from kvtwist.engine.memtable import Memtable
 from kvtwist.engine.page import (
-    TOMBSTONE,
     checksum_of,
     encode_page,
     encode_record,
     expires_of,
+    is_tombstone,
     tombstone_of,
     weight_of,
 )
 from kvtwist.engine.pages import PageDirectory, PageReader, passing_error
-from kvtwist.engine.sorted_run import PageRef, SortedRun
+from kvtwist.engine.sorted_run import PageRef, SortedRun, newest_of
 from kvtwist.model import StoreDamaged, StoreError
 
 PAGE_SIZE = 64 * 1024
@@ -68,15 +68,6 @@ def run_records(directory: PageReader, pages: Iterable[PageRef]) -> EncodedRecor
         yield from directory.read(ref).records()
 
 
-def merged_records(sources: Sequence[EncodedRecords]) -> EncodedRecords:
-    """Of each key the newest record; the newest source comes first."""
-    previous = None
-    for key, record in merge(*sources, key=_by_key):
-        if key != previous:
-            previous = key
-            yield key, record
-
-
 def without_dead(records: EncodedRecords, now_ms: int, base: bool) -> Kept:
     """
     What is kept of records when what has expired goes.
@@ -88,7 +79,7 @@ def without_dead(records: EncodedRecords, now_ms: int, base: bool) -> Kept:
 
 
 def _kept(record: bytes, now_ms: int, base: bool) -> bytes | None:
-    if record[2] & TOMBSTONE:
+    if is_tombstone(record):
         return None if base else record
     expires_ms = expires_of(record)
     if expires_ms is None or expires_ms > now_ms:
@@ -123,7 +114,7 @@ class RunWriter:
         self._last = key
         self._pending.append(record)
         self._size += len(record)
-        if record[2] & TOMBSTONE:
+        if is_tombstone(record):
             self._tombstones += 1
         else:
             self._records += 1
@@ -144,7 +135,7 @@ class RunWriter:
         number = self._numbers.take()
         content = encode_page(number, self._keyspace, self._pending)
         self._directory.write(number, content)
-        expiries = [expires_of(record) for record in self._pending if not record[2] & TOMBSTONE]
+        expiries = [expires_of(record) for record in self._pending if not is_tombstone(record)]
         expires_ms = min((e for e in expiries if e is not None), default=None)
         stop, seal = self._last + b"\0", checksum_of(content)
         self.pages.append(PageRef(number, self._first, len(content), expires_ms, stop, seal))
@@ -190,7 +181,7 @@ def write_frozen(
         for key, record in frozen_records(table):
             if not is_superseded(key):
                 yield key, record
-            elif not record[2] & TOMBSTONE:
+            elif not is_tombstone(record):
                 records += 1
                 weight += weight_of(record)
 
@@ -222,7 +213,7 @@ def write_compacted(
     if any(holes):
         return (yield from _write_around(directory, keyspace, numbers, runs, holes, now_ms, base))
     sources = [run_records(directory, run.pages) for run in runs]
-    live = without_dead(merged_records(sources), now_ms, base)
+    live = without_dead(newest_of(sources), now_ms, base)
     run = yield from write_run(directory, keyspace, numbers, live)
     if base:
         return [run]
@@ -255,7 +246,7 @@ def _write_around(
             covering = [level for level in levels if _covers(holes[level], key)]
             seen: set[int | None] = set()
             for _, level, record in versions:
-                if level in levels and record[2] & TOMBSTONE:
+                if level in levels and is_tombstone(record):
                     tombstones[level] -= 1
                 hole = next((below for below in covering if below > level), None)
                 looked_at += 1
@@ -350,7 +341,7 @@ def write_purged(
             part = yield from write_run(directory, keyspace, numbers, without_dead(iter(before), now_ms, base))
             written += [page.number for page in part.pages]
             yield
-            live = [record for _, record in before if not record[2] & TOMBSTONE]
+            live = [record for _, record in before if not is_tombstone(record)]
             pages += part.pages
             records += part.records - len(live)
             weight += part.weight - sum(map(weight_of, live))

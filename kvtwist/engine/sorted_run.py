@@ -8,13 +8,17 @@ since, removed records included, as tombstones. Merging keeps their number small
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import merge
+from operator import attrgetter, itemgetter
+from typing import TypeVar
 
 import msgspec
 
 from kvtwist.engine.memtable import Entry
 from kvtwist.engine.page import Page
+
+V = TypeVar("V")
 
 
 class PageRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -66,6 +70,7 @@ class PageRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 PageLookup = Callable[[PageRef], Page | None]
 _first = attrgetter("first")
+_key = itemgetter(0)
 
 
 class PageNeeded(Exception):
@@ -144,6 +149,15 @@ def find_in(runs: Sequence[SortedRun], key: bytes, lookup: PageLookup) -> Entry 
         if entry is not None:
             return entry
     return None
+
+
+def newest_of(sources: Sequence[Iterable[tuple[bytes, V]]], reverse: bool = False) -> Iterator[tuple[bytes, V]]:
+    """Merge (key, value) pairs in key order; of each key, yield the pair from the first source that has it."""
+    previous: bytes | None = None
+    for pair in merge(*sources, key=_key, reverse=reverse):  # which is stable
+        if pair[0] != previous:
+            previous = pair[0]
+            yield pair
 
 
 def _page(ref: PageRef, lookup: PageLookup) -> Page:

@@ -59,13 +59,14 @@ from kvtwist.model import (
 )
 
 _LOOKUPS = (Exists, Unchanged, Room, Get)
+"""The parts of a transaction that need an entry."""
 _Known = dict[tuple[str, bytes], Entry | None]
 """The entries that a transaction needs, by keyspace and key."""
 _TOO_LONG = f"a key is at most {MAX_KEY} bytes long"
 _STOPPING = "the server is stopping"
 
 
-class _Effects(Struct):
+class _Effects(Struct, gc=False):
     """
     What applying a transaction has done so far.
 
@@ -335,9 +336,12 @@ class Store:
     def _look_up(self, pending: Pending, reading: Reading | None) -> _Known:
         """Look up each entry that conditions and operations need once: it may cost more than everything else."""
         known: _Known = {}
-        for part in pending.parts:
-            if isinstance(part, _LOOKUPS):
-                self._look_up_part(part, reading, known)
+        for condition in pending.conditions:
+            if not isinstance(condition, UnchangedSince):
+                self._look_up_part(condition, reading, known)
+        for operation in pending.operations:
+            if isinstance(operation, Get):
+                self._look_up_part(operation, reading, known)
         return known
 
     async def _look_up_in_steps(self, pending: Pending, reading: Reading) -> _Known:

@@ -24,10 +24,10 @@ from kvtwist.engine import run_writer
 from kvtwist.engine.disk_space import PIECES
 from kvtwist.engine.disk_state import DiskState
 from kvtwist.engine.keyspace import Tables
-from kvtwist.engine.page import TOMBSTONE, expires_of, tombstone_of, weight_of
+from kvtwist.engine.page import expires_of, is_tombstone, tombstone_of, weight_of
 from kvtwist.engine.pages import PageDirectory, PageReader
-from kvtwist.engine.run_writer import PageNumbers, merged_records, run_records, write_run
-from kvtwist.engine.sorted_run import PageRef, SortedRun
+from kvtwist.engine.run_writer import PageNumbers, run_records, write_run
+from kvtwist.engine.sorted_run import PageRef, SortedRun, newest_of
 from kvtwist.model import StoreError
 
 _first = attrgetter("first")
@@ -102,7 +102,7 @@ def write_thinned(
     at = bisect_left(old.pages, start, key=_first)
     newer = _Keys(
         merge(
-            (key for key, _ in merged_records([_from(directory, run, start) for run in runs[:depth]])),
+            (key for key, _ in newest_of([_from(directory, run, start) for run in runs[:depth]])),
             changed[bisect_left(changed, start) :],
         )
     )
@@ -133,8 +133,8 @@ def write_thinned(
             after: list[tuple[bytes, bytes]] = []
             for key, record in before:
                 if newer.have(key):
-                    tombstones -= bool(record[2] & TOMBSTONE)
-                elif record[2] & TOMBSTONE:
+                    tombstones -= is_tombstone(record)
+                elif is_tombstone(record):
                     if base:
                         tombstones -= 1
                     else:

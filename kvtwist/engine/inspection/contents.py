@@ -17,8 +17,8 @@ from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.memtable import Entry, Tombstone
 from kvtwist.engine.recovery import Recovery, replay
-from kvtwist.engine.run_writer import EncodedRecords, frozen_records, merged_records, run_records
-from kvtwist.engine.sorted_run import PageRef
+from kvtwist.engine.run_writer import EncodedRecords, frozen_records, run_records
+from kvtwist.engine.sorted_run import PageRef, newest_of
 from kvtwist.model import Record
 
 
@@ -80,7 +80,7 @@ class Contents:
 
     def records(self, keyspace: str, advance: Callable[[int], object] = lambda _: None) -> EncodedRecords:
         """(key, encoded record) of a keyspace in order. What was removed or has expired is among them."""
-        return merged_records(self.sources(keyspace, advance))
+        return newest_of(self.sources(keyspace, advance))
 
     def _pages(self, refs: list[PageRef], advance: Callable[[int], object]) -> Iterator[tuple[bytes, bytes]]:
         for ref in refs:

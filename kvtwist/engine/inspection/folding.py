@@ -20,7 +20,7 @@ from attrs import frozen
 
 from kvtwist.engine.inspection.diagnosis import Advance, BadPage
 from kvtwist.engine.inspection.salvage import claim_of, readable_records
-from kvtwist.engine.page import NONSENSE, TOMBSTONE, Page, expires_of, revision_of, weight_of
+from kvtwist.engine.page import NONSENSE, Page, expires_of, is_tombstone, revision_of, weight_of
 from kvtwist.engine.pages import PageReader
 from kvtwist.engine.run_writer import EncodedRecords
 from kvtwist.engine.sorted_run import PageRef
@@ -192,7 +192,7 @@ def _newest(
 
 
 def _is_dead(record: bytes, now_ms: int) -> bool:
-    if record[2] & TOMBSTONE:
+    if is_tombstone(record):
         return True
     expires_ms = expires_of(record)
     return expires_ms is not None and expires_ms <= now_ms
@@ -205,7 +205,7 @@ def _report(keyspace: str, version: Version, above: int | None, saved: bool) -> 
         keyspace=keyspace,
         key=version.key,
         revision=revision_of(version.record),
-        size=None if version.record[2] & TOMBSTONE else weight_of(version.record),
+        size=None if is_tombstone(version.record) else weight_of(version.record),
         page=above if version.page is None else version.page,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kvtwist.engine.page import TOMBSTONE, Page, expires_of, is_record, key_of, revision_of
+from kvtwist.engine.page import Page, expires_of, is_record, is_tombstone, key_of, revision_of
 from kvtwist.engine.sorted_run import PageRef
 
 
@@ -35,7 +35,7 @@ def faults_of(page: Page, keyspace: str, ref: PageRef, revision: int) -> Iterato
             yield at, f"key {key!r} is not in the page's range, which ends before {ref.stop!r}"
         if not 0 < revision_of(record) <= revision:
             yield at, f"the record of key {key!r} is of revision {revision_of(record)}, the manifest of {revision}"
-        expiry = None if record[2] & TOMBSTONE else expires_of(record)
+        expiry = None if is_tombstone(record) else expires_of(record)
         if expiry is not None:
             expires_ms = expiry if expires_ms is None else min(expires_ms, expiry)
         previous = key
@@ -45,4 +45,4 @@ def faults_of(page: Page, keyspace: str, ref: PageRef, revision: int) -> Iterato
 
 def tombstones_of(page: Page) -> int:
     """How many removed records a page remembers."""
-    return sum(bool(record[2] & TOMBSTONE) for _, record in page.records())
+    return sum(is_tombstone(record) for _, record in page.records())
