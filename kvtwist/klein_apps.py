@@ -1,10 +1,9 @@
 """
-What kvtwist needs of Klein's apps and of werkzeug's maps beyond their documented interfaces.
+Private attributes of Klein: the functions that were decorated, and the error handlers.
 
-Klein calls handlers through a wrapper that makes a Deferred of every coroutine, and through a resource that knows one
-app. The front calls the handlers themselves, and gives their errors to the app's own error handlers; a profile may also
-extend the app of another. When a release of Klein moves what is used here, `check` fails at the start of a server, and
-not in the middle of a request.
+The front calls handlers without Klein's wrapper, which would make a Deferred of every coroutine, and passes their
+errors to the app's error handlers; a profile can extend the app of another. When a release of Klein moves one of these
+attributes, `check` fails at the start of a server, and not in the middle of a request.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from twisted.web.iweb import IRequest
 
 
 def check() -> None:
-    """:raises RuntimeError: this release of Klein keeps handlers elsewhere."""
+    """:raises RuntimeError: this release of Klein has moved an attribute."""
     app = Klein()
 
     def handler(request: IRequest) -> None: ...
@@ -47,9 +46,9 @@ def handler_of(app: Klein, endpoint: str) -> Callable[..., Any]:
 
 def error_response(app: Klein, request: object, error: Exception) -> Response:
     """
-    What the app's error handlers answer for an error; the first one for its type does.
+    The response of the app's first error handler for the type of an error.
 
-    :raises Exception: the error itself, for which there is none.
+    :raises Exception: the error itself, if there is no such handler.
     """
     failure = Failure(error)
     for types, handler in app._error_handlers:

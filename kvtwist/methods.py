@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Final
 
 METHODS: Final = frozenset({b"GET", b"HEAD", b"PUT", b"POST", b"DELETE", b"OPTIONS", b"PATCH"})
-"""Others are answered as well, but metrics count them together, as each name would be a series of its own."""
+"""Other methods are routed as well; metrics count them together, or clients could add series without limit."""

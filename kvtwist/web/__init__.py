@@ -1,4 +1,4 @@
-"""How bytes become requests and replies."""
+"""The HTTP front: reads requests, calls the handlers of profiles, sends responses. Knows no profile."""
 
 from kvtwist.web.dispatch import Dispatcher
 from kvtwist.web.front import FrontSite

@@ -1,10 +1,9 @@
 """
 Chunked bodies (RFC 9112, 7.1), read strictly.
 
-A chunk is its size in hexadecimal digits, CRLF, so many bytes, CRLF; the last has size 0, and trailers may follow it.
-Chunk extensions and trailers are ignored, as the RFC has it (7.1.1, 7.1.2). But they must have the form that the RFC
-gives them, to the letter: a peer that reads them differently is how requests are smuggled. And there is an end to them:
-so much of each in one body, and no more.
+A chunk is its size in hexadecimal digits, CRLF, that many bytes, CRLF; the last has size 0, and trailers may follow it.
+Chunk extensions and trailers are ignored, as the RFC requires (7.1.1, 7.1.2). But their form is checked to the letter:
+a request can be smuggled past a proxy that reads them differently. The total size of each in one body is limited.
 """
 
 from __future__ import annotations
@@ -18,34 +17,36 @@ _are_extensions = re.compile(rb"(?:[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?)*"
 _is_trailer = re.compile(rb"%b:[\t -~\x80-\xff]*" % _TOKEN).fullmatch
 MAX_EXTENSIONS = 16 * 1024
 MAX_TRAILERS = 8 * 1024
-"""Bytes, of all that are in one body."""
+"""Bytes in one body, all extensions or trailers together."""
 
 
 class BadChunk(Exception):
-    """It is not a chunked body."""
+    """The bytes are not a chunked body."""
 
 
 class ChunkedBody:
     """
-    Takes a body apart.
+    Decodes one body.
 
-    :ivar finished: whether its end has been seen.
+    :ivar finished: whether its end has been read.
     """
 
     def __init__(self) -> None:
         self.finished = False
         self._left = 0
-        """Bytes of the current chunk that are still to come, with the CRLF behind them."""
+        """Bytes of the current chunk that have not come yet, its CRLF included."""
         self._extensions = 0
         self._in_trailers = False
         self._trailers = 0
 
     def take(self, data: bytes, at: int) -> tuple[list[bytes], int]:
         """
-        Take what there is from a position on: the bytes of the body, and where the rest begins, which is to be given
-        again with more behind it.
+        Decode as much as possible from a position on.
 
-        :raises BadChunk: it is not a chunked body.
+        Returns the pieces of the body, and the position of the bytes that are not decoded yet: pass them again, with
+        those that arrive next.
+
+        :raises BadChunk: the bytes are not a chunked body.
         """
         pieces: list[bytes] = []
         end = len(data)
@@ -53,7 +54,7 @@ class ChunkedBody:
             if self._left:
                 at = self._take_chunk(data, at, pieces)
                 if self._left == 2:
-                    break  # the CRLF is still to come
+                    break  # its CRLF has not come yet
                 continue
             line_end = data.find(b"\r\n", at)
             if line_end < 0:
@@ -71,7 +72,7 @@ class ChunkedBody:
         if self._left == 2:
             ending = data[at : at + 2]
             if not b"\r\n".startswith(ending):
-                raise BadChunk("a chunk is longer than it says")
+                raise BadChunk("a chunk is longer than its size says")
             if len(ending) == 2:
                 self._left = 0
                 at += 2
@@ -83,11 +84,11 @@ class ChunkedBody:
             if not line:
                 self.finished = True
             elif not _is_trailer(line) or self._trailers > MAX_TRAILERS:
-                raise BadChunk("a trailer is malformed, or there are too many")
+                raise BadChunk("malformed trailer, or too many")
             return
         digits, extensions = self._split(line)
         if not _are_extensions(extensions):
-            raise BadChunk("what follows a chunk's size is no extension")
+            raise BadChunk("malformed chunk extension")
         self._extensions += len(extensions)
         size = int(digits, 16)
         if size:
@@ -96,25 +97,25 @@ class ChunkedBody:
             self._in_trailers = True
 
     def _split(self, line: bytes) -> tuple[bytes, bytes]:
-        """A chunk's size, and what there is of its extensions."""
+        """The digits of a chunk's size, and its extensions as far as they have come."""
         found = _size_and_rest(line)
         if found is None:
-            raise BadChunk("a chunk has no size")
+            raise BadChunk("malformed chunk size")
         digits, extensions = found.groups()
         if self._extensions + len(extensions) > MAX_EXTENSIONS:
-            raise BadChunk("there are too many extensions")
+            raise BadChunk("too many chunk extensions")
         return digits, extensions
 
     def _check_unfinished(self, data: bytes, at: int) -> None:
-        """Refuse early what will not become a line."""
+        """Refuse an unfinished line that no more bytes can make valid."""
         rest = data[at:].removesuffix(b"\r")
         if self._in_trailers:
             if self._trailers + len(rest) + 2 > MAX_TRAILERS or b"\n" in rest:
-                raise BadChunk("there are too many trailers")
+                raise BadChunk("too many trailers")
         elif rest:
             self._split(rest)
 
     @property
     def promised(self) -> int:
-        """How many bytes more there will be at least."""
+        """How many more bytes the body has at least."""
         return max(self._left - 2, 0)

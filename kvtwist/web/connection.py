@@ -51,7 +51,7 @@ from kvtwist.web.request_memory import REQUEST_COST
 log = Logger(namespace="kvtwist.web")
 
 _AHEAD = 64 * 1024
-"""How many bytes are read ahead of the request that is being answered."""
+"""How many bytes are kept beyond the current request before reading pauses."""
 
 
 class Phase(Enum):
@@ -103,7 +103,7 @@ class FrontConnection(TwistedProtocol):
     transport: Any
     outbox: Outbox
     _stall: Stall
-    """Since it was blocked, or since all is sent and it closes."""
+    """Set when the connection is blocked, and when its transport closes."""
 
     def __init__(self, site: Site) -> None:
         self.deadline = NEVER
@@ -119,7 +119,7 @@ class FrontConnection(TwistedProtocol):
         self._paused = False
         """Whether the transport was told not to read."""
         self._lingers = False
-        """Whether, closing, it waits for its client to finish sending."""
+        """Whether a closing connection waits for its client to finish sending."""
 
     # --- its life -------------------------------------------------------------------------------------------------
 
@@ -146,8 +146,8 @@ class FrontConnection(TwistedProtocol):
 
     def readConnectionLost(self) -> None:
         """
-        Called by the transport when the client has finished sending. Most such clients have left, so nothing more is
-        done for this one; but what has been answered is sent to its end.
+        Called by the transport when the client has finished sending. Most such clients have left, so the current
+        request is given up; what has been answered is sent to its end.
         """
         self._abandon_request()
         if self._phase is CLOSING and not self.outbox.blocked:
@@ -160,7 +160,7 @@ class FrontConnection(TwistedProtocol):
 
     @property
     def client(self) -> str:
-        """The client's address. (A proxy may send it with the first bytes.)"""
+        """The client's address. (A proxy may send it in the first bytes, so it is not known from the start.)"""
         return client_of(self.transport)
 
     def finish_up(self) -> None:
@@ -175,7 +175,7 @@ class FrontConnection(TwistedProtocol):
     def evict(self) -> None:
         """See `kvtwist.web.request_memory.Evictable`."""
         self._phase = GONE
-        self._abandon_request()  # what its handler holds would stay until the transport says that it is lost
+        self._abandon_request()  # or its handler would hold memory until the transport calls connectionLost
         self._release_all()
         self.transport.abortConnection()
 
@@ -191,7 +191,7 @@ class FrontConnection(TwistedProtocol):
         self._counted = 0
 
     def _abandon_request(self) -> None:
-        """Cancel the handler of the current request, whose client has left."""
+        """Cancel the handler of the current request: the client has left."""
         request, self._request = self._request, None
         if request is None:
             return
@@ -220,7 +220,7 @@ class FrontConnection(TwistedProtocol):
                 self._close_transport()
 
     def _close_transport(self) -> None:
-        """All is sent, but for what a TLS layer still has."""
+        """Close the transport: all is sent, except for what a TLS layer still holds."""
         transport, site = self.transport, self._site
         site.memory.remove_evictable(self)
         self._stall = Stall(transport, site.now, site.limits.idle_seconds)
@@ -228,7 +228,7 @@ class FrontConnection(TwistedProtocol):
         transport.unregisterProducer()
         if self._lingers and not self.outbox.is_tls:
             transport.loseWriteConnection()
-        else:  # TLS waits for its client by itself
+        else:  # TLS itself waits until its client has closed
             transport.loseConnection()
         self._paused = False
         transport.resumeProducing()
@@ -257,8 +257,8 @@ class FrontConnection(TwistedProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Called by the transport."""
         reader = self._reader
-        # Most requests come whole and are like others before them; `_advance` says in steps what is done here at once.
-        # Nothing is kept now: between requests only a connection that is blocked keeps anything.
+        # A shortcut for most requests: they come whole, and their headers are known. `_advance` does the same in steps.
+        # The reader keeps nothing here: between requests, only a blocked connection does.
         if reader.state is IDLE and self._phase is READING and len(data) <= reader.short and not self.outbox.blocked:
             whole = self._site.heads.read_request(data)
             if whole is not None and self._begin_whole(*whole):
@@ -267,7 +267,7 @@ class FrontConnection(TwistedProtocol):
         self._advance()
 
     def _begin_whole(self, head: Head, body: bytes) -> bool:
-        """Answer a request that has come whole, unless `_begin` has to refuse it or to make room for it."""
+        """Answer a whole request; False if that is left to `_begin`, which may refuse it or evict others for it."""
         request = FrontRequest(self, head, body)
         held = REQUEST_COST + len(body)
         if len(body) > request.route.profile.max_body or not self._site.memory.take(held):
@@ -277,7 +277,7 @@ class FrontConnection(TwistedProtocol):
         return True
 
     def _advance(self) -> None:
-        """Work through what has arrived, until more has to arrive or a request has to be waited for."""
+        """Read and answer requests until more bytes have to arrive, a handler is suspended, or the client blocks."""
         self.outbox.corked = True
         try:
             self._read_requests()
@@ -304,7 +304,7 @@ class FrontConnection(TwistedProtocol):
                 self._begin(event)
 
     def _settle(self) -> None:
-        """Count what the reader keeps, and read or not accordingly."""
+        """Count what the reader keeps, and pause or resume reading accordingly."""
         kept = self._reader.kept
         more = kept - self._counted
         if more > 0 and not self._take(more, large=kept > SMALL):
@@ -344,8 +344,8 @@ class FrontConnection(TwistedProtocol):
 
     def _admit(self, request: FrontRequest, length: int) -> bool:
         """
-        Take what a request itself costs, if there is memory for that and, as things are, for its body. The body is
-        counted when it arrives: to announce one must not cost others anything.
+        Take the cost of a request, if there is memory for it and, at this moment, for its body. The body itself is
+        counted when it arrives: announcing one must not cost other clients anything.
         """
         memory = self._site.memory
         if request.route.is_urgent:
@@ -359,7 +359,7 @@ class FrontConnection(TwistedProtocol):
         return True
 
     def _add(self, piece: bytes) -> None:
-        """A piece of the body has come."""
+        """Add a piece of the body; answer if that was the last one."""
         request = self._request
         assert request is not None
         before = request.held - REQUEST_COST
@@ -379,7 +379,7 @@ class FrontConnection(TwistedProtocol):
             self._wait_for_client(self._site.limits.body_seconds)
 
     def _wait_for_client(self, seconds: float) -> None:
-        """Give the client so much time to send more; it can be evicted meanwhile."""
+        """Wait for the client to send more, for so many seconds; the connection can be evicted meanwhile."""
         site = self._site
         self.deadline = site.now + seconds
         site.memory.add_evictable(self, site.now)
@@ -389,9 +389,9 @@ class FrontConnection(TwistedProtocol):
 
     def hold(self, request: FrontRequest, size: int) -> None:
         """
-        Count what a handler holds for the rest of its answer, in bytes, in place of what it held before.
+        Count the bytes that a handler holds for the rest of its answer; replaces the count before.
 
-        :raises ServiceUnavailable: there is no memory for it.
+        :raises ServiceUnavailable: there is no request memory for them.
         """
         more = size - request.extra
         if more > 0 and self._phase is not GONE and not self._take(more, large=True):
@@ -412,13 +412,13 @@ class FrontConnection(TwistedProtocol):
         self._site.dispatcher.begin(request, request.route, request.key)
 
     def _answer_unread(self, request: FrontRequest, why: HTTPException) -> None:
-        """Answer a request whose body is not read; the connection closes after that."""
+        """Answer a request without reading its body; the connection closes after that."""
         request.refuse(why)
         self._site.memory.remove_evictable(self)
         self._answer(request)
 
     def _refuse(self, code: int, start: bytes = b"") -> None:
-        """Answer what is no request, or not one in time, by a bare status; the connection closes after that."""
+        """Answer a malformed, late or unaffordable request by a bare status; the connection closes after that."""
         request, self._request = self._request, None
         site = self._site
         start = start or self._reader.start_of_head()
@@ -451,7 +451,7 @@ class FrontConnection(TwistedProtocol):
             self.outbox.send(body)
 
     def answered(self, request: FrontRequest) -> None:
-        """Called once all of a response has been sent, or waits in the outbox."""
+        """Called once all of a response is in the outbox."""
         if self._phase is not ANSWERING:
             return
         self._request = None
@@ -475,7 +475,7 @@ class FrontConnection(TwistedProtocol):
             producer.pauseProducing()
 
     def pauseProducing(self) -> None:
-        """Called by the transport when its client takes no more for now."""
+        """Called by the transport when it has bytes that the client does not take for now."""
         site = self._site
         if self.outbox.blocked or self._phase is GONE:
             return
@@ -486,7 +486,7 @@ class FrontConnection(TwistedProtocol):
             self._producer.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Called by the transport when its client has taken all that it was given."""
+        """Called by the transport when it has sent all that it had."""
         outbox = self.outbox
         if self._phase is GONE or not outbox.blocked:
             return
@@ -509,7 +509,7 @@ class FrontConnection(TwistedProtocol):
                 self._producer.resumeProducing()
 
     def stopProducing(self) -> None:
-        """Called by the transport when it is lost; `connectionLost` follows."""
+        """Called by the transport when the connection is lost; `connectionLost` is called as well."""
 
 
 def _overloaded(request: FrontRequest) -> HTTPException:

@@ -1,5 +1,5 @@
 """
-How long a client may take.
+The time limits of a connection.
 
 | while                                  | the client has                              | and then              |
 |----------------------------------------|---------------------------------------------|-----------------------|
@@ -10,7 +10,7 @@ How long a client may take.
 | it takes nothing of what it is sent    | `idle_seconds` since it last took something | it is aborted         |
 | all is sent, and the connection closes | `LINGER_SECONDS` to finish sending          | it is aborted         |
 
-The site compares deadlines with its clock once a second: a timer for each connection would cost more than its requests.
+The site checks all deadlines once a second: a timer for each connection would cost more than its requests.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from kvtwist.web.reader import HEAD, IDLE, State
 NEVER = float("inf")
 LINGER_SECONDS = 2.0
 BODY_STEP = 64 * 1024
-"""Bytes of a body for which its client has `body_seconds`."""
+"""A client has `body_seconds` for so many bytes of a body."""
 
 
 def seconds_to_read(state: State, limits: WebLimits) -> float:
-    """How long a client has for what a reader in that state waits for."""
+    """How long a client has to send what a reader in that state waits for."""
     if state is IDLE:
         return limits.idle_seconds
     return limits.head_seconds if state is HEAD else limits.body_seconds
@@ -36,11 +36,11 @@ def seconds_to_read(state: State, limits: WebLimits) -> float:
 
 class Stall:
     """
-    Tells a client that takes nothing from a slow one.
+    Tells a client that takes nothing of what it is sent from a slow one.
 
     :param seconds: how long a client may take nothing.
-    :ivar until: the time at which it has taken nothing for so long, in seconds of the site's clock.
-    :ivar untaken: how many bytes it had still to take when it was last checked.
+    :ivar until: when it will have taken nothing for so long, in seconds of the site's clock.
+    :ivar untaken: how many bytes it had not taken at the last check.
     """
 
     __slots__ = ("_seconds", "_transport", "untaken", "until")

@@ -1,10 +1,10 @@
 """
-Calls a profile's Klein endpoint for each request, and hands over what it returns.
+Calls the handler of a profile for each request, and sends the response that it returns.
 
-Klein's own resource would bind werkzeug to the client's `Host`, decode the path before it is matched, and know one app.
-Klein's own wrapper of an endpoint would make a Deferred of every coroutine; what it wraps is called here instead, by
-workers that each answer one request after the other. Who does not wait for anything is done at once. Handlers return
-`klein.Response`, or None when they have written the response themselves.
+Klein's own resource would bind werkzeug to the client's `Host`, decode the path before matching it, and know one app;
+its wrapper of a handler would make a Deferred of every coroutine. So handlers are called here without either. A handler
+that waits for nothing has answered when `begin` returns; one that waits for a Deferred is *suspended* meanwhile.
+Handlers return `klein.Response`, or None if they have written the response themselves.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ log = Logger(namespace="kvtwist.web")
 
 class Ended(Protocol):
     """
-    A request that is over, or what was none and got a status.
+    A request that was answered or refused.
 
     :ivar method: as it was sent.
-    :ivar status: of the response; `LEFT` when the client left before it had all of it.
+    :ivar status: of the response; `LEFT` if the client left before it had all of it.
     """
 
     method: bytes
@@ -42,23 +42,23 @@ class Ended(Protocol):
     def status(self) -> int: ...
 
     def exchange(self, route: Route, seconds: float) -> Exchange:
-        """All that there is to tell of it."""
+        """The request and its response, for the access log."""
 
 
 Observer = Callable[[Ended, Route, float], object]
-"""Is told of every request that is over, its route, and how long it took, in seconds."""
+"""Called after every request with the request, its route, and how long it took, in seconds."""
 
 
 class Request(Ended, Protocol):
     """
-    What a front hands over: beside this, what handlers use of twisted.web's requests.
+    A request to be answered, which also has the methods that handlers use.
 
     :ivar uri: the request target.
-    :ivar overload: why it is refused without being looked at, if it is.
+    :ivar overload: the error to answer with if there is no memory for the request.
     :ivar gone: whether the client has left.
     :ivar started: whether the head of the response has been sent.
-    :ivar suspended: who is at work on it, while somebody is.
-    :ivar began: when that was begun, in seconds.
+    :ivar suspended: its handler, while that waits for something.
+    :ivar began: when its handler was called, in seconds.
     """
 
     uri: bytes
@@ -76,24 +76,27 @@ class Request(Ended, Protocol):
         """Send a whole response."""
 
     def finish(self) -> None:
-        """End a response that the handler has written."""
+        """End a response that the handler has written piece by piece."""
 
     def abort(self) -> None:
-        """Hang up."""
+        """Close the connection now."""
 
 
 Runner = Generator[Any, Any, None]
-"""Is sent a request and its route; yields what the handler waits for, and None when it has nothing more to do."""
+"""Is sent a request, its route and key; yields what the handler waits for, and None once the request is answered."""
 
 
 _UNFINISHED: Final = object()
-"""In place of a response that cannot be given."""
+"""The result of a handler whose response cannot be finished."""
 _MOST_IDLE = 256
-"""So many are kept for the next ones that have to wait."""
+"""How many idle runners are kept for later requests."""
 
 
 class Dispatcher:
-    """:param observers: each is told of every request that is over."""
+    """
+    :param observers: each is called after every request.
+    :ivar active_requests: how many requests are being answered.
+    """
 
     def __init__(self, profiles: Sequence[IProfile], clock: IReactorTime, observers: Sequence[Observer] = ()) -> None:
         self.router = Router(profiles)
@@ -103,7 +106,7 @@ class Dispatcher:
         self._idle: list[Runner] = []
 
     def begin(self, request: Request, route: Route, key: str | None) -> None:
-        """Answer a request that has been read, as `Router.find` says it is to be answered."""
+        """Answer a request with the route and key that `Router.find` returned for it."""
         self.active_requests += 1
         request.began = self._seconds()
         idle = self._idle
@@ -119,11 +122,11 @@ class Dispatcher:
         runner.send(None)
         return runner
 
-    @coroutine  # or it could not go on with a handler's own
+    @coroutine  # makes `yield from` a handler's coroutine possible in a generator
     def _run(self) -> Runner:
         """
-        Answers one request after the other, each with its handler: a coroutine for each of them would take twice as
-        long to begin and to end.
+        Answer one request after the other. A new coroutine for each request would take twice as long to begin and to
+        end.
         """
         while True:
             request, route, key = yield None
@@ -136,25 +139,25 @@ class Dispatcher:
             except Exception as error:
                 result = self.failed(request, route, error)
             self.end(request, route, result)
-            request = result = None  # whose bodies would stay here until the next one
+            request = result = None  # frees their bodies, which would stay until the next request
 
     def failed(self, request: Request, route: Route, error: Exception) -> object:
-        """What the profile has to say to what a handler has raised. What cannot be answered ends the connection."""
+        """The profile's response to an error; if there can be none, the connection will be closed."""
         try:
             if request.gone:
                 return None
             if request.started:
-                raise error  # the status is sent
+                raise error  # the status has been sent already
             return error_response(route.profile.app, request, error)
         except Exception:
             log.failure("a response could not be finished")
             return _UNFINISHED
         finally:
-            # It knows the Failure that knows it, and by its traceback all that the request has brought.
+            # Error and Failure refer to each other, and the traceback to all that the request holds: free that now.
             error.__traceback__ = None
 
     def end(self, request: Request, route: Route, result: object) -> None:
-        """Send what a handler has returned."""
+        """Send the response that a handler has returned."""
         request.suspended = None
         if not request.gone:
             try:
@@ -164,7 +167,7 @@ class Dispatcher:
                     request.abort()
                 else:
                     request.finish()
-            except Exception:  # a response that is none, such as one whose body is text
+            except Exception:  # an invalid response, such as one whose body is text
                 log.failure("a response could not be sent")
                 request.abort()
         self.active_requests -= 1
@@ -173,13 +176,13 @@ class Dispatcher:
             observer(request, route, seconds)
 
     def refused(self, refused: Ended, route: Route | None) -> None:
-        """Tell of what was no request that can be answered, and got a status instead."""
+        """Call the observers for a request that was refused with a bare status."""
         for observer in self._observers:
             observer(refused, route or NO_ROUTE, 0.0)
 
 
 class SuspendedHandler:
-    """A handler that waits for something."""
+    """A handler that waits for a Deferred, and the runner that it suspends."""
 
     __slots__ = ("_idle", "_runner", "_waiting")
 
@@ -189,7 +192,7 @@ class SuspendedHandler:
         self._wait(waiting)
 
     def cancel(self) -> None:
-        """Give it up: its client has left."""
+        """Cancel the Deferred: the client has left."""
         self._waiting.cancel()
 
     def _wait(self, waiting: Deferred[Any]) -> None:

@@ -1,15 +1,12 @@
 """
-The server's own HTTP front: llhttp on the Twisted reactor, Klein's endpoints called directly.
+The HTTP front: llhttp on the Twisted reactor, and handlers called without Klein's wrappers.
 
-One request after the other is read, answered, and only then the next one looked at, whatever has arrived meanwhile: so
-answers keep their order, a client that pipelines waits for itself alone, and what it has sent ahead is bounded by not
-reading more. A head is looked for as a whole and then read by `heads`; a body is counted off, or read by `chunks`. A
-request that has come in one piece, and is like others before it, is read in one go. Whatever is not HTTP/1.1 to the
-letter is answered 400, and the connection closed.
+A connection answers one request after the other, and reads the next one only after that. So responses keep their order,
+and reading stops when a client has sent enough ahead. A request that comes in one piece with known headers is parsed at
+once, others by a `Reader`. Bytes that are not HTTP/1.1 to the letter are answered 400, and the connection closes.
 
-What makes it fast, and what each of it is worth, is in docs/benchmarks.md: turns of a poller of its own, routes in
-tables, handlers that need no Deferred unless they wait, headers that have been read before, heads of responses that
-have been written before, and bytes that go to the socket at once when no others wait.
+It is fast because it polls connections itself, keeps routes in tables, needs no Deferred for handlers that do not wait,
+caches parsed headers and written heads, and sends straight to the socket.
 """
 
 from __future__ import annotations
@@ -43,14 +40,16 @@ _CHECK_SECONDS = 1.0
 @implementer(IProtocolNegotiationFactory)
 class FrontSite(Factory):
     """
-    :ivar draining: whether every connection closes after the request that it is working on.
-    :ivar dispatcher: answers every request.
-    :ivar memory: what all requests take together.
-    :ivar now: the clock's time as it was a moment ago.
-    :ivar heads: reads those of requests.
-    :ivar replies: writes those of responses.
+    Twisted's factory of the connections; what they share.
+
+    :ivar dispatcher: answers the requests.
+    :ivar draining: whether every connection closes after its current request.
+    :ivar heads: reads the heads of requests.
+    :ivar memory: the memory of requests and responses.
+    :ivar now: the clock's time at the last check of deadlines, in seconds.
     :ivar poller: watches the connections; None: the reactor does.
-    :param wall: the time, in seconds since the epoch.
+    :ivar replies: writes the heads of responses.
+    :param wall: returns the time, in seconds since the epoch.
     """
 
     noisy = False
@@ -82,20 +81,20 @@ class FrontSite(Factory):
         self.poller = Poller(clock, self._flush) if can_poll(clock) else None
 
     def startFactory(self) -> None:
-        """Called when it listens for the first time."""
+        """Called when the first port listens."""
         self._check_deadlines()
 
     def stopFactory(self) -> None:
-        """Called when it listens no more."""
+        """Called when no port listens any more."""
         if not self._connections:
             self._stop_watching()
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Called by TLS, which does not come about with a client that wants to know this and is told nothing."""
+        """Called by TLS. Without this, TLS negotiation fails when a client offers ALPN."""
         return [b"http/1.1"]
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        """Called with each new connection."""
+        """Called for each new connection."""
         if len(self._connections) >= self.limits.connections:
             return Refusal(self.replies.refusal(503, self.now), self.clock, self._refused)
         return FrontConnection(self)
@@ -151,7 +150,7 @@ class FrontSite(Factory):
             self._next_check = self.clock.callLater(_CHECK_SECONDS, self._check_deadlines)
 
     def drain(self) -> Deferred[None]:
-        """Close every connection after the request that it is working on; fires when all are lost."""
+        """Close every connection after its current request; fires when all are lost."""
         self.draining = True
         for connection in list(self._connections):
             connection.finish_up()

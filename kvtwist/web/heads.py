@@ -1,9 +1,10 @@
 """
-Heads of requests: the request line by one strict expression, the headers by llhttp, and what RFC 9112 asks of both.
+Heads of requests: a strict regular expression parses the request line, llhttp (`httptools`) the headers.
 
-llhttp (`httptools`), as it comes, refuses what smuggles: both lengths, several lengths, codings that do not end in
-`chunked`, folded lines, bare CR or LF, whitespace before a colon, control characters. What it lets pass and RFC 9112
-does not is refused here: no `Host` or several, any coding but `chunked`, a target in no known form, another version.
+llhttp refuses what requests are smuggled with: both `Content-Length` and `Transfer-Encoding`, several lengths, codings
+that do not end in `chunked`, folded lines, bare CR or LF, whitespace before a colon, control characters. This module
+refuses what llhttp accepts and RFC 9112 forbids: no `Host` or several, any coding but `chunked`, a target in no known
+form, another version.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _VERSION = (b"H", b"T", b"T", b"P", b"/", b"1", rb"\.")
 
 
 def _any_start_of(*parts: bytes) -> bytes:
-    """An expression for some of these parts, from the first one on: A, B, C gives (?:A(?:B(?:C)?)?)?."""
+    """An expression for any number of these parts from the first one on: A, B, C gives (?:A(?:B(?:C)?)?)?."""
     expression = b""
     for part in reversed(parts):
         expression = b"(?:%b%b)?" % (part, expression)
@@ -36,14 +37,15 @@ _has_bare_lf = re.compile(rb"(?<!\r)\n").search
 _absolute = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]+)").match
 _is_host = re.compile(rb"(\[[0-9A-Za-z:.%_~\-]+\]|([0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(:[0-9]*)?").fullmatch
 _SPACE = b" \t"
-"""May stand around a value, and llhttp leaves it there behind one."""
+"""Allowed around a value; llhttp does not remove it after one."""
 _KEPT = 1024
+"""How many heads are cached."""
 _KEPT_BYTES = 1024
-"""So many are remembered, and so long ones."""
+"""The longest head that is cached."""
 
 
 def is_target(target: bytes) -> bool:
-    """Whether a request target has one of the forms that are known here: a path, `*`, or absolute (RFC 9112, 3.2)."""
+    """Whether a request target is a path, `*`, or absolute (RFC 9112, 3.2)."""
     if target.startswith(b"/") or target == b"*":
         return True
     absolute = _absolute(target)
@@ -51,23 +53,23 @@ def is_target(target: bytes) -> bool:
 
 
 def is_host(value: bytes) -> bool:
-    """Whether it is what may stand in `Host`: RFC 9112, 3.2, has all else refused."""
+    """Whether a value is valid in `Host`; RFC 9112, 3.2, requires servers to refuse any other."""
     return _is_host(value) is not None
 
 
 class BadHead(Exception):
-    """It is not the head of a request."""
+    """The bytes are not the head of a request."""
 
 
 @frozen
 class Fields:
     """
-    What a head says beside its method and its target.
+    All of a head but its method and its target.
 
-    :ivar version: what follows `HTTP/1.`.
-    :ivar length: of the body; None for one in chunks.
+    :ivar version: the minor version, `0` or `1`.
+    :ivar length: of the body, in bytes; None for a chunked one.
     :ivar expects: whether the client waits for `100 Continue`.
-    :ivar keep_alive: whether the client will go on with this connection (RFC 9112, 9.3).
+    :ivar keep_alive: whether the connection stays open after the response (RFC 9112, 9.3).
     """
 
     version: bytes
@@ -77,27 +79,27 @@ class Fields:
 
 
 Head = tuple[bytes, bytes, Fields, Found]
-"""The method as it was sent, the request target, the rest, and who is to answer that."""
+"""The method as it was sent, the request target, the rest, and the route with its key."""
 
 
 class HeadReader:
     """
-    Reads heads; one for all connections.
+    Reads heads, for all connections.
 
-    A client says the same in each of its requests but for the method and the target. So what llhttp has made of the
-    rest is remembered, and llhttp is asked again only for what it has not seen.
+    The requests of a client usually differ only in method and target. So what llhttp makes of the rest is cached, and
+    llhttp parses only what it has not seen.
     """
 
     def __init__(self, router: Router) -> None:
         self._find = router.find
         self._known: dict[bytes, Fields] = {}
-        """By all that follows the target."""
+        """By all that follows the target in a head."""
 
     def read(self, data: bytes) -> Head:
         """
-        Read a whole head, the empty line included.
+        Parse a whole head, its empty line included.
 
-        :raises BadHead: it is none.
+        :raises BadHead: the data is not a head.
         """
         try:
             method, target, said = data.split(b" ", 2)
@@ -107,8 +109,8 @@ class HeadReader:
 
     def read_request(self, data: bytes) -> tuple[Head, bytes] | None:
         """
-        The head and the body of a request, if that is all that there is in `data`, and if the like of it has been read
-        before: most requests are so. None says nothing but that it has to be read in steps.
+        The head and the body of a request, if `data` is exactly one request and its headers are cached. That holds for
+        most requests. None: parse the data with a `Reader`, whether it is valid or not.
         """
         try:
             method, target, said = data.split(b" ", 2)
@@ -126,7 +128,7 @@ class HeadReader:
 
     def _head(self, method: bytes, target: bytes, fields: Fields) -> Head:
         text = target.decode("latin-1")
-        # A space is printable, too, but there is none left.
+        # `isprintable` allows spaces, but the head was split at them.
         if not (method in METHODS or _is_token(method)) or not (text.isascii() and text.isprintable()):
             raise BadHead
         if text[:1] != "/" and not is_target(target):
@@ -146,7 +148,7 @@ class HeadReader:
 
 
 class _Collector:
-    """Listens to llhttp."""
+    """Receives the headers that llhttp parses."""
 
     def __init__(self, version: bytes) -> None:
         self._version = version
@@ -157,9 +159,14 @@ class _Collector:
         self._tokens = b""
 
     def read(self, said: bytes) -> Fields:
-        """:param said: a head from its version on."""
+        """
+        Parse headers.
+
+        :param said: a head from its version on.
+        :raises BadHead: llhttp or RFC 9112 refuses them.
+        """
         try:
-            # llhttp knows but a few methods, and has ideas of its own about some; for what matters here all are one.
+            # llhttp knows few methods and treats some specially; the headers mean the same with any method.
             HttpRequestParser(self).feed_data(b"GET / " + said)
         except HttpParserUpgrade:
             pass
@@ -170,7 +177,7 @@ class _Collector:
         return Fields(self._version, None if self._chunked else self._length, self._expects, self._keep_alive())
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by llhttp with each header."""
+        """Called by llhttp for each header."""
         note = _NOTED.get(name.lower())
         if note is not None:
             note(self, value)
@@ -181,10 +188,10 @@ class _Collector:
             raise BadHead
 
     def _note_length(self, value: bytes) -> None:
-        self._length = int(value)  # of llhttp, which has refused all but digits with spaces around them
+        self._length = int(value)  # llhttp has refused all but digits with spaces around them
 
     def _note_coding(self, value: bytes) -> None:
-        self._chunked = True  # and nothing else: two of them llhttp refuses
+        self._chunked = True  # llhttp has refused more than one coding
         if value.strip(_SPACE).lower() != b"chunked" or self._version == b"0":
             raise BadHead
 
@@ -210,12 +217,13 @@ _NOTED = {
 
 def fault_in(data: bytes, at: int, end: int, seen: int, limits: WebLimits) -> int:
     """
-    What is wrong with a head that is long, or not all there: a status, or 0 for nothing. Nobody has to wait for the end
-    of it to hear of that; and it is the same, in whatever pieces the head comes.
+    Check a head that is long, or not complete yet; returns a status, or 0 if nothing is wrong so far.
 
-    :param at: where it begins.
-    :param end: where the empty line behind it begins; -1: it has not come.
-    :param seen: how many bytes of it have been looked at before.
+    A client gets the status without sending the rest, and the same one whatever the pieces in which the head arrives.
+
+    :param at: where the head begins.
+    :param end: where the empty line after it begins; -1: it has not come.
+    :param seen: how many bytes of the head were checked before.
     """
     start = data[at : at + limits.head + 3]
     line_end = start.find(b"\r\n")

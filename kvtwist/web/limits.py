@@ -10,12 +10,12 @@ class WebLimits:
     """
     :ivar head: largest head of a request, in bytes; past it 431.
     :ivar target: longest request target, in bytes; past it 414.
-    :ivar head_seconds: how long a head may take from its first byte to its last.
-    :ivar body_seconds: how long each 64 KiB of a body may take, and what is left of one.
-    :ivar idle_seconds: how long a connection may wait for its next request, or for its client to read an answer.
+    :ivar head_seconds: how long a head may take from its first byte to its last; past it 408.
+    :ivar body_seconds: how long each 64 KiB of a body may take, and its rest; past it 408.
+    :ivar idle_seconds: how long a connection may wait for its next request, or for its client to read a response.
     :ivar connections: how many there may be; past it 503.
 
-    What the clock says is looked at once a second, so all of these are seconds more or less.
+    Deadlines are checked once a second, so each may be exceeded by a second.
     """
 
     head: int = 64 * 1024

@@ -1,10 +1,10 @@
 """
 What a connection sends, and what its client has not taken yet.
 
-Small pieces of answers are gathered and sent together, straight to the socket. What the socket does not take stays
-here, as the very objects that were to be sent, and the transport is given a small piece of it at a time. So an answer
-of any size to a client that does not read costs one piece beside the object, which other answers may be sending as
-well. All of it is counted in `RequestMemory`; a connection for which there is no memory is evicted.
+Small pieces of responses are gathered and sent together, straight to the socket. What the socket does not take stays
+here without a copy, and the transport gets a small piece at a time. So a large response to a client that does not read
+costs one piece besides the object itself, which other responses may share. All of it is counted in `RequestMemory`; if
+that is exhausted, the connection is evicted.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from kvtwist.web import transports
 from kvtwist.web.request_memory import Evictable, RequestMemory
 
 SMALL = 4 * 1024
-"""Pieces of answers up to this size are gathered."""
+"""Pieces up to this size are gathered."""
 JOINED = 64 * 1024
-"""Bytes up to this size are counted for themselves; larger objects once for all that send them."""
+"""Objects up to this size are counted for each response; larger ones once for all responses that share them."""
 _GATHERED = 64
 """How many pieces are gathered at most."""
 _PIECE = 64 * 1024
-"""How much a transport is given at a time."""
+"""How many bytes a transport gets at a time."""
 _AT_ONCE = 4 * 2**20
-"""How much is sent to a client that takes everything before other connections are served."""
+"""How many bytes are sent to a client that takes everything before other connections are served."""
 
 
 class Sender(Protocol):
     """
-    What all connections share that send.
+    What the outboxes of all connections share.
 
-    :ivar now: the clock's time at its last look, in seconds.
+    :ivar now: the clock's time at the last check of deadlines, in seconds.
     """
 
     memory: RequestMemory
     now: float
 
     def send_soon(self, outbox: Outbox) -> None:
-        """Have `flush` called: at the end of the poll, or in the reactor's next iteration."""
+        """Flush an outbox at the end of the poll; outside of polls, in the reactor's next iteration."""
 
     def look_soon(self, outbox: Outbox) -> None:
-        """Have `look` called in the reactor's next iteration."""
+        """Call an outbox's `look` in the reactor's next iteration."""
 
 
 class Outbox:
     """
     :param owner: the connection.
-    :param gathers: whether what is sent may wait for the end of a poll.
-    :ivar blocked: whether the transport has anything unsent; set by the connection when the transport says so.
-    :ivar corked: whether several requests are being answered whose answers are to be sent together.
+    :param gathers: whether pieces may wait for the end of a poll.
+    :ivar blocked: whether the transport has unsent bytes; the connection sets it when the transport pauses it.
+    :ivar corked: whether pieces are gathered until `uncork`, to send the responses to several requests together.
     :ivar is_tls: whether what is sent is encrypted.
     """
 
@@ -77,9 +77,9 @@ class Outbox:
         self.is_tls = self._socket is None and transports.is_tls(transport)
         self._gathers = gathers
         self._pieces: list[bytes] = []
-        """What is gathered. Unless it is corked, the site knows of it."""
+        """Gathered pieces; unless the outbox is corked, `send_soon` has been called for them."""
         self._queue: deque[tuple[memoryview, bytes]] = deque()
-        """What waits for the transport: the rest of an object, and the object."""
+        """What the transport has not got yet: the rest of each object, and the object."""
         self._given = 0
         """Bytes that the transport holds, as they are counted."""
 
@@ -89,7 +89,7 @@ class Outbox:
         return not self._pieces and not self.blocked
 
     def send(self, data: bytes) -> None:
-        """Send bytes, or gather them if they are few."""
+        """Send bytes, or gather them if they are a small piece."""
         pieces = self._pieces
         pieces.append(data)
         if len(data) > SMALL or len(pieces) >= _GATHERED:
@@ -101,7 +101,7 @@ class Outbox:
                 self._site.send_soon(self)
 
     def uncork(self) -> None:
-        """Send what was gathered while it was corked."""
+        """Send the pieces that were gathered while the outbox was corked."""
         self.corked = False
         if self._pieces:
             if self._gathers:
@@ -110,7 +110,7 @@ class Outbox:
                 self.flush()
 
     def flush(self) -> None:
-        """Send what is gathered: to the socket if nothing waits for the client, else after that."""
+        """Send the gathered pieces, to the socket unless earlier bytes are still unsent."""
         pieces = self._pieces
         if not pieces:
             return
@@ -126,7 +126,7 @@ class Outbox:
         if self._socket is not None and not self.blocked:
             try:
                 sent = self._socket.send(data)
-            except OSError:  # the transport will meet the same error, and knows what to do
+            except OSError:  # the transport will get the same error, and handle it
                 sent = 0
             if sent == len(data):
                 return
@@ -155,7 +155,7 @@ class Outbox:
         self._fill_transport()
 
     def look(self) -> None:
-        """See whether a TLS layer has left anything unsent that it has encrypted later."""
+        """Check whether a TLS layer, which encrypts later, has left anything unsent."""
         if self._owner is None or self.blocked:
             return
         transports.pause_if_unsent(self._transport)
@@ -164,7 +164,7 @@ class Outbox:
             self._count_given()
 
     def close(self) -> None:
-        """Send nothing more, and give back what was taken."""
+        """Send nothing more, and give all memory back."""
         self._owner = self._socket = None
         self._pieces.clear()
         while self._queue:
@@ -173,7 +173,7 @@ class Outbox:
         self._given = 0
 
     def abort(self) -> None:
-        """Abort the connection: what it was to send cannot be sent."""
+        """Abort the connection, whose response cannot be sent."""
         if self._owner is not None:
             self._owner.evict()
 
@@ -191,7 +191,7 @@ class Outbox:
             self._site.look_soon(self)
 
     def _fill_transport(self) -> None:
-        """Give the transport more, until that is more than it can send at once."""
+        """Give the transport pieces until it has more than it can send at once."""
         while self._queue and not self.blocked:
             view, data = self._queue[0]
             self._transport.write(bytes(view[:_PIECE]))
@@ -204,7 +204,7 @@ class Outbox:
         self._count_given()
 
     def _count_given(self) -> None:
-        """Count what the transport holds. If it holds anything, the client is waited for."""
+        """Count what the transport holds; while it holds anything, the connection is evictable."""
         owner, memory = self._owner, self._site.memory
         if owner is None:
             return

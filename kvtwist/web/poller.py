@@ -1,14 +1,14 @@
 """
-A reactor within the reactor, for the sockets of connections alone.
+An epoll within the reactor that watches the sockets of connections.
 
-Twisted's reactor looks up a log context for every event and calls what it is for through five functions, which takes as
-long as reading and answering a short request. So it watches but one descriptor, an epoll of our own that watches the
-connections, and their events are gone through in one loop: a *turn*. Connections remain Twisted's own, and so does all
-that they do; they are given another `IReactorFDSet` to do it with.
+For every event, Twisted's reactor looks up a log context and goes through five function calls, which takes as long as
+reading and answering a short request. So the reactor watches one descriptor only, our own epoll; that watches the
+connections, and one loop handles all their events: a *poll*. Connections remain Twisted's transports; they get this
+`IReactorFDSet` in place of the reactor's.
 
-A turn has three parts: all that has arrived is read; then it is handed to those it is for, who answer it; at the end,
-all answers are sent. The first one wakes its client, and the others find it awake; and a processor that does the same
-thing many times has at hand what it takes, which it has not when it goes to and fro between the kernel and Python.
+A poll has three parts: first all that has arrived is received, then each connection handles its bytes, at the end all
+responses are sent. Batches keep the processor's caches warm, which alternating between the kernel and Python does not,
+and a client that several responses wake finds them all at once.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ log = Logger(namespace="kvtwist.web")
 _IN = 0x001
 _OUT = 0x004
 _MOST = 64
-"""Events of a turn. More of them, and those who asked first wait for long; fewer, and more is spent on turns."""
+"""Events of one poll. With more, the first clients wait longer for their responses; with fewer, polls cost more."""
 _READ = 64 * 1024
 
 
 def can_poll(reactor: object) -> bool:
-    """Whether there can be one within that reactor, on this platform."""
+    """Whether a `Poller` works within that reactor, on this platform."""
     return hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
 
 
 @implementer(IReactorFDSet, IReadDescriptor)
 class Poller:
     """
-    Watches transports: Twisted's own, of stream sockets.
+    Watches Twisted's transports of stream sockets.
 
-    :param reactor: the one that it is within.
-    :param poll_ended: called at the end of every turn.
-    :ivar turning: whether a turn is under way.
+    :param reactor: watches the epoll.
+    :param poll_ended: called at the end of every poll.
+    :ivar polling: whether a poll is under way.
     """
 
     connected = True
@@ -62,23 +62,23 @@ class Poller:
         self._turn_ended = poll_ended
         self._epoll: select.epoll | None = None
         self._watched: dict[int, tuple[Any, int]] = {}
-        """What is watched, and for which events, by file descriptor."""
+        """Each transport and the events it waits for, by file descriptor."""
 
     def adopt(self, transport: Any) -> None:
-        """Watch a connection in the reactor's place. Whatever it asks of its reactor it asks of this one now."""
+        """Watch a connection in the reactor's place: the transport uses this `IReactorFDSet` from now on."""
         transport.stopReading()
         transport.reactor = self
         transport.startReading()
 
     def close(self) -> None:
-        """Watch nothing any more; what is adopted later opens it again."""
+        """Watch nothing any more, until another connection is adopted."""
         if self._epoll is not None:
             self._reactor.removeReader(self)
             self._epoll.close()
             self._epoll = None
             self._watched.clear()
 
-    # --- what a connection asks of its reactor --------------------------------------------------------------------
+    # --- called by transports, as a reactor -----------------------------------------------------------------------
 
     def addReader(self, reader: IReadDescriptor) -> None:
         """See `IReactorFDSet`."""
@@ -112,7 +112,7 @@ class Poller:
         return [descriptor for descriptor, events in self._watched.values() if events & _OUT]
 
     def callLater(self, delay: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> IDelayedCall:
-        """See `IReactorTime`: connections that are aborted end a moment later."""
+        """See `IReactorTime`: transports end aborted connections by it."""
         later: IDelayedCall = self._reactor.callLater(delay, function, *args, **kwargs)
         return later
 
@@ -135,7 +135,7 @@ class Poller:
             self._epoll.register(fd, events)
         self._watched[fd] = descriptor, events
 
-    # --- what the reactor asks of it ------------------------------------------------------------------------------
+    # --- called by the reactor, as a descriptor -------------------------------------------------------------------
 
     def fileno(self) -> int:
         """See `IFileDescriptor`."""
@@ -146,34 +146,34 @@ class Poller:
         return "connections"
 
     def connectionLost(self, reason: Failure) -> None:
-        """Called by the reactor at its end, and if ever a turn fails: what is adopted later is watched again."""
+        """Called by the reactor when it stops, and if a poll fails. Connections may be adopted again after that."""
         for descriptor in self.removeAll():
             self._lose(descriptor, reason, reading=False)
         self.close()
         self.polling = False
 
     def doRead(self) -> None:
-        """One turn: called by the reactor when there are events."""
+        """Do one poll; called by the reactor when there are events."""
         assert self._epoll is not None
         self.polling = True
         arrived = []
         watched = self._watched
         for fd, event in self._epoll.poll(0, _MOST):
             found = watched.get(fd)
-            if found is None:  # it has gone in this turn
+            if found is None:  # closed earlier in this poll
                 continue
             descriptor, awaited = found
             if event == _IN:
                 try:
                     data = descriptor.socket.recv(_READ)
-                except OSError:  # whatever it is, the descriptor will meet it and knows what to do
+                except OSError:  # the transport will get the same error, and handle it
                     data = b""
                 if data:
                     arrived.append((descriptor, data))
                     continue
             self._serve(descriptor, event, awaited)
         for descriptor, data in arrived:
-            if not descriptor.connected:  # it has been hung up on in this turn
+            if not descriptor.connected:  # closed earlier in this poll
                 continue
             try:
                 descriptor.protocol.dataReceived(data)
@@ -184,13 +184,13 @@ class Poller:
         self._turn_ended()
 
     def _serve(self, descriptor: Any, event: int, awaited: int) -> None:
-        """Let a descriptor do whatever there is to do."""
+        """Let a transport handle an event that is not just bytes to be read."""
         why: Exception | None = None
         reading = bool(awaited & _IN and event != _OUT)
         try:
             if event & _IN:
                 why = descriptor.doRead()
-            elif event & ~_OUT:  # it is closed, and all that came before that has been read
+            elif event & ~_OUT:  # closed, and all that came before was read
                 why = ConnectionDone() if reading else ConnectionLost()
             if why is None and event & _OUT and descriptor.fileno() != -1:
                 reading = False
@@ -202,7 +202,7 @@ class Poller:
             self._lose(descriptor, Failure(why), reading)
 
     def _lose(self, descriptor: Any, reason: Failure, reading: bool) -> None:
-        """End a connection, as Twisted's reactors do: one whose client has finished sending may still be sent to."""
+        """End a connection as Twisted's reactors do: a client that has finished sending can still be sent to."""
         self.removeReader(descriptor)
         try:
             if reading and reason.check(ConnectionDone) and IHalfCloseableDescriptor.providedBy(descriptor):

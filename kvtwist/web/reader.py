@@ -1,21 +1,21 @@
 """
-Bytes in, requests out: where each request of a connection begins and ends. Knows no socket, no clock and no handler.
+Bytes in, heads and bodies out: where each request of a connection begins and ends. Knows no socket, clock or handler.
 
-A reader is in one of these states. `next` gives what there is, one thing at a time, and None when it takes more bytes:
+A reader is in one of these states. `next` returns one event at a time, and None when it needs more bytes:
 
-| state  | what was received                     | `next` gives          | and then it is in |
-|--------|---------------------------------------|-----------------------|-------------------|
-| IDLE   | nothing, or empty lines               | None                  | IDLE              |
-| IDLE   | a part of a head                      | None                  | HEAD              |
-| IDLE, HEAD | a head, of a request without a body | the head            | DONE              |
-| IDLE, HEAD | a head, of a request with a body  | the head              | BODY, CHUNKS      |
-| HEAD   | still a part of a head                | None                  | HEAD              |
-| BODY, CHUNKS | a part of the body              | that part             | BODY, CHUNKS      |
-| BODY, CHUNKS | the rest of the body            | that part, maybe empty | DONE             |
-| any of these | what is not HTTP, or too long   | a `Fault`             | OVER              |
-| HEAD   | an empty line that came in two pieces | None                  | HEAD              |
-| DONE   | anything: it belongs to what follows  | None                  | DONE, until `go_on`: IDLE |
-| OVER   | anything: it is thrown away           | None                  | OVER              |
+| state        | received                              | `next` returns         | next state                |
+|--------------|---------------------------------------|------------------------|---------------------------|
+| IDLE         | nothing, or empty lines               | None                   | IDLE                      |
+| IDLE         | a part of a head                      | None                   | HEAD                      |
+| IDLE, HEAD   | a head, of a request without a body   | the head               | DONE                      |
+| IDLE, HEAD   | a head, of a request with a body      | the head               | BODY, CHUNKS              |
+| HEAD         | still a part of a head                | None                   | HEAD                      |
+| HEAD         | an empty line that came in two pieces | None                   | HEAD                      |
+| BODY, CHUNKS | a part of the body                    | that part              | BODY, CHUNKS              |
+| BODY, CHUNKS | the rest of the body                  | that part, maybe empty | DONE                      |
+| any of these | bytes that are not HTTP, or too many  | a `Fault`              | OVER                      |
+| DONE         | anything; kept for the next request   | None                   | DONE; after `go_on`, IDLE |
+| OVER         | anything; discarded                   | None                   | OVER                      |
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ _AT_HEAD = (IDLE, HEAD)
 @frozen
 class Fault:
     """
-    What was received is no request that can be answered otherwise than by a status.
+    The bytes received are not a request that a handler can answer.
 
-    :ivar code: that status.
-    :ivar start: the first bytes of the request, for the log.
+    :ivar code: the status to answer with.
+    :ivar start: the first bytes of the head, for the log.
     """
 
     code: int
@@ -58,14 +58,13 @@ class Fault:
 
 
 _LOGGED = 1024
-"""How many bytes of a faulty head are told to the log."""
+"""How many bytes of a faulty head are logged."""
 
 
 class Reader:
     """
     :ivar state: see the table above.
-    :ivar short: a head of up to that size keeps all limits, whatever is in it.
-    :ivar kept: how many bytes have been received and not been given yet.
+    :ivar short: no head of up to so many bytes exceeds a limit.
     """
 
     __slots__ = ("_at", "_chunks", "_data", "_heads", "_left", "_limits", "_seen", "short", "state")
@@ -78,19 +77,19 @@ class Reader:
         self._data = b""
         self._at = 0
         self._seen = 0
-        """How much of a head that has begun need not be searched for its end again."""
+        """How many bytes of an incomplete head were searched for its end already."""
         self._left = 0
-        """Bytes of a body with a length that are still to come."""
+        """Bytes of a body with a `Content-Length` that have not come yet."""
         self._chunks: ChunkedBody | None = None
 
     @property
     def kept(self) -> int:
-        """How many bytes have been received and not been given yet."""
+        """How many bytes were received and not returned by `next` yet."""
         return len(self._data) - self._at
 
     @property
     def promised(self) -> int:
-        """How many bytes more the body has at least."""
+        """How many more bytes the body has at least."""
         return self._left if self._chunks is None else self._chunks.promised
 
     def receive(self, data: bytes) -> None:
@@ -119,23 +118,23 @@ class Reader:
         return self._piece() if state is CHUNKS else None
 
     def go_on(self) -> None:
-        """Begin with the next request; the one before has been answered."""
+        """Go on to the next request, after the current one has been answered."""
         if self.state is DONE:
             self.state = IDLE
 
     def stop(self) -> None:
-        """Read nothing more, and forget what is kept."""
+        """Read nothing more, and drop what is kept."""
         self.state = OVER
         self._data = b""
         self._at = 0
         self._chunks = None
 
     def start_of_head(self) -> bytes:
-        """The beginning of a head that has begun, for the log."""
+        """The first bytes of an incomplete head, for the log."""
         return self._data[self._at : self._at + _LOGGED] if self.state is HEAD else b""
 
     def _give(self, end: int) -> None:
-        """Move on to a place in the data; what has been given whole is not held any longer."""
+        """Move on to a position in the data, and free the data at its end."""
         if end == len(self._data):
             self._data = b""
             end = 0

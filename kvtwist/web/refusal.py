@@ -1,4 +1,4 @@
-"""What is answered by a bare status: what is no request, what comes too late, and one connection too many."""
+"""Answers of a bare status: to a malformed request, a request that takes too long, and one connection too many."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from kvtwist.web.routing import Route
 
 class Refused:
     """
-    For those who log and count: what there is to tell of it.
+    A refused request as observers see it.
 
-    :param start: the beginning of what was sent, as far as that was to be a request.
-    :param request: the request, where its head could be read.
+    :param ended: the time, in seconds since the epoch.
+    :param start: its first bytes.
+    :param request: the request itself, if its head could be read.
     """
 
     def __init__(
@@ -54,10 +55,10 @@ class Refused:
 
 class Refusal(Protocol):
     """
-    One connection too many: it hears 503, and when to come back, before it has asked for anything.
+    One connection too many. It is sent 503 with `Retry-After` before it has requested anything.
 
-    :param answer: what it is sent.
-    :param refused: called with its client's address.
+    :param answer: the response.
+    :param refused: called with the client's address.
     """
 
     transport: Any
@@ -75,7 +76,7 @@ class Refusal(Protocol):
         transport.write(self._answer)
         if isinstance(transport, TLSMemoryBIOProtocol):
             transport.loseConnection()
-        else:  # closing it at once would take the answer back from a client that has asked meanwhile
+        else:  # closing at once would discard the answer if the client has sent a request meanwhile
             transport.loseWriteConnection()
         self._abort = self._clock.callLater(LINGER_SECONDS, transport.abortConnection)
 
@@ -86,5 +87,5 @@ class Refusal(Protocol):
 
 
 def client_of(transport: Any) -> str:
-    """The address of the client at the other end, `-` where it has none."""
+    """The address of a transport's client; `-` if it has none."""
     return getattr(transport.getPeer(), "host", None) or "-"

@@ -1,6 +1,5 @@
 """
-Heads of responses, most of which have been written before: those of a profile's constant headers are kept for as long
-as the date is right, which is about a second.
+Heads of responses. Those with constant headers are cached until the `Date` changes, which is about once a second.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _TABLE = {ord("\r"): " ", ord("\n"): " ", ord("\0"): " "}
 
 class Replies:
     """
-    Makes heads; one for all connections.
+    Makes heads, for all connections.
 
     :param wall: the time, in seconds since the epoch.
     """
@@ -30,13 +29,14 @@ class Replies:
         self._wall = wall
         self._moment = -1.0
         self._kept: dict[tuple[int, int], tuple[Headers, bytes]] = {}
-        """Heads of constant headers, by status and identity of the headers, for as long as the date is right."""
+        """Heads with constant headers and the current date, by status and identity of the headers."""
 
     def head(self, code: int, headers: Headers, now: float) -> bytes:
         """
-        Status line, `Server`, `Date` and the headers of a response: all of its head but its framing.
+        Status line, `Server`, `Date` and the headers of a response; those that frame its body are missing.
 
-        :param now: any clock's time as it was a moment ago; the date is looked at again when it has changed.
+        :param headers: cached if they are a `MappingProxyType`.
+        :param now: any clock's time; `Date` is made again only when it has changed.
         """
         if now != self._moment:
             self._moment = now
@@ -53,7 +53,7 @@ class Replies:
         return head
 
     def refusal(self, code: int, now: float) -> bytes:
-        """All of a response that says no more than its status, and behind which the connection is closed."""
+        """A whole response that has only a status, and after which the connection closes."""
         retry = b"Retry-After: 1\r\n" if code == 503 else b""
         return self.head(code, {}, now) + retry + b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -67,6 +67,6 @@ def _lines(headers: Headers) -> list[bytes]:
 
 
 def _clean(text: str | bytes) -> bytes:
-    """What can stand in a header line, and cannot end it."""
+    """The text without characters that would end a header line."""
     decoded = text if isinstance(text, str) else text.decode("latin-1")
     return decoded.translate(_TABLE).encode("latin-1", "replace")

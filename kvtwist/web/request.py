@@ -1,4 +1,4 @@
-"""One request and its response; for handlers, what they use of twisted.web's."""
+"""One request and its response. Handlers use it like a request of twisted.web, of which it has what they need."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kvtwist.web.routing import Route
 
 _NO_BODY = frozenset({204, 304})
 _COPIED = 64 * 1024
-"""Pieces of an answer up to this size are copied into their chunk; larger objects are sent as they are."""
+"""Pieces of a response up to this size are copied into their chunk; larger ones are sent without a copy."""
 _PIECE = 16 * 1024
-"""Pieces of a body that are smaller are put together: who sends it byte by byte shall not take many times its size."""
+"""Smaller pieces of a body are joined: as objects of their own they would take many times their size in memory."""
 
 
 class Channel(Protocol):
     """
-    What a request asks of its connection.
+    The connection, as a request uses it.
 
-    :ivar client: its client's address.
+    :ivar client: the client's address.
     :ivar outbox: sends the bytes of responses.
     """
 
@@ -41,29 +41,29 @@ class Channel(Protocol):
         """Send the head of a response, and a body that is there already."""
 
     def answered(self, request: FrontRequest) -> None:
-        """Called once all of a response has been sent, or is on its way."""
+        """Called once all of a response is in the outbox."""
 
     def hold(self, request: FrontRequest, size: int) -> None:
         """See `FrontRequest.hold`."""
 
     def produce(self, producer: IPushProducer | None) -> None:
-        """Tell a producer when to pause; None: nobody."""
+        """Pause and resume a producer as the client takes what it is sent; None: no producer any more."""
 
     def abort(self) -> None:
-        """Hang up."""
+        """Close the connection now."""
 
 
 class FrontRequest:
     """
-    One of them, on a connection.
+    One request on a connection.
 
     :ivar held: bytes that request memory counts for it.
-    :ivar extra: those of them that its handler holds for the rest of its answer.
-    :ivar unread: whether its body is not read, and may still be coming.
+    :ivar extra: those of them that its handler holds for the rest of its response.
+    :ivar unread: whether its body is not read, and may still arrive.
     """
 
-    # Without slots, CPython gives instances room for the attributes that the first ones had when the next were made: if
-    # those were still being answered, every later request needs a dictionary as well.
+    # Without slots, CPython lays instances out after the first ones. If those still lacked attributes, as they do while
+    # they are being answered, each later instance needs a dictionary as well.
     __slots__ = (
         "_body",
         "_connection",
@@ -106,18 +106,18 @@ class FrontRequest:
 
     @property
     def content(self) -> FrontRequest:
-        """The body: something to be read."""
+        """The body as a file: it has `read`."""
         return self
 
     def read(self) -> bytes:
-        """The whole body, which is not kept after that; raises why it was not read."""
+        """The whole body, which is freed; raises the reason if it was refused unread."""
         if self._refusal is not None:
             raise self._refusal
         body, self._body = self._body, b""
         return body if isinstance(body, bytes) else b"".join(body)
 
     def add(self, piece: bytes) -> None:
-        """A piece of the body has come."""
+        """Append a piece of the body."""
         body = self._body
         if not body:
             self._body = piece
@@ -129,16 +129,16 @@ class FrontRequest:
             body.append(piece)
 
     def refuse(self, reason: HTTPException) -> None:
-        """Read no body, and let whoever asks for it hear why."""
+        """Refuse the body: `read` raises the reason, and the connection closes after the response."""
         self._refusal = reason
-        self._body = b""  # nor is what has come of it kept
+        self._body = b""
         self.unread = True
         self.keep_alive = False
 
     # --- its response, for handlers -------------------------------------------------------------------------------
 
     def setHeader(self, name: str | bytes, value: str | bytes) -> None:
-        """Set a header of a response that is to be written piece by piece."""
+        """Set a header of a response that is written piece by piece."""
         if self._headers is None:
             self._headers = {}
         self._headers[name] = value
@@ -165,18 +165,18 @@ class FrontRequest:
 
     def hold(self, size: int) -> None:
         """
-        Say how many bytes the handler holds for the rest of the answer, in place of what it has said before.
+        Count the bytes that the handler holds for the rest of its response; replaces the count before.
 
-        :raises ServiceUnavailable: there is no room for that.
+        :raises ServiceUnavailable: there is no request memory for them.
         """
         self._connection.hold(self, size)
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
-        """Have somebody told when the client takes no more for now, and when it does again."""
+        """Pause the producer while the client takes no more."""
         self._connection.produce(producer)
 
     def unregisterProducer(self) -> None:
-        """Nobody is to be told any more."""
+        """Pause no producer any more."""
         self._connection.produce(None)
 
     def _start(self) -> None:
@@ -219,22 +219,22 @@ class FrontRequest:
 
     def left(self, is_complete: bool) -> None:
         """
-        Its client is gone.
+        The client is gone. Its response counts as complete if it has got as many bytes as the head promised, although
+        the handler has not returned.
 
-        :param is_complete: whether it has been sent all that was written. If that is all that was promised, it has got
-            its answer, although the handler may still have something to do.
+        :param is_complete: whether all that was written has been sent.
         """
         self.gone = True
         if not (is_complete and self.started and self.sent == self._length()):
             self.status = LEFT
 
     def _length(self) -> int | None:
-        """How long a response is that is written piece by piece, where its handler has said so."""
+        """The `Content-Length` that the handler has set, if it has."""
         lengths = [int(value) for name, value in (self._headers or {}).items() if _is_length(name)]
         return lengths[0] if lengths else None
 
     def exchange(self, route: Route, seconds: float) -> Exchange:
-        """See `Request.exchange`."""
+        """See `kvtwist.web.dispatch.Ended`."""
         return Exchange(
             route.profile.name,
             route.rule,

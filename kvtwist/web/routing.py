@@ -1,11 +1,12 @@
 """
-Which profile answers a path, and with which of its routes.
+Finds the profile and the route for a request target.
 
-The path is matched as it was sent, percent-encoded, so that a `%2F` is part of a key and never a separator. Of several
-profiles the first whose routes know the path answers, whatever the method; a path that none knows is the last one's.
+Paths are matched percent-encoded, as they were sent, so that `%2F` is part of a key and never a separator. If there are
+several profiles, the first that has a route for the path answers, whatever the method; the last one answers paths that
+none has a route for.
 
-werkzeug, which decides, takes longer than all the rest of a short request. So what it says of the usual shapes of
-routes, `/fixed` and `/fixed/<key>`, is asked once and kept in tables; it is asked again for all else.
+Matching by werkzeug takes longer than all the rest of a short request. So its results for the usual shapes of routes,
+`/fixed` and `/fixed/<key>`, are kept in tables; all other paths are matched by werkzeug.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from kvtwist.klein_apps import handler_of
 @frozen(eq=False)
 class Route:
     """
-    :ivar endpoint: what Klein calls the handler; None where `error` says why there is none.
-    :ivar rule: the route as the profile wrote it, such as `/kv/<key>`, for metrics; empty where there is none.
-    :ivar handler: the function that was decorated, to be called with the profile, the request, and the arguments.
-    :ivar is_urgent: whether it is answered even when there is no room for requests, as a health check is.
+    :ivar endpoint: Klein's name of the handler; None if there is none, and then `error` says why.
+    :ivar rule: the route as the profile wrote it, such as `/kv/<key>`, for metrics; empty if none matches.
+    :ivar handler: the decorated function; called with the profile, the request, and the arguments.
+    :ivar is_urgent: whether it is answered even beyond the limit of request memory, as a health check is.
     """
 
     profile: IProfile
@@ -40,7 +41,7 @@ class Route:
     is_urgent: bool = False
 
     def called(self, request: object) -> Any:
-        """What the handler returns; raises `error` where there is none."""
+        """Call the handler and return its result; raises `error` if there is no handler."""
         if self.error is not None:
             raise self.error
         assert self.handler is not None
@@ -48,7 +49,7 @@ class Route:
 
 
 class _NoProfile:
-    """In place of a profile, where none was asked."""
+    """The profile of requests that are refused before one is found."""
 
     name = "none"
     app = Klein()
@@ -56,14 +57,14 @@ class _NoProfile:
 
 
 NO_ROUTE = Route(cast(IProfile, _NoProfile()))
-"""Of what was no request."""
+"""The route of requests that are refused before one is found."""
 _SAMPLE = "a-key-that-is-no-route"
 Found = tuple[Route, str | None]
-"""The route of a request, and the key in its path, where that is of the usual shape."""
+"""The route of a request, and the key in its path if the route is of the shape `/fixed/<key>`; else None."""
 
 
 class Router:
-    """Looks through the profiles in order."""
+    """Finds routes in the profiles, in their order."""
 
     def __init__(self, profiles: Sequence[IProfile]) -> None:
         self.profiles = profiles
@@ -71,13 +72,13 @@ class Router:
         self._fixed: dict[str, dict[bytes, Route]] = {}
         """By path and method."""
         self._keyed: dict[str, dict[bytes, Route]] = {}
-        """By what is before the last slash of a path, and method."""
+        """By the path up to its last slash, and method."""
         for profile in profiles:
             for rule in profile.app.url_map.iter_rules():
                 self._keep(rule)
 
     def find(self, method: bytes, target: str) -> Found:
-        """See `Found`."""
+        """The route of a request and its key; see `Found`."""
         path = target.partition("?")[0] if "?" in target else target
         routes = self._fixed.get(path)
         if routes is not None:
@@ -94,12 +95,12 @@ class Router:
         return self.route(method.decode("latin-1"), path_of(target)), None
 
     def route(self, method: str, path: str) -> Route:
-        """The route of a request, as werkzeug finds it."""
-        if not method.isupper():  # werkzeug would take `get` for `GET`, which RFC 9110 does not (9.1)
+        """The route of a request, as werkzeug matches it."""
+        if not method.isupper():  # werkzeug ignores the case of methods, RFC 9110 (9.1) does not
             method = "unknown"
         profile, adapter = self._adapters[-1]
         for profile, adapter in self._adapters:
-            # werkzeug drops all leading slashes but one, and `//key` is not `/key`.
+            # werkzeug drops all leading slashes but one, but `//key` is not `/key`.
             if not path.startswith("/") or path.startswith("//"):
                 continue
             try:
@@ -114,7 +115,7 @@ class Router:
         return Route(profile, error=NotFound())
 
     def _keep(self, rule: Any) -> None:
-        """Keep what werkzeug says of paths of a rule's shape, where that is a usual one."""
+        """Keep the routes of a rule in the tables, if it is of a usual shape."""
         start, _, last = rule.rule.rpartition("/")
         if "<" in start:
             return
@@ -136,7 +137,7 @@ def _takes_key_third(route: Route, is_keyed: bool) -> bool:
 
 
 def _adapter(app: Klein) -> Any:
-    # No route depends on the host: the client's `Host` never reaches werkzeug, which raises on a strange one.
+    # No route depends on the host. werkzeug never sees the client's `Host`: it raises on unusual ones.
     return app.url_map.bind("kvtwist")
 
 

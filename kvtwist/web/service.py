@@ -1,4 +1,4 @@
-"""The HTTP front as a part of an application: at its end it lets what is in flight finish."""
+"""The HTTP front as a Twisted service. When it stops, active requests are finished first."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ DRAIN_SECONDS = 2.0
 
 
 class CannotServe(OperatorError):
-    """The server cannot listen where it was told to."""
+    """The server cannot listen on its endpoint."""
 
 
 class HTTPService(Service):
     """
-    :param endpoint: where to listen: an endpoint, or what Twisted's server endpoint strings say. A socket in the file
-        system is for its owner alone unless they give a `mode`.
-    :param title: what the log calls it.
-    :param optional: whether the server goes on without it when it cannot listen.
+    :param endpoint: where to listen: an endpoint, or a server endpoint string of Twisted's. Only its owner may open a
+        socket in the file system, unless the string gives a `mode`.
+    :param title: the service's name in the log.
+    :param optional: whether the server starts even if this service cannot listen.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class HTTPService(Service):
         """
         Listen. Requests are answered once the reactor runs.
 
-        :raises CannotServe: with one line that says why.
+        :raises CannotServe: the message is one line that says why.
         """
         super().privilegedStartService()
         try:
@@ -69,8 +69,8 @@ class HTTPService(Service):
         refused: list[Failure] = []
         try:
             listening = self._resolved().listen(self._site)
-        except Exception as error:  # of whatever kind the endpoint's plugin raises: a missing file, an unknown option
-            raise CannotServe(f"no endpoint: {self._endpoint} ({error})") from None
+        except Exception as error:  # an endpoint's parser may raise anything: for a missing file, an unknown option
+            raise CannotServe(f"invalid endpoint {self._endpoint}: {error}") from None
         listening.addCallbacks(self._listens, refused.append)
         if refused:
             raise CannotServe(f"cannot listen on {self._endpoint}: {_reason(refused[0].value)}")
@@ -80,8 +80,8 @@ class HTTPService(Service):
             return self._endpoint
         text = self._endpoint
         if _UNIX.match(text):
-            # Twisted's own defaults let everybody in, and know a socket that a kill has left behind by the number of a
-            # process, which in a container is soon that of another.
+            # By default Twisted lets every user connect, and its lock file names a process: after a kill that number
+            # may belong to another process, above all in a container.
             given = _ARGUMENT.findall(text)
             text += "".join(f":{name}={value}" for name, value in _UNIX_DEFAULTS.items() if name not in given)
         endpoint: IStreamServerEndpoint = serverFromString(self._reactor, text)
@@ -93,18 +93,18 @@ class HTTPService(Service):
         self._port = port
 
     def addresses(self) -> list[IAddress]:
-        """Where it listens."""
+        """The addresses that it listens on."""
         return [] if self._port is None else [self._port.getHost()]
 
     def address(self) -> str | None:
-        """Where it listens: `host:port`, or the path of a socket; None: nowhere."""
+        """The address that it listens on, `host:port` or the path of a socket; None if it does not listen."""
         if self._port is None:
             return None
         return str(self._endpoint) if isinstance(self._endpoint, SocketEndpoint) else _readable(self._port.getHost())
 
     def url(self) -> str:
-        """Where a client on this machine reaches it: a URL, or `unix:` and the path of a socket."""
-        if self._port is None:  # an endpoint that takes its time
+        """The address for a client on this machine: a URL, or `unix:` and the path of a socket."""
+        if self._port is None:  # the endpoint does not listen yet
             return str(self._endpoint)
         host = self._port.getHost()
         if isinstance(host, UNIXAddress):
@@ -115,7 +115,7 @@ class HTTPService(Service):
         return f"{scheme}://{self.address()}"
 
     def stopService(self) -> Deferred[None]:
-        """Accept no more, finish what is in flight, and hang up on what takes longer than two seconds."""
+        """Accept no connections, finish active requests, and abort those that take longer than `DRAIN_SECONDS`."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -123,7 +123,7 @@ class HTTPService(Service):
         if self._port is not None:
             try:
                 await maybeDeferred(self._port.stopListening)
-            except OSError as error:  # a socket in a directory that has become read-only
+            except OSError as error:  # the socket's directory has become read-only
                 log.warn("{title}: {error}", title=self._title, error=error)
         too_long = self._reactor.callLater(DRAIN_SECONDS, self._site.abort_all)
         await self._site.drain()
@@ -136,7 +136,7 @@ _TLS = re.compile("(haproxy:)?ssl:")
 _UNIX_DEFAULTS = {"mode": "600", "lockfile": "0"}
 _ARGUMENT = re.compile(r"(?<!\\):([a-z]+)=")
 _LOCALHOST = {"127.0.0.1": "", "0.0.0.0": " (on every interface)", "::": " (on every interface)"}
-"""Addresses that a client on this machine may call localhost, and what else there is to say of them."""
+"""Addresses that a client on this machine reaches as localhost, and a note on each for the log."""
 
 
 def _reason(error: object) -> str:
@@ -151,5 +151,5 @@ def _readable(address: object) -> str:
     if isinstance(address, IPv6Address):
         return f"[{address.host}]:{address.port}"
     if isinstance(address, UNIXAddress):
-        return os.fsdecode(address.name or b"").replace("\0", "@")  # of a name that is in no file system
+        return os.fsdecode(address.name or b"").replace("\0", "@")  # an abstract socket
     return str(address)

@@ -1,5 +1,5 @@
 """
-Sockets in the file system: one that a process left behind when it was killed, and paths that are too long for one.
+Sockets in the file system: removing those that a killed process left, and paths longer than the system allows.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStrea
 from zope.interface import implementer
 
 MAX_PATH = 107
-"""What the system takes as the path of a socket, in bytes."""
+"""The longest path of a socket that the system takes, in bytes."""
 
 
 def short_path(path: str) -> str:
     """
-    A path of the same socket that the system takes however long the path is.
+    A path of the same socket that is short enough for the system.
 
-    A longer one goes by way of a descriptor of the directory, which stays open.
+    For a path that is too long it leads through a descriptor of the directory, which stays open.
     """
     if len(os.fsencode(path)) <= MAX_PATH:
         return path
@@ -32,11 +32,11 @@ def short_path(path: str) -> str:
 
 
 def remove_stale(path: str | bytes) -> None:
-    """Remove a socket that nobody listens on. Anything else of that name stays, and is in the way."""
+    """Remove a socket on which no process listens. Anything else of that name stays, and listening fails."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             return
-    except (OSError, ValueError):  # there is none; a name that is in no file system
+    except (OSError, ValueError):  # no such file; an abstract socket, whose name contains a null byte
         return
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
@@ -52,9 +52,9 @@ def remove_stale(path: str | bytes) -> None:
 @implementer(IStreamServerEndpoint)
 class SocketEndpoint:
     """
-    A socket for the owner of the process alone, in a directory that no other process listens in.
+    A socket that only the owner of the process may open, in a directory where no other process listens.
 
-    Its path may be of any length, and hold what has a meaning in an endpoint string.
+    Its path may be of any length, and may contain characters that endpoint strings would interpret.
     """
 
     def __init__(self, reactor: object, path: str) -> None:
@@ -65,10 +65,10 @@ class SocketEndpoint:
         return self._path
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Called to listen."""
+        """See `IStreamServerEndpoint`."""
         path = short_path(self._path)
         remove_stale(path)
-        with suppress(OSError):  # former versions left a lock beside it, a link to the number of their process
+        with suppress(OSError):  # earlier versions left a lock file beside it, a link that names their process
             os.remove(f"{path}.lock")
         listening: Deferred[IListeningPort] = UNIXServerEndpoint(self._reactor, path, mode=0o600).listen(factory)
         return listening

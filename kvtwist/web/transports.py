@@ -1,8 +1,8 @@
 """
-What the front needs to know of Twisted's transports and they do not tell: how much of what they were given is unsent.
+Private attributes of Twisted: how many bytes a transport has not sent yet, and the path of a UNIX endpoint.
 
-All private attributes of Twisted's transports are read here. When a release of Twisted moves one, `check` fails, at the
-start of a server and not in the middle of a request.
+Twisted has no interface for either. When a release of Twisted moves one of these attributes, `check` fails at the start
+of a server, and not in the middle of a request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 
 def check() -> None:
-    """:raises AttributeError: this release of Twisted keeps its buffers elsewhere."""
+    """:raises AttributeError: this release of Twisted has moved an attribute."""
     probe = FileDescriptor()
     assert not probe.dataBuffer and not probe.offset and not probe._tempDataBuffer and not probe._tempDataLen
     assert probe.producer is None and not probe.producerPaused
@@ -35,7 +35,7 @@ def unix_path(endpoint: UNIXServerEndpoint) -> str:
 
 
 def layers(transport: Any) -> list[Any]:
-    """A transport and those that it is made of, the one with the socket last."""
+    """A transport and those that it wraps; the last one has the socket."""
     found = [transport]
     while isinstance(found[-1], ProtocolWrapper):
         found.append(found[-1].transport)
@@ -43,7 +43,7 @@ def layers(transport: Any) -> list[Any]:
 
 
 def socket_of(transport: Any) -> Any:
-    """The socket that a transport would send to, byte for byte; None where a layer changes what is sent."""
+    """The socket of a transport; None where a layer, such as TLS, changes the bytes before they are sent."""
     return transport.socket if isinstance(transport, Connection) else None
 
 
@@ -53,14 +53,14 @@ def is_tls(transport: Any) -> bool:
 
 
 def unsent(transport: Any) -> int:
-    """How many bytes are still here of what the transport has to send, those in the kernel not counted."""
+    """How many bytes the transport has not given to the kernel yet."""
     lowest = layers(transport)[-1]
     size: int = len(lowest.dataBuffer) - lowest.offset + lowest._tempDataLen
     return size
 
 
 def untaken(transport: Any) -> int:
-    """How many bytes the client has not taken yet, of what was sent: here, and in the kernel."""
+    """How many bytes of what was sent the client has not acknowledged: those unsent, and those in the kernel."""
     size = unsent(transport)
     with suppress(OSError, ValueError, AttributeError):  # the socket may be gone
         in_kernel = fcntl.ioctl(layers(transport)[-1].socket.fileno(), termios.TIOCOUTQ, bytes(4))
@@ -70,9 +70,9 @@ def untaken(transport: Any) -> int:
 
 def pause_if_unsent(transport: Any) -> None:
     """
-    Pause the producer if anything is unsent; it is resumed when all of it has been sent.
+    Pause the producer if anything is unsent; the transport resumes it once all is sent.
 
-    (Twisted does so itself from 64 KiB on.)
+    (Twisted itself pauses it only if 64 KiB are unsent.)
     """
     lowest = layers(transport)[-1]
     if lowest.producer is not None and not lowest.producerPaused and unsent(transport):
