@@ -1,8 +1,8 @@
 """
-`twistd kvstore`: reads the options and wires the rooms together. It computes nothing.
+`twistd kvstore`: reads the options and connects the packages. It computes nothing.
 
-Every option is also an environment variable, `KVTWIST_` and its name (`--max-value`: `KVTWIST_MAX_VALUE`); the command
-line wins. `DATA_DIR` names the working directory too, as spec 004's harness does.
+Every option is also an environment variable, `KVTWIST_` and its name (`KVTWIST_MAX_VALUE` for `--max-value`); the
+command line takes precedence. `DATA_DIR` also sets the working directory, for the test harness of spec 004.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ from kvtwist.web.sockets import SocketEndpoint
 log = Logger(namespace="kvtwist")
 
 FORMER_LOGGER = "kvtwist.ops.logs.stdout"
-"""What had to be given as `twistd --logger` to log as the server does now in any case: there are scripts that do."""
+"""A `twistd --logger` that earlier versions required and scripts still pass; the server now logs like that anyway."""
 DEFAULT_PROFILE = "transactional"
 DEFAULT_DIRECTORY = "kvtwist-data"
 BACKLOG = 4096
 ADMIN_TITLE = "Admin site"
 ADMIN_MEMORY = 2**20
-"""What requests to the admin site may take, in bytes: they have no bodies."""
+"""Request memory of the admin site, in bytes: its requests have no bodies."""
 
 
 class Reactor(IReactorCore, IReactorFromThreads, IReactorTime):
-    """What is asked of the reactor."""
+    """The interfaces of the reactor that the server uses."""
 
 
 _SIZE = re.compile(r"(\d+)\s*(|[kmg]i?)b?", re.IGNORECASE)
@@ -66,7 +66,7 @@ _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
 def size(text: str) -> int:
-    """A size such as `8MiB`, `64k` or `1000` in bytes; `k`, `m` and `g` are powers of 1024."""
+    """The bytes of a size such as `8MiB`, `64k` or `1000`; `k`, `m` and `g` are powers of 1024."""
     found = _SIZE.fullmatch(text.strip())
     if found is None or int(found[1]) < 1:
         raise ValueError(f"a size such as 8MiB, 64KiB or 1000 is expected, not {text!r}")
@@ -84,7 +84,7 @@ def _size_within(low: int, high: int) -> Callable[[str], int]:
 
 
 def port(text: str) -> int:
-    """A TCP port; 0 for any that is free."""
+    """A TCP port; 0 for any free one."""
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise ValueError(f"a port from 0 to 65535 is expected, not {text!r}")
     return int(text)
@@ -107,7 +107,7 @@ head_size = _size_within(1024, 2**24)
 target_size = _size_within(64, 2**24)
 memory = _size_within(2**20, 2**50)
 key_size = _size_within(1, 2**15)
-log_room = _size_within(2**12, 2**30)
+log_size = _size_within(2**12, 2**30)
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -120,35 +120,35 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 
 _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object]]] = [
-    ("port", "p", None, "TCP port. [default: the first profile's]", port),
+    ("port", "p", None, "TCP port. [default: that of the first profile]", port),
     ("interface", None, "127.0.0.1", "Address to listen on.", str),
-    ("endpoint", None, None, "Twisted server endpoint string, instead of port and interface.", str),
+    ("endpoint", None, None, "Twisted server endpoint string; replaces port and interface.", str),
     ("working-dir", "w", None, f"Directory of the store. [default: {DEFAULT_DIRECTORY}]", str),
-    ("store", None, None, "memory or dir. [default: the first profile's]", _one_of("memory", "dir")),
-    ("durability", None, "sync", "Acknowledge a write after fdatasync (sync) or write (os).", _one_of("sync", "os")),
-    ("memory-limit", None, "256MiB", "Memory for pages and for changes that are not in pages yet.", memory),
+    ("store", None, None, "Where data is kept: memory or dir. [default: the profile's]", _one_of("memory", "dir")),
+    ("durability", None, "sync", "Acknowledge writes after fdatasync (sync) or write (os).", _one_of("sync", "os")),
+    ("memory-limit", None, "256MiB", "Memory for cached pages and for changes since the last checkpoint.", memory),
     ("max-value", None, "8MiB", "Largest value.", size),
-    ("max-key", None, "4KiB", "Largest key, where the profile's spec sets no limit.", key_size),
-    ("max-staged", None, "64MiB", "Memory for changes that wait for POST /commit; past it, 507.", size),
-    ("max-operations", None, "10000", "How many keys one request may set; past it, 413.", operations),
-    ("max-in-flight", None, "128MiB", "What all requests that are being answered may take; past it, 503.", size),
-    ("max-head", None, "64KiB", "Largest head of a request; past it, 431.", head_size),
+    ("max-key", None, "4KiB", "Largest key, if the profile's spec sets no limit.", key_size),
+    ("max-staged", None, "64MiB", "Memory for staged changes, which wait for POST /commit; past it, 507.", size),
+    ("max-operations", None, "10000", "Most keys that one request may set; past it, 413.", operations),
+    ("max-in-flight", None, "128MiB", "Memory for all requests and their responses; past it, 503.", size),
+    ("max-head", None, "64KiB", "Largest request head; past it, 431.", head_size),
     ("max-target", None, "16KiB", "Longest request target; past it, 414.", target_size),
-    ("max-connections", None, "50000", "How many connections there may be; past it, 503.", connections),
-    ("head-timeout", None, "10", "Seconds that the head of a request may take; past it, 408.", seconds),
+    ("max-connections", None, "50000", "Most connections; past it, 503.", connections),
+    ("head-timeout", None, "10", "Seconds that a request head may take; past it, 408.", seconds),
     ("body-timeout", None, "30", "Seconds that each 64 KiB of a body may take; past it, 408.", seconds),
-    ("idle-timeout", None, "60", "Seconds to wait for a request, or for a client that does not read.", seconds),
-    ("clock-step", None, "86400", "Seconds by which the clock may be set forward and be followed.", clock_step),
-    ("admin", None, None, "Endpoint of the admin site, or off. [default: a socket in the directory]", str),
-    ("access-log", None, "off", "off, common or json.", _one_of("off", *FORMATS)),
-    ("log-level", None, "info", f"What is logged: {', '.join(LEVELS)}, and what is graver.", _one_of(*LEVELS)),
-    ("log-buffer", None, "1MiB", "How much of the log may wait for its reader; past it, lines are dropped.", log_room),
+    ("idle-timeout", None, "60", "Seconds to wait for a request, or for a client to read its response.", seconds),
+    ("clock-step", None, "86400", "Largest forward jump of the clock to follow, in seconds.", clock_step),
+    ("admin", None, None, "Endpoint of the admin site, or off. [default: a socket in the working directory]", str),
+    ("access-log", None, "off", "Format of the access log: off, common or json.", _one_of("off", *FORMATS)),
+    ("log-level", None, "info", f"Lowest level that is logged: {', '.join(LEVELS)}.", _one_of(*LEVELS)),
+    ("log-buffer", None, "1MiB", "How much of the log may wait to be written; past it, lines are dropped.", log_size),
 ]
-"""Name, letter, default, description, and what makes a value of the text."""
+"""Name, letter, default, description, and the function that parses the value."""
 
 
 class Options(usage.Options):
-    """The options of `twistd kvstore`: a mapping of names to values."""
+    """The options of `twistd kvstore`, a mapping of names to values."""
 
     synopsis = "[options]"
     longdesc = (
@@ -166,7 +166,7 @@ class Options(usage.Options):
         self._environment = environment
 
     def opt_profile(self, name: str) -> None:
-        """Profile: transactional, history, lsfr, clstr or keys; may be repeated. [default: transactional]"""
+        """HTTP interface: transactional, history, lsfr, clstr or keys; may be repeated. [default: transactional]"""
         if name not in PROFILES:
             raise usage.UsageError(f"no such profile: {name} (there are {', '.join(PROFILES)})")
         self["profile"].append(name)
@@ -180,10 +180,10 @@ class Options(usage.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
-        Read a command line.
+        Parse a command line.
 
-        :raises usage.UsageError: it cannot be understood. Under twistd, which would show a page of help before it,
-            `SystemExit` with just that line.
+        :raises usage.UsageError: it is invalid.
+        :raises SystemExit: it is invalid, under twistd, which would print a page of help before the message.
         """
         try:
             super().parseOptions(options)
@@ -193,7 +193,7 @@ class Options(usage.Options):
             sys.exit(f"kvtwist: {error} (see twistd kvstore --help)")
 
     def postOptions(self) -> None:
-        """Make values of texts, and fill in what depends on the profile."""
+        """Parse the values, and set the defaults that depend on the profile."""
         if self.parent is not None and self.parent.get("logger") == FORMER_LOGGER:
             self.parent["logger"] = None
         for name, _, _, _, value_of in _PARAMETERS:
@@ -222,8 +222,8 @@ class Options(usage.Options):
         for name in sorted(self._environment):
             if name.startswith("KVTWIST_") and name not in known:
                 close = get_close_matches(name, known, 1, 0.85)
-                hint = f"; is {close[0]} meant?" if close else ""
-                log.warn("{name} is in the environment, and is no option{hint}", name=name, hint=hint)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                log.warn("unknown environment variable {name}{hint}", name=name, hint=hint)
 
 
 def _variable(option: str) -> str:
@@ -234,8 +234,8 @@ class Server(OrderedServices):
     """
     The whole server.
 
-    :param server_log: what writes the log, if the server does that itself.
-    :param parts: in the order in which they start.
+    :param server_log: writes the log; None if twistd or another application does.
+    :param parts: the other services, in the order in which they start.
     """
 
     def __init__(
@@ -258,22 +258,26 @@ class Server(OrderedServices):
                 part.setServiceParent(self)
 
     def setServiceParent(self, parent: Any) -> None:
-        """Called with twistd's application, which may have an observer of the log as a component."""
+        """Called with twistd's application, in which the log observer is registered."""
         if self._log is not None:
             parent.setComponent(ILogObserver, self._log)
         super().setServiceParent(parent)
 
     def privilegedStartService(self) -> None:
-        """Open the store, and listen. :raises StartFailed: having told why."""
+        """
+        Open the store, and listen.
+
+        :raises StartFailed: the reason has been printed and logged.
+        """
         try:
             super().privilegedStartService()
         except StartFailed:
-            if self._log is not None:  # the process that has made a daemon of this one refers to the log
+            if self._log is not None:  # the parent process of a daemon points to the log
                 self._log.flush()
             raise
 
     def startService(self) -> None:
-        """Begin to serve, and tell so as soon as requests are answered and a signal stops it in good order."""
+        """Serve, and log it once requests are answered and signals stop the server in order."""
         super().startService()
         self._reactor.callWhenRunning(self._started)
 
@@ -283,12 +287,12 @@ class Server(OrderedServices):
         where = ""
         if self._options["store"] == "memory":
             where = ", in memory"
-            log.warn("NOTHING IS KEPT ON DISK: when the server stops, all data is lost; to keep it, use --store dir")
+            log.warn("NOTHING IS KEPT ON DISK: all data is lost when the server stops; use --store dir to keep it")
         profiles = ", ".join(self._options["profile"])
         log.info("kvtwist is serving {profiles} on {url}{where}", profiles=profiles, url=self._http.url(), where=where)
 
     def stopService(self) -> Deferred[None]:
-        """Stop in good order; fires when that is done, and told."""
+        """Stop the services in order; fires when they have stopped."""
         log.info("asked to stop")
         return super().stopService().addCallback(self._stopped)
 
@@ -298,15 +302,15 @@ class Server(OrderedServices):
             self._log.flush()
 
     def addresses(self) -> list[IAddress]:
-        """Where it listens."""
+        """The addresses that the server listens on."""
         return self._http.addresses()
 
 
 def makeService(options: Mapping[str, Any]) -> Server:
     """
-    The server that the options describe. Nothing but its log is opened before it is started.
+    Make the server that the options describe. Only its log is opened before it is started.
 
-    :raises SystemExit: with one line that says why there cannot be one.
+    :raises SystemExit: with one line that says why it cannot be made.
     """
     try:
         return _server(options)
@@ -354,9 +358,9 @@ def _server(options: Mapping[str, Any]) -> Server:
     dropped_lines = int if server_log is None else server_log.dropped
     for family, name, help_text, read in (
         (GaugeMetricFamily, "http_requests_in_flight", "Requests being answered.", lambda: dispatcher.active_requests),
-        (GaugeMetricFamily, "http_in_flight_bytes", "What they take.", lambda: request_memory.held),
-        (CounterMetricFamily, "http_evictions", "Connections closed to make room.", lambda: request_memory.evicted),
-        (CounterMetricFamily, "log_dropped_lines", "Lines of the log that could not be written.", dropped_lines),
+        (GaugeMetricFamily, "http_in_flight_bytes", "Memory they hold.", lambda: request_memory.held),
+        (CounterMetricFamily, "http_evictions", "Connections closed to free memory.", lambda: request_memory.evicted),
+        (CounterMetricFamily, "log_dropped_lines", "Lines of the log that were dropped.", dropped_lines),
     ):
         metrics.watch(family, f"kvtwist_{name}", help_text, read)
     limits = WebLimits(
@@ -381,7 +385,7 @@ def _server(options: Mapping[str, Any]) -> Server:
 
 def _log(options: Mapping[str, Any]) -> Log | None:
     twistd = getattr(options, "parent", None)
-    if twistd is None:  # inside another application, which logs as it likes
+    if twistd is None:  # part of another application, which has its own log
         return None
     return log_of(twistd, options["log-level"], options["log-buffer"])
 

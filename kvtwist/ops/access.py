@@ -1,8 +1,8 @@
 """
-The access log: one line an exchange, in the Common Log Format or as JSON.
+The access log: one line for each exchange, in the Common Log Format or as JSON.
 
-Exchanges are gathered for a moment, and their lines made and logged together: an event of `twisted.logger` costs more
-than a request, and a line costs less among others of its kind.
+Exchanges are gathered for a moment, and their lines logged together: a `twisted.logger` event for each would cost more
+than the request.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ log = Logger(namespace=ACCESS)
 
 FLUSH_SECONDS = 0.05
 FLUSH_LINES = 250
-"""Fewer would pay more for each event of the log; more do not fit a processor's cache, and keep the reactor longer."""
+"""With fewer lines, log events cost more; more do not fit the processor's cache, and hold the reactor longer."""
 _to_json_lines = msgspec.json.Encoder().encode_lines
 
 
 class Telling(Protocol):
-    """A request that is over."""
+    """A request that was answered or refused."""
 
     def exchange(self, route: Any, seconds: float) -> Exchange:
-        """All that there is to tell of it."""
+        """The request and its response."""
 
 
 class AccessLog(Service):
-    """:param lines: what is written of exchanges: a line each."""
+    """:param lines: formats exchanges, one line for each."""
 
     def __init__(self, lines: Callable[[Sequence[Exchange]], str], clock: IReactorTime) -> None:
         self._lines = lines
@@ -46,7 +46,7 @@ class AccessLog(Service):
         self._flushing: IDelayedCall | None = None
 
     def __call__(self, request: Telling, route: object, seconds: float) -> None:
-        """Write a line, soon."""
+        """Log an exchange, within `FLUSH_SECONDS`."""
         told = self._told
         told.append(request.exchange(route, seconds))
         if self._flushing is None:
@@ -55,7 +55,7 @@ class AccessLog(Service):
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been gathered."""
+        """Log the exchanges that are gathered."""
         if self._flushing is not None and self._flushing.active():
             self._flushing.cancel()
         self._flushing = None
@@ -64,7 +64,7 @@ class AccessLog(Service):
             log.info("{lines}", lines=self._lines(told))
 
     def stopService(self) -> None:
-        """Write the last lines."""
+        """Log the last exchanges."""
         super().stopService()
         self.flush()
 
@@ -82,7 +82,9 @@ def common(told: Sequence[Exchange]) -> str:
         for e in told
     ]
     text = b"\n".join(lines).decode("latin-1")
-    plain = text.replace("\n", "")  # looked at all together, and one by one only if there is something strange in them
+    # With line breaks, quotes or control characters in its request, a client could forge lines or garble a terminal.
+    # One check of all lines is cheap; only if it fails are they escaped one by one.
+    plain = text.replace("\n", "")
     if (
         plain.isascii()
         and plain.isprintable()
@@ -114,7 +116,7 @@ class _Line(msgspec.Struct, gc=False):
 
 
 def json(told: Sequence[Exchange]) -> str:
-    """An object with everything that is known; `time` is in seconds since the epoch."""
+    """A JSON object for each exchange; `time` is in seconds since the epoch."""
     lines = [
         _Line(
             int(e.ended * 1000) / 1000,
@@ -133,7 +135,7 @@ def json(told: Sequence[Exchange]) -> str:
     text = _to_json_lines(lines).decode().rstrip("\n")
     if text.isascii():
         return text
-    # In ASCII no character of a target ends the line.
+    # Some readers take Unicode line separators for the end of a line, and a client may send them: escape to ASCII.
     return "\n".join(dumps(msgspec.structs.asdict(line), separators=(",", ":")) for line in lines)
 
 

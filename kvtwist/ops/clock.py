@@ -1,4 +1,4 @@
-"""Timers that do not care what somebody does to the wall clock."""
+"""Timers that do not depend on the wall clock."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kvtwist.model import OperatorError
 
 def run_timers_on_monotonic_time(reactor: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
     """
-    Give a reactor a clock that never jumps.
+    Give a reactor a monotonic clock.
 
-    Twisted's reactors count in wall time: after the clock was set back by an hour no timer of theirs fires for an hour.
-    All of them ask `seconds` of themselves, which is a public attribute. The new clock goes on from what the old one
-    shows now, so that timers that are set already fire when they should; from then on it is not wall time.
+    Twisted's reactors use wall time: when the clock is set back by an hour, no timer fires for an hour. They read the
+    time from their public attribute `seconds`, which is replaced here. The new clock starts at the time of the old one,
+    so timers that are set already fire when they should.
 
-    :raises OperatorError: the reactor does not go by that attribute.
+    :raises OperatorError: the reactor does not use that attribute.
     """
     shown, now = reactor.seconds(), monotonic()
     reactor.seconds = lambda: 0.0
@@ -27,7 +27,7 @@ def run_timers_on_monotonic_time(reactor: Any, monotonic: Callable[[], float] = 
     offset = shown - now
     reactor.seconds = lambda: monotonic() + offset
     if not is_heeded:
-        raise OperatorError(f"{type(reactor).__name__} has a clock of its own, that may jump: use another reactor")
+        raise OperatorError(f"{type(reactor).__name__} cannot use a monotonic clock; choose another reactor")
 
 
 def _nothing() -> None:

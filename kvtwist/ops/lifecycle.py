@@ -1,4 +1,4 @@
-"""How the parts of a server start and stop."""
+"""The order in which the parts of a server start and stop."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class StartFailed(SystemExit, Exception):
     """
     Ends the process with status 1.
 
-    It is an `Exception` as well so that twistd, when it daemonizes, tells the process that waits for the outcome.
+    It is also an `Exception`: when twistd daemonizes, it reports only those to the process that waits for the start.
     """
 
 
 class OrderedServices(MultiService):
     """
-    Services that depend on each other: started in order, stopped in reverse order, one after the other.
+    Services that depend on each other: started in order, and stopped one after the other in reverse order.
 
-    (`MultiService` stops all at once, but a store must outlive the requests that use it.) What keeps one from starting
-    is told in one line.
+    (`MultiService` stops all at once, but a store must outlive the requests that use it.) If a service cannot start,
+    one line says why.
     """
 
     def privilegedStartService(self) -> None:
-        """:raises StartFailed: instead of `OperatorError`, which has been printed."""
+        """:raises StartFailed: in place of `OperatorError`, whose message has been printed."""
         try:
             super().privilegedStartService()
         except OperatorError as error:
@@ -42,7 +42,7 @@ class OrderedServices(MultiService):
             raise failed from None
 
     def stopService(self) -> Deferred[None]:
-        """Stop the services; fires when the first one that was added has stopped, which is the last to do so."""
+        """Stop the services; fires when all have stopped."""
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
 
@@ -51,4 +51,4 @@ class OrderedServices(MultiService):
             try:
                 await maybeDeferred(service.stopService)
             except Exception:
-                log.failure("{service} could not be stopped", service=service)
+                log.failure("could not stop {service}", service=service)

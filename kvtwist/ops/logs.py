@@ -1,11 +1,11 @@
 """
-The log, one line an event:
+The log, one line for each event:
 
     2026-11-20T11:46:42.123+0000 info kvtwist: kvtwist is serving lsfr on http://localhost:4000
 
-It goes where twistd is told to log, standard output or a file, in this format in place of Twisted's. The access log
-comes without a prefix, so that what reads logs can read it. Errors carry their traceback on the lines after. What
-Twisted tells of its own work, a dozen lines for each start and stop, is of level debug.
+It goes where twistd logs, to standard output or a file, in this format in place of Twisted's. Lines of the access log
+have no prefix, so that log analysers can read them. A traceback follows its error on indented lines. Twisted's own
+events, a dozen for each start and stop, have the level debug.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ ACCESS: Final = "kvtwist.access"
 """Namespace of the access log."""
 LEVELS: Final = ("debug", "info", "warn", "error")
 PRINTED: Final = "printed"
-"""Key of an event that is on standard error already, where a terminal would show it twice."""
+"""Key of an event that was printed on standard error already; a terminal would show it twice."""
 DAEMON_LOG: Final = "twistd.log"
 
 
 def formatted(event: LogEvent) -> str | None:
-    """The line, or lines, of an event; None for one that says nothing."""
+    """The line or lines of an event; None if it has no text."""
     namespace = event.get("log_namespace", "-")
     if namespace == ACCESS:
         return eventAsText(event, includeTimestamp=False, includeSystem=False, includeTraceback=False) + "\n"
@@ -55,16 +55,17 @@ def level_of(event: LogEvent) -> Any:
 @implementer(ILogObserver)
 class Log(Service):
     """
-    Observes the events of `twisted.logger`, and has their lines written once it is started.
+    Observes the events of `twisted.logger`, and writes their lines once it is started.
 
-    :param least: the lowest level that is logged, one of `LEVELS`. The access log is an option of its own.
-    :param room: how many characters may wait to be written.
+    :param least: the lowest level that is logged, one of `LEVELS`. The access log does not depend on it.
+    :param capacity: how many characters may wait to be written.
+    :param is_output: whether the target is standard output, so that events which were printed are not logged.
     """
 
-    def __init__(self, target: Target, least: str, room: int, is_output: bool = False) -> None:
+    def __init__(self, target: Target, least: str, capacity: int, is_output: bool = False) -> None:
         self._least = LogLevel.levelWithName(least)
         self._is_output = is_output
-        self._writer = LogWriter(target, room, _report)
+        self._writer = LogWriter(target, capacity, _report)
 
     def __call__(self, event: LogEvent) -> None:
         """Called by `twisted.logger` with each event."""
@@ -77,31 +78,31 @@ class Log(Service):
             self._writer.write(text)
 
     def dropped(self) -> int:
-        """How many lines could not be written."""
+        """How many lines were dropped."""
         return self._writer.dropped
 
     def reopen(self) -> None:
-        """Go on in a new file of the same name, if it is a file."""
+        """Go on in a new file of the same name, if the log is a file."""
         self._writer.reopen()
 
     def flush(self) -> None:
-        """Wait for a moment until all is written."""
+        """Wait until all lines are written, `FLUSH_SECONDS` at most."""
         self._writer.flush()
 
     def privilegedStartService(self) -> None:
-        """Begin to write. Called once the process is a daemon, if it is to be one."""
+        """Begin to write. Called after twistd has daemonized."""
         super().privilegedStartService()
         self._writer.start()
 
 
 def _report(lines: int) -> str:
-    """The line that tells how many lines are missing."""
+    """The line that says how many lines were dropped."""
     text = formatted(
         {
             "log_time": time.time(),
             "log_level": LogLevel.warn,
             "log_namespace": "kvtwist.log",
-            "log_format": "{lines} lines of the log were dropped: they could not be written, or not soon enough",
+            "log_format": "{lines} lines of the log were dropped: it could not be written, or its reader was too slow",
             "lines": lines,
         }
     )
@@ -109,23 +110,23 @@ def _report(lines: int) -> str:
     return text
 
 
-def log_of(twistd: Mapping[str, Any], least: str, room: int) -> Log | None:
+def log_of(twistd: Mapping[str, Any], least: str, capacity: int) -> Log | None:
     """
-    The log that twistd's own options ask for; None: they ask for syslog, or for a logger of somebody's own.
+    The log that twistd's options ask for; None for syslog and for another `--logger`.
 
-    :raises OperatorError: with one line that says why there cannot be one.
+    :raises OperatorError: it cannot be opened.
     """
     if twistd["logger"] or twistd["syslog"]:
         return None
     file = twistd["logfile"]
     if twistd["nodaemon"] and file in (None, "", "-"):
         stream = sys.stdout
-        if stream is None:  # it was closed, and its number may be that of a file of the store by now
-            return Log(TargetFile(os.devnull), least, room)
-        return Log(Target(stream.fileno()), least, room, is_output=True)
+        if stream is None:  # it was closed; by now its descriptor may belong to a file of the store
+            return Log(TargetFile(os.devnull), least, capacity)
+        return Log(Target(stream.fileno()), least, capacity, is_output=True)
     if file == "-":
-        raise OperatorError("a daemon has no standard output to log to: give --logfile a name, or use twistd -n")
+        raise OperatorError("a daemon has no standard output: name a file with --logfile, or use twistd -n")
     try:
-        return Log(TargetFile(file or DAEMON_LOG), least, room)
+        return Log(TargetFile(file or DAEMON_LOG), least, capacity)
     except OSError as error:
         raise OperatorError(f"cannot log to {file or DAEMON_LOG}: {error.strerror}") from error

@@ -1,5 +1,5 @@
 """
-Metrics for Prometheus. Requests are counted as they happen; all else is asked of the store when somebody scrapes.
+Metrics for Prometheus. Requests are counted as they end; other figures are read when Prometheus scrapes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Family = GaugeMetricFamily | CounterMetricFamily
 
 
 class Counted(Protocol):
-    """A request that is over."""
+    """A request that was answered or refused."""
 
     method: bytes
 
@@ -31,7 +31,7 @@ class Counted(Protocol):
 
 
 class Routed(Protocol):
-    """Where it went."""
+    """Its route."""
 
     @property
     def profile(self) -> IProfile: ...
@@ -41,7 +41,7 @@ class Routed(Protocol):
 
 
 class _Series:
-    """Requests of one kind: how many there were in each bucket of time, the last being for all longer ones."""
+    """Requests with the same labels: the count in each bucket of time, and the sum of times."""
 
     __slots__ = ("counts", "seconds")
 
@@ -54,7 +54,7 @@ class Metrics:
     """
     All metrics of one server.
 
-    What happens for every request is an addition or two; what Prometheus wants to see is made when it asks.
+    A request costs two additions; the text for Prometheus is made in a scrape.
     """
 
     def __init__(self, store: IStore) -> None:
@@ -66,7 +66,7 @@ class Metrics:
         registry.register(_StoreCollector(store))
 
     def watch(self, family: type[Family], name: str, help_text: str, read: Callable[[], int]) -> None:
-        """Show what somebody else knows, who is asked for it when Prometheus asks."""
+        """Add a metric whose value is read in each scrape."""
         self._registry.register(_Reading(family, name, help_text, read))
 
     def __call__(self, request: Counted, route: Routed, seconds: float) -> None:
@@ -80,7 +80,7 @@ class Metrics:
         series.seconds += seconds
 
     def scrape(self) -> bytes:
-        """All of them in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
@@ -89,10 +89,10 @@ class _RequestCollector(Collector):
         self._series = series
 
     def collect(self) -> Iterator[Metric]:
-        """Add up what was counted."""
+        """Sum up the counts."""
         requests = CounterMetricFamily(
             "kvtwist_http_requests",
-            "Requests answered; status 499: the client left before it was.",
+            "Requests answered; 499: the client left before it had the response.",
             labels=["profile", "route", "method", "status"],
         )
         times: dict[tuple[str, str, str], _Series] = {}
@@ -119,11 +119,11 @@ class _StoreCollector(Collector):
         self._store = store
 
     def describe(self) -> list[Metric]:
-        """None in advance: the store need not be open yet."""
+        """Describe nothing in advance: the store need not be open yet."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Ask the store."""
+        """Read the store's figures."""
         figures = self._store.figures()
         yield from _usage(figures)
         for name, help_text, value in _gauges(figures):
@@ -140,7 +140,7 @@ class _Reading(Collector):
         self._read = read
 
     def collect(self) -> Iterator[Metric]:
-        """Ask who knows."""
+        """Read the value."""
         yield self._family(self._name, self._help_text, self._read())
 
 
@@ -156,10 +156,10 @@ def _usage(figures: Figures) -> Iterator[Metric]:
 
 def _gauges(figures: Figures) -> Iterator[tuple[str, str, float]]:
     staged = figures.keyspaces.get(STAGED, Usage(0, 0))
-    yield "kvtwist_staged_changes", "Changes that wait for a commit.", staged.records
-    yield "kvtwist_staged_bytes", "Bytes of keys and values that wait for a commit.", staged.size
+    yield "kvtwist_staged_changes", "Staged changes, which wait for a commit.", staged.records
+    yield "kvtwist_staged_bytes", "Bytes of keys and values of staged changes.", staged.size
     yield "kvtwist_journal_bytes", "Journal since the last checkpoint began.", figures.journal_bytes
-    yield "kvtwist_store_read_only", "1 when the store writes no more until a restart.", figures.read_only
+    yield "kvtwist_store_read_only", "1 if the store is read-only until a restart.", figures.read_only
     if figures.checkpointed_ms is not None:
         seconds = figures.checkpointed_ms / 1000
         yield "kvtwist_checkpoint_last_timestamp_seconds", "When the last checkpoint ended.", seconds
@@ -168,7 +168,7 @@ def _gauges(figures: Figures) -> Iterator[tuple[str, str, float]]:
 def _counters(figures: Figures) -> Iterator[tuple[str, str, float]]:
     yield "kvtwist_journal_batches", "Batches written to the journal.", figures.batches
     yield "kvtwist_journal_transactions", "Transactions written to the journal.", figures.transactions
-    yield "kvtwist_journal_sync_seconds", "Time from handing a batch over until it was durable.", figures.sync_seconds
+    yield "kvtwist_journal_sync_seconds", "Time that batches took until they were durable.", figures.sync_seconds
     yield "kvtwist_journal_failures", "Batches that could not be written.", figures.failed_batches
     yield "kvtwist_checkpoints", "Checkpoints finished.", figures.checkpoints
     yield "kvtwist_checkpoint_failures", "Checkpoints that failed.", figures.failed_checkpoints

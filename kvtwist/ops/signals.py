@@ -1,4 +1,4 @@
-"""Signals beside those that stop a server, which are Twisted's: SIGHUP and SIGUSR1 reload, and never kill."""
+"""SIGHUP and SIGUSR1 reload, and never end the process. (Twisted handles the signals that stop a server.)"""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from twisted.logger import Logger
 log = Logger(namespace="kvtwist")
 
 RELOADING: Final = (signal.SIGHUP, signal.SIGUSR1)
-"""The second one is how twistd is asked to begin a new log."""
+"""twistd reopens its log on SIGUSR1."""
 
 
 class Signals(Service):
-    """What is read or opened anew when an operator asks for it. It is asked for between two events of the reactor."""
+    """Reloads things on a signal, in the reactor's thread."""
 
     def __init__(self, reactor: IReactorFromThreads) -> None:
         self._reactor = reactor
@@ -26,28 +26,28 @@ class Signals(Service):
 
     def add(self, what: str, reload: Callable[[], object]) -> None:
         """
-        Have something reloaded.
+        Add something to reload.
 
-        :param what: what the log calls it.
-        :param reload: must not block; what it raises is logged, and keeps nothing else from being reloaded.
+        :param what: its name in the log.
+        :param reload: must not block. Its exceptions are logged, and the others are still reloaded.
         """
         self._reloads[what] = reload
 
     def privilegedStartService(self) -> None:
-        """Handle the signals; they stay handled to the end of the process. Called in the main thread."""
+        """Handle the signals until the process ends. Called in the main thread."""
         super().privilegedStartService()
         for number in RELOADING:
             signal.signal(number, self._asked)
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            log.info("SIGINT is ignored, as it was when the server was started; SIGTERM stops it")
+            log.info("SIGINT is ignored, as inherited at the start; SIGTERM stops the server")
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._reload, signal.Signals(number).name)
 
     def _reload(self, name: str) -> None:
-        log.info("{name}: reloading {what}", name=name, what=", ".join(self._reloads) or "nothing, there is nothing to")
+        log.info("{name}: reloading {what}", name=name, what=", ".join(self._reloads) or "nothing")
         for what, reload in self._reloads.items():
             try:
                 reload()
             except Exception:
-                log.failure("{what} could not be reloaded", what=what)
+                log.failure("could not reload {what}", what=what)

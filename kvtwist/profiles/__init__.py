@@ -1,7 +1,7 @@
 """
-One module to a profile: Klein routes that turn each request into a transaction on an `IStore`. No I/O, no engine.
+One module for each profile: Klein routes that turn each request into a transaction on an `IStore`. No I/O, no engine.
 
-Begin with `lsfr`, the smallest. Modules with an underscore hold what several profiles need.
+Begin with `lsfr`, the smallest. Modules with an underscore are shared by several profiles.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ from kvtwist.profiles.lsfr import Lsfr
 from kvtwist.profiles.transactional import Transactional
 
 PROFILES = {profile.name: profile for profile in (Transactional, History, Lsfr, Clstr, Keys)}
-"""Every profile, by what `--profile` calls it."""
+"""Every profile, by its name."""
 
 __all__ = ["PROFILES", "Settings"]

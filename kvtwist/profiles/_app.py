@@ -1,4 +1,4 @@
-"""What the profiles' Klein apps have in common: routes that mean what they say, errors in the profile's own format."""
+"""The Klein apps of profiles: routes that are matched exactly, errors in the profile's own format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable
 log = Logger(namespace="kvtwist.profiles")
 
 Headers = Mapping[str | bytes, str | bytes | Sequence[str | bytes]]
-"""As `klein.Response` wants them. Those of a `MappingProxyType` never change, and so need to be encoded just once."""
+"""Headers of a `klein.Response`. Those in a `MappingProxyType` never change, so their encoding is cached."""
 ErrorBody = Callable[[str], bytes]
 Handler = TypeVar("Handler", bound=Callable[..., object])
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -32,7 +32,7 @@ _READS = frozenset({b"GET", b"HEAD"})
 
 
 class ProfileApp(Klein):
-    """A Klein app that never redirects: `//` and a trailing `/` are what they are."""
+    """A Klein app that never redirects: it neither merges slashes nor adds a trailing one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class ProfileApp(Klein):
         self, url: str, methods: Sequence[str], query: Sequence[str] = ()
     ) -> Callable[[Handler], Handler]:
         """
-        Add a route. (Klein's own signature does not know that handlers may return `klein.Response`.)
+        Add a route. (The type of Klein's own method does not allow handlers that return `klein.Response`.)
 
-        :param query: the query parameters that it knows. Others are 400, but for GET and HEAD, which ignore them.
+        :param query: the query parameters that it knows. Others are 400; GET and HEAD ignore them.
         """
         add = super().route(url, methods=methods)
 
@@ -57,7 +57,7 @@ class ProfileApp(Klein):
         return decorate
 
     def extended(self) -> ProfileApp:
-        """A new app with all that this one has."""
+        """A new app with the routes and error handlers of this one."""
         app = ProfileApp()
         copy_routes(self, app)
         return app
@@ -67,10 +67,10 @@ def answer_errors(
     app: Klein, media_type: str, body: ErrorBody, status: Callable[[object], int | None] = lambda error: None
 ) -> None:
     """
-    Let an app answer whatever its handlers raise.
+    Answer the errors that an app's handlers raise.
 
-    :param body: makes a profile's error body of a message.
-    :param status: a profile's own status for an error, where it differs.
+    :param body: makes the profile's error body from a message.
+    :param status: the profile's own status for an error; None for the usual one.
     """
 
     @app.handle_errors(Exception)
@@ -85,28 +85,28 @@ def _explain(failure: Failure) -> tuple[int, str, Headers]:
         return 405, "method not allowed", {"Allow": ", ".join(sorted(error.valid_methods or ()))}
     if isinstance(error, HTTPException) and error.code is not None:
         said = error.description
-        if said is None or said == type(error).description:  # werkzeug's own words are for people in browsers
+        if said is None or said == type(error).description:  # werkzeug's descriptions are for browsers
             said = _MESSAGES.get(error.code) or HTTP_STATUS_CODES[error.code].lower()
         return error.code, said, {"Retry-After": RETRY_AFTER_SECONDS} if error.code == 503 else {}
     if isinstance(error, StoreUnavailable):
         return 503, str(error), {"Retry-After": RETRY_AFTER_SECONDS}
     if isinstance(error, NoRoom):
         return 507, str(error), {}
-    if isinstance(error, StoreDamaged):  # an operator's concern, not a fault of ours: no traceback
+    if isinstance(error, StoreDamaged):  # a damaged store is not a bug: log no traceback
         log.error("a request failed: {error}", error=error)
-        return 503, "what is stored cannot be read", {}
+        return 503, "the stored data cannot be read", {}
     log.failure("a request failed", failure)
     return 500, "internal server error", {}
 
 
-# --- what a request line says -----------------------------------------------------------------------------------------
+# --- paths and queries ------------------------------------------------------------------------------------------------
 
 
 def decoded(segment: str) -> str:
     """
-    A path segment or query value, percent-decoded.
+    Decode the percent-encoding of a path segment or query value.
 
-    :raises BadRequest: broken percent-encoding, or not UTF-8.
+    :raises BadRequest: the percent-encoding is broken, or its bytes are not UTF-8.
     """
     if "%" not in segment and segment.isascii():
         return segment
@@ -120,9 +120,9 @@ def decoded(segment: str) -> str:
 
 def query(request: Any, *names: str) -> list[str | None]:
     """
-    The values of some query parameters; None for one that is not there.
+    The values of some query parameters; None for a missing one.
 
-    :raises BadRequest: broken percent-encoding, not UTF-8, or one of them is there twice.
+    :raises BadRequest: the percent-encoding is broken, its bytes are not UTF-8, or a parameter is given twice.
     """
     found: dict[str, str] = {}
     for name, value in _parameters(request.uri):
@@ -134,7 +134,7 @@ def query(request: Any, *names: str) -> list[str | None]:
 
 
 def _parameters(uri: bytes) -> Iterator[tuple[str | None, str]]:
-    """Name and value of each query parameter, values percent-encoded; None for a name that cannot be decoded."""
+    """Name and value of each query parameter, the value percent-encoded; a name that cannot be decoded is None."""
     _, _, text = uri.decode("latin-1").partition("?")
     for name, value in parse_qsl(text.replace("%", "%25"), keep_blank_values=True, encoding="latin-1"):
         try:
@@ -144,7 +144,7 @@ def _parameters(uri: bytes) -> Iterator[tuple[str | None, str]]:
 
 
 def _strict(handler: Callable[..., object], known: frozenset[str]) -> Callable[..., object]:
-    """A handler that refuses query parameters that it does not know, where they may have been meant to matter."""
+    """Make a handler refuse unknown query parameters: ignoring them could change what a write does."""
 
     def checked(profile: object, request: Any, *arguments: Any, **named: Any) -> object:
         if b"?" in request.uri and request.method not in _READS:
@@ -156,6 +156,6 @@ def _strict(handler: Callable[..., object], known: frozenset[str]) -> Callable[.
         return handler(profile, request, *arguments, **named)
 
     update_wrapper(checked, handler)
-    del checked.__wrapped__  # type: ignore[attr-defined] # or the router would find what it wraps, and call that
+    del checked.__wrapped__  # type: ignore[attr-defined] # or the router would unwrap it, and call the handler itself
     checked.__signature__ = signature(handler)  # type: ignore[attr-defined]
     return checked

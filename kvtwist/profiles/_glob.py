@@ -1,13 +1,13 @@
-"""Wildcards in which `$` matches any number of characters, none included, and every other character is itself."""
+"""Patterns in which `$` matches any number of characters, also none; every other character matches itself."""
 
 from __future__ import annotations
 
 
 class Glob:
     """
-    A pattern, matched against whole names, in time linear in the name whatever the pattern.
+    A pattern for whole names. Matching takes time linear in the length of the name.
 
-    Between two wildcards the leftmost place where a piece fits is as good as any later one, so nothing is tried twice.
+    Between two wildcards, the leftmost match of a piece is as good as any later one, so there is no backtracking.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -17,15 +17,15 @@ class Glob:
         self._pieces = [piece for piece in rest[:-1] if piece]
 
     def range(self) -> tuple[bytes, bytes | None]:
-        """Keys (UTF-8) with start <= key < stop are the only ones that can match; stop may be None for no end."""
+        """The range of keys (UTF-8) that can match, start <= key < stop; stop is None for no end."""
         start = self._prefix.encode()
         if self._exact:
             return start, start + b"\0"
-        # The first key behind all that begin with the prefix. In UTF-8 no byte is 0xff, so the last one can go up.
+        # Stop at the first key after all with the prefix. No byte of UTF-8 is 0xff, so the last one can be incremented.
         return start, start[:-1] + bytes([start[-1] + 1]) if start else None
 
     def matches(self, name: str) -> bool:
-        """Whether the whole of a name matches."""
+        """Whether a whole name matches."""
         if self._exact:
             return name == self._prefix
         at = len(self._prefix)

@@ -1,12 +1,12 @@
 """
 JSON that comes back exactly as it was sent.
 
-A parser that builds objects loses what a client wrote: `1.0`, `1e400`, forty digits, `"\\u00e9"`, a member name that is
-there twice. This one only finds out where values begin and end, by RFC 8259 to the letter, in one pass and without
-recursion, so that no depth of nesting is too much; the text itself is kept.
+A parser that builds objects loses the text of `1.0`, `1e400`, a number of forty digits, `"\\u00e9"`, and repeated
+member names. This one only finds where values begin and end, and keeps the text. It follows RFC 8259 to the letter, in
+one pass and without recursion, so that it accepts any depth of nesting.
 
-It reads in steps. A regular expression holds the interpreter for as long as it matches, so none looks at more than a
-window of the text; where something is longer than that, it is looked at window by window.
+It works in steps. A regular expression holds the interpreter while it matches, so each one is limited to a window of
+the text; longer strings, numbers and white space are matched window by window.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from kvtwist.profiles._steps import STEP, Steps, at_once
 
 _WINDOW = 16 * 1024
 _SPAN = 64 * 1024
-"""How many bytes make a step."""
+"""How many bytes are read in a step."""
 LONGEST_NAME = 6 * 2**15 + 2
-"""The longest key that there may be, with each byte written as \\u00XX, in quotes."""
+"""The length of the longest possible key in JSON: in quotes, with each byte written as \\u00XX."""
 
 _SPACE = rb"[ \t\n\r]*"
 _NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
@@ -35,10 +35,10 @@ _SCALAR = rb'(?:%b|true|false|null|"%b")' % (_NUMBER, _PLAIN)
 _space_run = re.compile(_SPACE).match
 _digit_run = re.compile(rb"[0-9]*").match
 _plain_run = re.compile(_PLAIN).match
-# Runs of scalars are taken at once, for speed.
+# Runs of scalars are matched at once, for speed.
 _scalar_run = re.compile(rb"(?:%b%b,%b){0,500}" % (_SCALAR, _SPACE, _SPACE)).match
 _member_run = re.compile(rb'(?:"%b"%b:%b%b%b,%b){0,500}' % (_PLAIN, _SPACE, _SPACE, _SCALAR, _SPACE, _SPACE)).match
-# Most values are scalars, or hold nothing else.
+# Most values are scalars, or contain only scalars.
 _MEMBER = rb'"%b"%b:%b%b%b' % (_PLAIN, _SPACE, _SPACE, _SCALAR, _SPACE)
 _EASY = rb"(?:%b|\[%b(?:%b%b(?:,%b%b%b){0,99})?\]|\{%b(?:%b(?:,%b%b){0,99})?\})" % (
     *(_SCALAR, _SPACE, _SCALAR, _SPACE, _SPACE, _SCALAR, _SPACE),
@@ -54,20 +54,20 @@ _exponent = re.compile(rb"[eE][+-]?[0-9]").match
 
 
 class NotJSON(ValueError):
-    """The text is not the JSON that was asked for; the message says where or why."""
+    """The text is not JSON, or not of the expected type; the message says where or why."""
 
 
 class TooManyMembers(ValueError):
-    """The object has more members than were allowed."""
+    """The object has more members than allowed."""
 
 
 def read_members(text: bytes, most: int = sys.maxsize) -> Steps[list[tuple[str, bytes]]]:
     """
-    The members of an object in the order in which they stand, repeated names included: (name, text of the value).
+    The members of an object in their order, with repeated names: (name, text of the value).
 
-    :param most: how many there may be.
-    :raises NotJSON: it is not an object.
-    :raises TooManyMembers: it has more members.
+    :param most: how many members are allowed.
+    :raises NotJSON: the text is not an object.
+    :raises TooManyMembers: the object has more members.
     """
     yield from _utf8(text)
     at = yield from _space(text, 0)
@@ -116,9 +116,9 @@ def read_members(text: bytes, most: int = sys.maxsize) -> Steps[list[tuple[str, 
 
 def read_value(text: bytes) -> Steps[bytes]:
     """
-    The text of the one value that a JSON text holds, without white space around it.
+    The text of a JSON value, without the white space around it.
 
-    :raises NotJSON: it is not JSON.
+    :raises NotJSON: the text is not JSON.
     """
     yield from _utf8(text)
     at = yield from _space(text, 0)
@@ -128,7 +128,7 @@ def read_value(text: bytes) -> Steps[bytes]:
 
 
 def value(text: bytes) -> bytes:
-    """The same in one go, for a text that is not long."""
+    """`read_value` for a short text, at once."""
     return at_once(read_value(text))
 
 
@@ -138,7 +138,7 @@ def is_json(text: bytes) -> bool:
         text.decode()
         msgspec.json.decode(text, type=msgspec.Raw)
         return True
-    try:  # which takes thirty times as long, but can do half surrogates, and any depth
+    try:  # takes thirty times as long, but accepts half surrogates and any depth
         value(text)
     except NotJSON:
         return False
@@ -147,7 +147,7 @@ def is_json(text: bytes) -> bool:
 
 def string(text: bytes) -> str:
     """
-    The string that a text holds, which must not be long.
+    Decode a short JSON string.
 
     :raises NotJSON: the text is not a JSON string.
     """
@@ -159,12 +159,12 @@ def string(text: bytes) -> str:
 
 
 def quote(text: str) -> bytes:
-    """A JSON string, in UTF-8. The text must be valid Unicode."""
+    """Encode a JSON string, in UTF-8. The text must be valid Unicode."""
     return msgspec.json.encode(text)
 
 
 def is_utf8(text: bytes) -> bool:
-    """Whether a text is UTF-8, without making a string of it."""
+    """Whether a text is UTF-8, without decoding it as a whole."""
     try:
         at_once(_utf8(text))
     except NotJSON:
@@ -186,13 +186,13 @@ def _utf8(text: bytes) -> Steps[None]:
 
 
 _VALUE, _FIRST_VALUE, _NAME, _FIRST_NAME, _COLON, _AFTER = range(6)
-"""What comes next: a value; a value, or the end of the array; a name; a name, or the end of the object; the colon
-after a name; what follows on a value."""
+"""What is expected next: a value; a value or the end of the array; a name; a name or the end of the object; the colon
+after a name; a comma or a closing bracket after a value."""
 
 
 def _value(text: bytes, at: int) -> Steps[int]:
-    """Where the value that begins at `at` ends."""
-    closers = bytearray()  # the brackets that are open, innermost last
+    """The end of the value that begins at `at`."""
+    closers = bytearray()  # of the open brackets, innermost last
     state = _VALUE
     steps, mark = 0, at
     while True:
@@ -259,20 +259,20 @@ _SPACES = frozenset((b" ", b"\t", b"\n", b"\r"))
 
 
 def _easy_end(text: bytes, at: int) -> int:
-    """Where the value that begins at `at` ends, if it is a simple one within a window; else 0."""
+    """The end of the value that begins at `at`, if it is a simple one within a window; else 0."""
     found = _easy(text, at, at + _WINDOW)
     return found.end() if found is not None and found.end() < at + _WINDOW else 0
 
 
 def _end_of(run: Callable[[bytes, int, int], re.Match[bytes] | None], text: bytes, at: int) -> int:
-    """Where a run that may be empty ends, within a window."""
+    """The end of a run, which may be empty, within a window."""
     found = run(text, at, at + _WINDOW)
     assert found is not None
     return found.end()
 
 
 def _all_of(run: Callable[[bytes, int, int], re.Match[bytes] | None], text: bytes, at: int) -> Steps[int]:
-    """Where a run that may be empty ends, however long it is."""
+    """The end of a run, which may be empty, of any length."""
     while (end := _end_of(run, text, at)) - at == _WINDOW:
         at = end
         yield
@@ -284,7 +284,7 @@ def _space(text: bytes, at: int) -> Steps[int]:
 
 
 def _string(text: bytes, at: int) -> Steps[int]:
-    """Where the string that begins at `at` ends."""
+    """The end of the string that begins at `at`."""
     found = _easy_string(text, at, at + _WINDOW)
     if found is not None:
         return found.end()
@@ -306,7 +306,7 @@ def _string(text: bytes, at: int) -> Steps[int]:
 
 
 def _long_number(text: bytes, at: int) -> Steps[int]:
-    """Where the number that begins at `at`, and is longer than the window, ends."""
+    """The end of the number that begins at `at` and is longer than a window."""
     if _number(text, at, at + _WINDOW) is None:
         raise _unexpected(text, at)
     at += text[at : at + 1] == b"-"

@@ -1,8 +1,8 @@
 """
-JSON arrays and objects that may be larger than memory, written piece by piece: every listing is written here.
+Listings: JSON arrays and objects that may be larger than memory, sent piece by piece.
 
-Small elements are gathered into pieces. A large value is a piece of its own where it is JSON already: that is the very
-object that the store holds, which is in memory once however many clients list it. Another large value comes in pieces.
+Small elements are gathered into pieces. A large JSON value is a piece of its own: the same object that the store holds,
+so it is in memory only once however many clients list it. Other large values are encoded in pieces.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from kvtwist.profiles._reply import JSON_HEADERS
 from kvtwist.profiles._scan import Items, send
 
 PIECE = 64 * 1024
-"""Elements are gathered until they take so many bytes."""
+"""How many bytes of elements are gathered."""
 
 Element = tuple[bytes, bytes | Iterator[bytes], bytes]
-"""JSON text before a value, the value or its pieces, and the text after it; without the comma between two elements."""
+"""The JSON text before a value, the value or its pieces, and the text after it; without the comma between elements."""
 
 
 async def answer(
@@ -31,11 +31,11 @@ async def answer(
     headers: Headers = JSON_HEADERS,
 ) -> Response | None:
     """
-    Answer with a JSON array or object: with its length if it is one piece, else piece by piece.
+    Answer with a JSON array or object: in one response if it fits one piece, else piece by piece.
 
     :param brackets: `[]` or `{}`.
-    :param slices: what it is made from. None is asked for before all pieces of the one before have been taken.
-    :param elements: makes the elements of a slice, taking out of it what they are made from.
+    :param slices: the records. The next slice is requested when the client has taken all of the one before.
+    :param elements: makes the elements of a slice, and removes the records from it.
     """
     pieces = _pieces(brackets, slices, elements, request.hold)
     whole = await anext(pieces)
@@ -54,7 +54,7 @@ async def _pieces(
     elements: Callable[[Items], Iterable[Element]],
     hold: Callable[[int], object],
 ) -> AsyncGenerator[bytes, None]:
-    """The text. If it is more than one piece, an empty one comes first, to say so before the others are made."""
+    """The text. If it has several pieces, an empty one comes first, before any other is made."""
     text = bytearray(brackets[:1])
     comma = b""
     is_whole = True
@@ -77,7 +77,7 @@ async def _pieces(
             text.clear()
             for piece in value:
                 yield piece
-                piece = b""  # or it would be kept until the next element is there
+                piece = b""  # free it before the next element is made
             text += after
     text += brackets[1:]
     yield bytes(text)

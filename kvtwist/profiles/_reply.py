@@ -1,4 +1,4 @@
-"""JSON replies, and any record as JSON: all profiles look at the same data, whoever wrote it."""
+"""JSON responses, and any record as JSON: profiles share the data, so a value may not be JSON."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ JSON_HEADERS: Headers = MappingProxyType({"Content-Type": JSON})
 NO_CONTENT = Response(204)
 
 LARGE = 16 * 1024
-"""A value of so many bytes is not copied into another text."""
+"""Values of this size or more are not copied into another text."""
 _CUT = 48 * 1024
-"""So many bytes of a value are made JSON at a time; base64 wants a multiple of three."""
+"""How many bytes of a value are encoded at a time; base64 needs a multiple of three."""
 _BASE64 = b'{"base64":"'
 
 
@@ -32,21 +32,21 @@ def json_reply(code: int, body: bytes) -> Response:
 
 
 def json_error(message: str) -> bytes:
-    """What an error looks like in JSON."""
+    """The body of an error."""
     return b'{"error":' + quote(message) + b"}"
 
 
 def pair(key: str, value: bytes) -> bytes:
-    """An object with one member, whose value is JSON text."""
+    """An object with one member; its value is JSON text."""
     return b"{" + quote(key) + b":" + value + b"}"
 
 
 def as_json(record: Record) -> bytes | Iterator[bytes]:
     """
-    A record's value as JSON text: itself, or a string, or `{"base64": ...}` where it is not UTF-8.
+    A record's value as JSON text: JSON as it is, UTF-8 as a string, anything else as `{"base64": ...}`.
 
-    That of a large value comes in pieces, so that nothing is copied for each client: JSON as the very object that the
-    store holds, other text a little at a time.
+    A large value is returned in pieces, to copy nothing for each client: JSON is one piece, the same object that the
+    store holds; other values are encoded a little at a time.
     """
     value = record.value
     if len(value) >= LARGE:
@@ -77,7 +77,7 @@ def _encoded(value: bytes) -> Iterator[bytes]:
 
 
 async def answer_value(request: Any, before: bytes, record: Record, after: bytes) -> Response | None:
-    """Answer with a record's value as JSON text between other text. What is large is not copied."""
+    """Answer with a record's value as JSON text between other text, without copying a large value."""
     value = as_json(record)
     if isinstance(value, bytes):
         return json_reply(200, before + value + after)

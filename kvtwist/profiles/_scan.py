@@ -1,4 +1,4 @@
-"""Going through a keyspace that may be larger than memory, and sending what may be larger than memory."""
+"""Scans of a keyspace, and responses, that may be larger than memory."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from kvtwist.interfaces import IStore
 from kvtwist.model import Record, UnchangedSince
 
 Items = deque[tuple[bytes, Record]]
-"""What is left of a slice: whoever takes an item out of it with `popleft` can let go of it."""
+"""The rest of a slice: a record that `popleft` has removed can be freed."""
 
 
 async def scan(
     store: IStore, keyspace: str, start: bytes = b"", stop: bytes | None = None, reverse: bool = False
 ) -> AsyncIterator[Items]:
-    """Every (key, record) of a range, a slice at a time. See `IStore.scan`."""
+    """Scan a range, a slice at a time. See `IStore.scan`."""
     while True:
         found = await store.scan(keyspace, start, stop, reverse=reverse)
         items, resume = deque(found.items), found.resume
-        del found  # which has all of them
+        del found  # it refers to all records of the slice
         yield items
         if resume is None:
             return
-        await deferLater(reactor, 0)  # others get their turn between two slices
+        await deferLater(reactor, 0)  # other requests are answered between two slices
         if reverse:
             stop = resume
         else:
@@ -39,8 +39,9 @@ async def scan(
 
 async def gathered(store: IStore, keyspace: str) -> tuple[list[tuple[bytes, Record]], UnchangedSince]:
     """
-    Every (key, record) of a keyspace, for a transaction on the condition that comes with it: that this is still what
-    the keyspace holds. What fits into a slice is there at once, so that nobody can come in between.
+    Every (key, record) of a keyspace, and the condition that the keyspace has not changed since, for a transaction.
+
+    A keyspace that fits one slice is read without returning to the reactor, so no other write can intervene.
     """
     found = await store.scan(keyspace, settled=False)
     items = list(found.items)
@@ -52,7 +53,7 @@ async def gathered(store: IStore, keyspace: str) -> tuple[list[tuple[bytes, Reco
 
 @implementer(IPushProducer)
 class _Producer:
-    """Open while the connection takes more."""
+    """Tells a coroutine when the connection takes more."""
 
     def __init__(self) -> None:
         self._paused: Deferred[None] | None = None
@@ -67,7 +68,7 @@ class _Producer:
             paused.callback(None)
 
     def stopProducing(self) -> None:
-        """The connection is gone; who waits is cancelled by whoever called the handler."""
+        """Do nothing: the dispatcher cancels the handler when the client has left."""
 
     async def resumed(self) -> None:
         if self._paused is not None:
@@ -75,25 +76,25 @@ class _Producer:
 
 
 class Chunks(Protocol):
-    """The pieces of a body. As an asynchronous generator has, it has an end that can come early."""
+    """The pieces of a body, such as an asynchronous generator."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
     async def aclose(self) -> None:
-        """Let go of all that the rest would have been made from."""
+        """Make no more pieces, and free what they would have been made from."""
 
 
 async def send(request: Any, chunks: Chunks) -> None:
-    """Write a body piece by piece, as fast as the client takes it; status and headers must be set before."""
+    """Write a body piece by piece, as fast as the client takes it. Set the headers before."""
     producer = _Producer()
     request.registerProducer(producer, True)
     try:
         async for chunk in chunks:
             request.write(chunk)
-            del chunk  # or it would be kept until the next one is there
+            del chunk  # free it before the next one is made
             await producer.resumed()
     except Exception:
-        await chunks.aclose()  # a client that has left must not cost memory until Python looks for garbage
+        await chunks.aclose()  # free memory now; a client that has left must not hold it until garbage is collected
         raise
     finally:
         request.unregisterProducer()

@@ -1,4 +1,4 @@
-"""What an operator may set, as far as profiles care."""
+"""The options that profiles use."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from attrs import frozen
 class Settings:
     """
     :ivar max_value: largest value, in bytes.
-    :ivar max_key: largest key, in bytes of UTF-8, where the spec itself sets no limit.
-    :ivar max_staged: how many bytes of memory the changes that wait for a commit may take.
+    :ivar max_key: largest key, in bytes of UTF-8, where the spec sets no limit.
+    :ivar max_staged: how many bytes of memory staged changes may take.
     :ivar max_operations: how many keys one request may set.
-    :ivar scrape: what `GET /metrics` answers.
+    :ivar scrape: returns the body of `GET /metrics`.
     """
 
     max_value: int = 8 * 2**20

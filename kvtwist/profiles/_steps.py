@@ -1,8 +1,8 @@
 """
-Work on what may be large, in steps, so that no request holds the reactor from the others.
+Long work in steps of about a millisecond, so that other requests are answered in between.
 
-Not in threads: they would share the interpreter's lock with the reactor, which then waits for it at each call of the
-kernel. And one step of one request after the other's: however many there are, a turn takes about ten milliseconds.
+Threads would not help: they share the interpreter's lock with the reactor, which would wait for it after each system
+call. Twisted's cooperator runs the steps of all requests, for about ten milliseconds in each reactor iteration.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from twisted.internet.task import cooperate
 T = TypeVar("T")
 
 Steps = Generator[None, None, T]
-"""Stops after every step of about a millisecond, and returns what came of all."""
+"""Yields after every step of about a millisecond, and returns the result."""
 STEP = 256
-"""How many small things make a step."""
+"""How many small items are handled in a step."""
 
 
 def at_once(steps: Steps[T]) -> T:
-    """All steps, one after the other: for what is small, or where there is no reactor."""
+    """Run all steps at once: for small work, or without a reactor."""
     while True:
         try:
             next(steps)
@@ -34,7 +34,7 @@ def at_once(steps: Steps[T]) -> T:
 
 
 async def in_steps(steps: Steps[T]) -> T:
-    """The first step at once, which for most requests is all; each other one when it is its turn."""
+    """Run the first step at once, which for most requests is all; the cooperator runs the others."""
     try:
         next(steps)
     except StopIteration as end:
@@ -56,7 +56,7 @@ async def in_steps(steps: Steps[T]) -> T:
 
 class Permits:
     """
-    Bounds what all requests together may be working on.
+    Limits how much all requests together may work on; a semaphore with a count.
 
     :param count: how many permits there are.
     """
@@ -67,7 +67,7 @@ class Permits:
 
     @asynccontextmanager
     async def held(self, count: int) -> AsyncIterator[None]:
-        """Hold so many (or all, if there are not so many), first come, first served."""
+        """Hold so many permits, or all if there are fewer; first come, first served."""
         count = min(count, self._all)
         if self._queue or count > self._free:
             granted: Deferred[None] = Deferred()

@@ -1,12 +1,12 @@
 """
-The admin site: what an operator asks of a running server, on a port or socket of its own.
+The admin site: backup, metrics and health of a running server, on a port or socket of its own.
 
     GET    /backup      200 with a tar archive of the store as it is now; unpacked, it is a working directory
     GET    /metrics     200, for Prometheus
     GET    /health      200 {"status":"ok"}, 503 when nothing can be written until a restart
 
-Errors are JSON. Whoever reaches it reads everything: by default that is who may open the socket in the working
-directory.
+Errors are JSON. A client of the admin site can read all data. By default it listens on a socket in the working
+directory, which only the owner of the process may open.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kvtwist.profiles._settings import Settings
 
 @implementer(IProfile)
 class Admin:
-    """:param backups: makes the backups, of the same store."""
+    """:param backups: makes backups of the same store."""
 
     name = "admin"
     urgent = frozenset({"/health", "/metrics"})
@@ -42,7 +42,7 @@ class Admin:
 
     @app.route("/backup", methods=["GET"])
     async def backup(self, request: Any) -> Response | None:
-        """A copy of the store, consistent to one revision, while it goes on working."""
+        """A copy of the store at one revision, made while the store is used."""
         backup = await self._backups.backup()
         if backup is None:
             raise NotFound("the store is in memory")
@@ -58,12 +58,12 @@ class Admin:
 
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: Any) -> Response:
-        """Prometheus' text format."""
+        """The metrics, in Prometheus' text format."""
         return Response(200, {"Content-Type": CONTENT_TYPE_LATEST}, self._settings.scrape())
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Any) -> Response:
-        """Whether it can serve."""
+        """Whether the store can be written to."""
         if self._store.figures().read_only:
             raise StoreUnavailable("the store is read-only until it is started again")
         return json_reply(200, b'{"status":"ok"}')

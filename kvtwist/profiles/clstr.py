@@ -1,7 +1,7 @@
 """
-`clstr`: what `lsfr` is, with `GET /health`, and a log that tells what happened to each key.
+`clstr`: `lsfr` with `GET /health`, and a log line for each request.
 
-    GET    /health      200 once the server can serve, which is from when it listens; 503 when it can write no more
+    GET    /health      200 from when the server listens; 503 when the store has become read-only
 
 Spec 004.
 """
@@ -32,17 +32,17 @@ class Clstr(Lsfr):
 
     @app.route("/health", methods=["GET"])
     def health(self, request: Any) -> Response:
-        """The store is open before the server listens, so whoever can ask can be served; but a disk may fail later."""
+        """Whether the store can be written to. It is open before the server listens, but a disk may fail later."""
         if self._store.figures().read_only:
             raise StoreUnavailable("the store is read-only until it is started again")
         return OK
 
     def note(self, event: str, key: bytes = b"", value: bytes = b"") -> None:
-        """Log what became of a request, in the words of the spec's example."""
+        """Log the outcome of a request, in the words of the spec's example."""
         log.info(event, key=key.decode(), value=_shown(value))
 
 
 def _shown(value: bytes) -> str:
-    """A value on one line, which is not all of a long one."""
+    """The beginning of a value, on one line."""
     text = value[:_SHOWN].decode(errors="ignore")
     return (text if text.isprintable() else ascii(text)) + ("..." if len(value) > _SHOWN else "")

@@ -1,13 +1,13 @@
 """
 `history`: plain values, and what was written to each key in the last two minutes.
 
-    PUT    /<key>            204; the value is the body, any bytes, 1024 at the most
+    PUT    /<key>            204; the value is the body, up to 1024 bytes of any kind
     GET    /<key>            200 with the value             404 when there is no such key
-    DELETE /<key>            204, be the key there or not
+    DELETE /<key>            204, whether the key exists or not
     GET    /<key>/history    200 [{"value":"...","timestamp":1605097943904}, ...], newest first; a deletion is null
 
-A key is 1 to 255 of a-z, A-Z and 0-9. Each write puts an event into a keyspace of its own, in the same transaction,
-that expires after two minutes. Spec 001.
+A key is 1 to 255 of a-z, A-Z and 0-9. Each write also appends an event to a keyspace of events, in the same
+transaction; events expire after two minutes. Spec 001.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OCTETS_HEADERS: Headers = MappingProxyType({"Content-Type": OCTETS})
 MAX_VALUE = 1024
 KEPT_MS = 120_000
 DELETION = "application/x-kvtwist-deletion"
-"""Media type of an event that removed its key."""
+"""Media type of the event of a deletion."""
 
 _is_key = re.compile(r"[A-Za-z0-9]{1,255}").fullmatch
 
@@ -75,7 +75,7 @@ class History:
 
     @app.route("/<key>", methods=["DELETE"])
     async def delete(self, request: Any, key: str) -> Response:
-        """Delete a key. If there is none, nothing was written, and history has nothing to tell."""
+        """Delete a key. If there is none, nothing is written, not even an event."""
         name = _checked(key)
         await self._store.transact(
             [Exists(DATA, name)], [Delete(DATA, name), Append(HISTORY, name + b"\0", b"", DELETION, KEPT_MS)]
@@ -96,7 +96,7 @@ class History:
 
 
 def _checked(key: str) -> bytes:
-    if not _is_key(key):  # or it may be once it is decoded
+    if not _is_key(key):  # it may be one once it is decoded
         key = decoded(key)
         if not _is_key(key):
             raise BadRequest("a key is 1 to 255 of a-z, A-Z and 0-9")
@@ -104,7 +104,7 @@ def _checked(key: str) -> bytes:
 
 
 def _elements(prefix: bytes, items: Items) -> Iterator[Element]:
-    """The events of a slice; other records under such keys have been imported, and tell of no write."""
+    """The events of a slice. Records under such keys that are not events have been imported, and are left out."""
     start = len(prefix)
     while items:
         key, event = items.popleft()

@@ -3,8 +3,8 @@
 
     GET    /keys                 200 {"key":value, ...} in key order; ?filter=wo$d  ?limit=100  ?after=key
     PUT    /keys                 201 a key is new, 200 none is; the body is {"id":"key","value":value}, or a map
-                                 {"key":value, ...} that is set all at once; ?expire_in=60
-    DELETE /keys                 204; every key is gone, or those that ?filter=wo$d lets through
+                                 {"key":value, ...} that is set in one transaction; ?expire_in=60
+    DELETE /keys                 204; deletes every key, or those that match ?filter=wo$d
     GET    /keys/<key>           200 with the value      404 when there is no such key
     HEAD   /keys/<key>           200                     404
     PUT    /keys/<key>           as above; the body is the value
@@ -44,7 +44,7 @@ MAX_KEY = 255
 MAX_EXPIRE_IN = 315_360_000  # ten years, in seconds
 MAX_LIMIT = 1_000_000
 DELETED_AT_ONCE = 500
-"""How many keys that a filter matches are deleted in one transaction."""
+"""How many matching keys are deleted in one transaction."""
 _SPAN = 64 * 1024
 _BAD_LENGTH = f"a key is 1 to {MAX_KEY} bytes long"
 
@@ -70,12 +70,12 @@ class Keys:
         self._longest = max(MAX_KEY, settings.max_key)
         """The longest key that is listed."""
         self._permits = Permits(settings.max_operations)
-        """For keys that are being set: what a client sends takes many times its size when it is taken apart."""
+        """For keys being set: a request body takes many times its size in memory once it is parsed."""
         self.max_body = settings.max_value + 6 * MAX_KEY + 1024
 
     @app.route("/keys", methods=["GET"])
     async def get_all(self, request: Any) -> Response | None:
-        """All keys and their values, or those that a filter lets through."""
+        """All keys and their values, or those that match a filter."""
         pattern, limit_text, after = query(request, "filter", "limit", "after")
         glob = Glob("$" if pattern is None else pattern)
         limit = None if limit_text is None else _number("limit", limit_text, MAX_LIMIT)
@@ -110,7 +110,7 @@ class Keys:
 
     @app.route("/keys", methods=["DELETE"], query=["filter"])
     async def delete_all(self, request: Any) -> Response:
-        """Delete all keys, or those that a listing with the same filter shows."""
+        """Delete all keys, or those that a listing with the same filter would show."""
         [pattern] = query(request, "filter")
         if pattern is None:
             await self._store.transact([], [Clear(DATA)])
@@ -149,7 +149,7 @@ class Keys:
 
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: Any) -> Response:
-        """What the server tells Prometheus."""
+        """The metrics, in Prometheus' text format."""
         return Response(200, {"Content-Type": CONTENT_TYPE_LATEST}, self._settings.scrape())
 
     async def _put(self, pairs: Pairs, ttl_ms: int | None) -> Response:
@@ -171,7 +171,7 @@ class Keys:
         return peeks + puts
 
     async def _delete_matching(self, glob: Glob) -> None:
-        """Delete what is found, in as many transactions as it takes. A key that is written meanwhile goes as well."""
+        """Delete matching keys, in several transactions. A key that is written meanwhile is deleted as well."""
         deletions: list[Operation] = []
         async for items in scan(self._store, DATA, *glob.range()):
             for name, _ in self._matching(glob, items):
@@ -187,7 +187,7 @@ class Keys:
             yield _json.quote(name) + b":", as_json(record), b""
 
     def _matching(self, glob: Glob, items: Items) -> Iterator[tuple[str, Record]]:
-        """Of a slice the records that are shown, and that a filter lets through."""
+        """The records of a slice that listings show and that match a filter."""
         while items:
             key, record = items.popleft()
             try:
@@ -198,7 +198,7 @@ class Keys:
                 yield name, record
 
     async def _page(self, glob: Glob, start: bytes, stop: bytes | None, limit: int) -> tuple[bytes, bool]:
-        """Where a page of so many keys ends, and whether there are more; a `Link` has to be sent before the page is."""
+        """The end of a page of so many keys, and whether there are more: the `Link` header is sent before the page."""
         count = 0
         last = None
         async for items in scan(self._store, DATA, start, stop):
@@ -224,7 +224,7 @@ def _checked(name: str) -> bytes:
 
 
 def _colons(body: bytes, most: int) -> int:
-    """At least as many as an object has members, or `most`."""
+    """The number of colons, which is at least that of an object's members; or `most`, if that is less."""
     count = 0
     for start in range(0, len(body), _SPAN):
         count += body.count(b":", start, start + _SPAN)
@@ -234,7 +234,7 @@ def _colons(body: bytes, most: int) -> int:
 
 
 def _object(pairs: Pairs) -> Steps[bytes]:
-    """The members of an object, put together again."""
+    """The JSON object with these members."""
     members: list[bytes] = []
     for count, (name, value) in enumerate(pairs, 1):
         members.append(_json.quote(name) + b":" + value)
@@ -244,7 +244,7 @@ def _object(pairs: Pairs) -> Steps[bytes]:
 
 
 def _pairs(found: Pairs) -> Pairs:
-    """What a body sets: the one key of the form {"id": ..., "value": ...}, or all keys of a map."""
+    """The keys that a body sets: one in the form {"id": ..., "value": ...}, or all of a map."""
     names = dict(found)
     if len(names) != len(found):
         raise BadRequest("a key is given twice")

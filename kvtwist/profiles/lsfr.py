@@ -3,8 +3,8 @@
 
     PUT    /kv/<key>    200; the value is the body, UTF-8, not empty
     GET    /kv/<key>    200 with the value        404 key not found
-    DELETE /kv/<key>    200, be the key there or not
-    DELETE /clear       200; every key is gone
+    DELETE /kv/<key>    200, whether the key exists or not
+    DELETE /clear       200; deletes every key
 
 A key is letters, digits and `:`, `_`, `.`, `-`. Every body is text/plain; errors are one line. Spec 002.
 """
@@ -49,7 +49,7 @@ class Lsfr:
 
     @app.route("/kv/<key>", methods=["PUT"])
     async def put(self, request: Any, key: str) -> Response:
-        """Add a key, or give it another value."""
+        """Set the value of a key."""
         name = self._checked(key)
         value = request.content.read()
         if not value:
@@ -64,7 +64,7 @@ class Lsfr:
 
     @app.route("/kv/<key>", methods=["GET"])
     async def get(self, request: Any, key: str) -> Response:
-        """The value of a key, byte for byte."""
+        """The value of a key."""
         name = self._checked(key)
         record = await self._store.get(DATA, name)
         if record is None:
@@ -95,10 +95,10 @@ class Lsfr:
         raise BadRequest("key cannot be empty")
 
     def note(self, event: str, key: bytes = b"", value: bytes = b"") -> None:
-        """Called with what became of a request. Spec 002 asks for no such log."""
+        """Called with the outcome of a request. Spec 002 asks for no log; spec 004 does."""
 
     def _checked(self, key: str) -> bytes:
-        if not _is_key(key):  # or it may be once it is decoded
+        if not _is_key(key):  # it may be one once it is decoded
             try:
                 key = decoded(key)
             except BadRequest:

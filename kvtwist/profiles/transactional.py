@@ -1,13 +1,13 @@
 """
-`transactional`: changes are staged with POST and DELETE /set, and POST /commit makes them happen all at once.
+`transactional`: POST and DELETE /set stage changes, POST /commit applies them in one transaction.
 
     GET    /<key>     200 {"key":value}                 404 when there is no such key
-    POST   /set       201 new key, 200 known key; the body is {"key":value}, and comes back
-    DELETE /set       200; the body is "key", and comes back
+    POST   /set       201 new key, 200 known key; the body is {"key":value}, and is returned
+    DELETE /set       200; the body is "key", and is returned
     POST   /commit    204
 
-Everything else is 404. Every body is JSON. What is staged lies in a keyspace of its own, the last change of each key,
-and is as durable as the data. Spec 000.
+Everything else is 404. Every body is JSON. The last staged change of each key is kept in a keyspace of its own, and is
+as durable as the data. Spec 000.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from kvtwist.profiles._settings import Settings
 from kvtwist.profiles._steps import STEP, Permits, Steps, in_steps
 
 DELETION = "application/x-kvtwist-deletion"
-"""Media type of a staged change that removes its key."""
+"""Media type of a staged deletion."""
 CHANGE_COST = 1000
-"""Memory that a staged change takes beside its key and value, at the commit at the latest; measured, rounded up."""
+"""Bytes that a staged change takes besides its key and value, at the latest in the commit; measured, rounded up."""
 
 
 @implementer(IProfile)
@@ -47,22 +47,22 @@ class Transactional:
     def __init__(self, store: IStore, settings: Settings) -> None:
         self._store = store
         self._settings = settings
-        self._held: list[Deferred[None]] | None = None
-        """Who wants to stage while a commit that was overtaken tries again."""
+        self._delayed: list[Deferred[None]] | None = None
+        """Requests to stage that wait while a commit is retried."""
         self._gathering = Permits(settings.max_staged)
-        """For bytes that commits gather: all of them together may have no more in memory than may be staged."""
+        """For the bytes that commits gather: all together may have no more in memory than may be staged."""
         self._staging = 0
-        """How many are staging something right now."""
-        self._quiet: Deferred[None] | None = None
-        """Fires when nobody is."""
-        # The largest value, under the largest key with each byte written as \u00XX, and some white space.
+        """How many requests are staging a change."""
+        self._none_staging: Deferred[None] | None = None
+        """Fires when none is."""
+        # The largest value under the largest key, each byte of it written as \u00XX, and some white space.
         self.max_body = settings.max_value + 6 * settings.max_key + 1024
 
     @app.route("/<key>", methods=["GET"])
     async def get(self, request: Any, key: str) -> Response | None:
-        """What the last commit left under a key."""
+        """The committed value of a key."""
         if request.method != b"GET":
-            raise NotFound  # werkzeug lets HEAD in wherever it lets GET in
+            raise NotFound  # werkzeug routes HEAD like GET
         try:
             name = decoded(key)
         except BadRequest:
@@ -74,7 +74,7 @@ class Transactional:
 
     @app.route("/set", methods=["POST"])
     async def stage(self, request: Any) -> Response:
-        """Queue one pair for the next commit."""
+        """Stage a value for the next commit."""
         name, value = await self._one_pair(request.content.read())
         key = name.encode()
         staged, stored = await self._stage(key, value, JSON)
@@ -82,7 +82,7 @@ class Transactional:
 
     @app.route("/set", methods=["DELETE"])
     async def stage_deletion(self, request: Any) -> Response:
-        """Queue the deletion of a key, be it there or not, for the next commit."""
+        """Stage the deletion of a key, whether it exists or not."""
         try:
             text = await in_steps(read_value(request.content.read()))
         except NotJSON as error:
@@ -97,30 +97,30 @@ class Transactional:
 
     @app.route("/commit", methods=["POST"])
     async def commit(self, request: Any) -> Response:
-        """Make all that is queued happen, at one instant."""
+        """Apply all staged changes in one transaction."""
         staged = self._store.usage(STAGED)
         async with self._gathering.held(staged.size + staged.records * CHANGE_COST):
-            while not await self._commit_unless_overtaken():
-                if self._held is None:
-                    await self._commit_while_nobody_stages()
+            while not await self._try_commit():
+                if self._delayed is None:
+                    await self._commit_without_staging()
                     break
         return NO_CONTENT
 
-    async def _commit_while_nobody_stages(self) -> None:
-        self._held = []
+    async def _commit_without_staging(self) -> None:
+        self._delayed = []
         try:
             while self._staging:
-                self._quiet = Deferred()
-                await self._quiet
-            while not await self._commit_unless_overtaken():
+                self._none_staging = Deferred()
+                await self._none_staging
+            while not await self._try_commit():
                 pass
         finally:
-            held, self._held = self._held, None
-            for waiting in held:
+            delayed, self._delayed = self._delayed, None
+            for waiting in delayed:
                 waiting.callback(None)
 
-    async def _commit_unless_overtaken(self) -> bool:
-        """Commit all that is staged, unless somebody staged or committed something while it was gathered."""
+    async def _try_commit(self) -> bool:
+        """Commit all staged changes; False if others were staged or committed while they were gathered."""
         staged, unchanged = await gathered(self._store, STAGED)
         outcome = await self._store.transact([unchanged], await in_steps(_operations(staged)))
         return outcome.committed
@@ -151,14 +151,14 @@ class Transactional:
 
     async def _stage(self, key: bytes, value: bytes, media_type: str) -> tuple[Record | None, Record | None]:
         """
-        Stage a change; returns what was staged for the key before, and what is stored under it.
+        Stage a change; returns the change that was staged for the key before, and the committed record.
 
-        :raises NoRoom: with it, more would wait for the commit than may.
+        :raises NoRoom: the staged changes would take more than `max_staged`.
         """
-        while self._held is not None:
-            through: Deferred[None] = Deferred()
-            self._held.append(through)
-            await through
+        while self._delayed is not None:
+            committed: Deferred[None] = Deferred()
+            self._delayed.append(committed)
+            await committed
         room = Room(STAGED, key, len(value), CHANGE_COST, self._settings.max_staged)
         self._staging += 1
         try:
@@ -167,17 +167,17 @@ class Transactional:
             )
         finally:
             self._staging -= 1
-            if not self._staging and self._quiet is not None:
-                quiet, self._quiet = self._quiet, None
-                quiet.callback(None)
+            if not self._staging and self._none_staging is not None:
+                none_staging, self._none_staging = self._none_staging, None
+                none_staging.callback(None)
         if not outcome.committed:
             raise NoRoom(f"more than {self._settings.max_staged} bytes would be staged; commit first")
         return outcome.results[0], outcome.results[1]
 
 
 def _operations(staged: list[tuple[bytes, Record]]) -> Steps[list[Operation]]:
-    """What a commit does."""
-    # One `Clear`, not a deletion for each: those would be in the way of the next commit.
+    """The operations of a commit."""
+    # One `Clear` instead of many deletions, which would slow down the next commit.
     operations: list[Operation] = [Clear(STAGED)] if staged else []
     for count, (key, change) in enumerate(staged, 1):
         if change.media_type == DELETION:
@@ -190,7 +190,7 @@ def _operations(staged: list[tuple[bytes, Record]]) -> Steps[list[Operation]]:
 
 
 def _will_exist(staged: Record | None, stored: Record | None) -> bool:
-    """Whether a key exists after all that is staged."""
+    """Whether a key will exist after the commit."""
     return stored is not None if staged is None else staged.media_type != DELETION
 
 

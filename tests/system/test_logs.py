@@ -197,7 +197,7 @@ def test_what_is_not_as_it_seems_is_a_warning(tmp_path: Path) -> None:
         assert lines[-1] == f"info kvtwist: kvtwist is serving history on http://localhost:{port}, in memory"
         assert lines[-2].startswith("warn kvtwist: NOTHING IS KEPT ON DISK")
     with running(tmp_path / "data", environment={"KVTWIST_PORTS": "4000"}) as server:
-        server.wait_for("warn kvtwist: KVTWIST_PORTS is in the environment, and is no option; is KVTWIST_PORT meant")
+        server.wait_for("warn kvtwist: unknown environment variable KVTWIST_PORTS; did you mean KVTWIST_PORT")
         assert "NOTHING IS KEPT" not in server.output()
 
 

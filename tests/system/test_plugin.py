@@ -297,7 +297,7 @@ def test_a_daemon_goes_on_in_a_new_log_when_it_is_asked_to(
     log = tmp_path / "log"
     log.rename(tmp_path / "log.1")
     os.kill(int((tmp_path / "pid").read_text()), how)
-    until(lambda: log.exists() and "the log has been reopened" in log.read_text())
+    until(lambda: log.exists() and "reopened the log" in log.read_text())
     assert ask(daemon, "GET", "/kv/a").status == 404
     assert (tmp_path / "log.1").read_text().endswith(f" {how.name}: reloading the log\n")
 

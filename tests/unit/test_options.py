@@ -232,8 +232,8 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(
             [(event["log_level"].name, formatEvent(event)) for event in events],
             [
-                ("warn", "KVTWIST_MAX_VALUES is in the environment, and is no option; is KVTWIST_MAX_VALUE meant?"),
-                ("warn", "KVTWIST_XYZ is in the environment, and is no option"),
+                ("warn", "unknown environment variable KVTWIST_MAX_VALUES; did you mean KVTWIST_MAX_VALUE?"),
+                ("warn", "unknown environment variable KVTWIST_XYZ"),
             ],
         )
 

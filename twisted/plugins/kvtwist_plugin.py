@@ -1,10 +1,10 @@
-"""Makes `twistd kvstore` known to Twisted; everything it does is in `kvtwist.tap`."""
+"""Registers `twistd kvstore` with Twisted; `kvtwist.tap` implements it."""
 
 from twisted.application.service import ServiceMaker
 
 kvstore = ServiceMaker(
     "kvtwist",
     "kvtwist.tap",
-    "A durable key-value server that speaks five HTTP profiles.",
+    "A durable HTTP key-value server.",
     "kvstore",
 )

@@ -78,4 +78,4 @@ class ClockTests(SynchronousTestCase):
         reactor.advance(7)
         with self.assertRaises(OperatorError) as caught:
             run_timers_on_monotonic_time(reactor)
-        self.assertIn("Own has a clock of its own", str(caught.exception))
+        self.assertIn("Own cannot use a monotonic clock", str(caught.exception))

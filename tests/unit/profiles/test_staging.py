@@ -155,7 +155,7 @@ class WaitingTests(StagingCase):
         commit = self.commit()
         slow = self.stage("slow")  # has to read a page first
         first = self.stage("first")
-        while len(attempts) < 2 and not commit.called and self.profile._held is None:
+        while len(attempts) < 2 and not commit.called and self.profile._delayed is None:
             reactor.iterate(0)  # type: ignore[attr-defined]
             self.jobs.finish()
         self.jobs.finish()
