@@ -44,6 +44,8 @@ class Run:
         self.options = options
         self.place = place
         self.quick: bool = options.quick
+        if options.quick and options.save:
+            sys.exit("--quick measures too little to be saved")
         self.rounds: int = 1 if options.quick else options.rounds
         self.checkouts = {"kvtwist": Checkout.of_this_process()}
         if options.old is not None:
