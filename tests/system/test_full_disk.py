@@ -24,7 +24,7 @@ from tests.support.tools import kvtwist
 from tests.support.wire import Connection, ask
 from tests.system.swarm import clients
 
-SIZE = 8 * MIB
+SIZE = 4 * MIB
 IMPATIENT = (*TWISTD[:2], f"from kvtwist.engine import checkpointer; checkpointer.RETRY_SECONDS = 0.5; {TWISTD[2]}")
 """Tries a checkpoint that failed again sooner, so that a test need not wait for so long."""
 FORGETFUL = (*TWISTD[:2], f"from kvtwist.profiles import history; history.KEPT_MS = 1000; {TWISTD[2]}")
@@ -319,7 +319,7 @@ def test_what_expires_makes_room(disk: Path) -> None:
     with running(disk, *BOTH) as server:
         with Connection(server.address) as connection:
             for number in count():
-                answer = connection.ask("PUT", f"/keys/k{number}?expire_in=10", value)
+                answer = connection.ask("PUT", f"/keys/k{number}?expire_in=5", value)
                 if answer.status != 201:
                     break
         KEYS.is_error(answer, 507)
