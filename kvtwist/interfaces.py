@@ -1,4 +1,4 @@
-"""The boundaries between rooms: what a dialect may ask of a store, and what the web room may ask of a dialect."""
+"""The boundaries between packages: what a profile may ask of a store, and what `kvtwist.web` may ask of a profile."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class IStore(Interface):
     """
     Ordered keyspaces with atomic, conditional, expiring transactions.
 
-    Nobody sees what a crash could take back: every Deferred here fires only when all that its answer rests on is as
-    durable as the store was told to make it. Every one may fail with `StoreUnavailable`.
-    Cancelling a read gives it up; a transaction that was accepted runs to its end, cancelled or not.
+    No answer shows what a crash could take back: every Deferred fires only when everything that its result depends on
+    is as durable as the store was configured to make it. Every Deferred may fail with `StoreUnavailable`.
+    Cancelling a read stops it. A transaction that was accepted runs to its end, cancelled or not.
     """
 
     def get(keyspace: str, key: bytes) -> Deferred[Record | None]:
-        """The record under a key, or None when there is none or it has expired."""
+        """The record under a key; None if there is none, or it has expired."""
 
     def scan(
         keyspace: str,
@@ -32,59 +32,58 @@ class IStore(Interface):
         settled: bool = True,
     ) -> Deferred[Slice]:
         """
-        Records with start <= key < stop (None: to the end), ascending, or descending from the end of the range.
+        A slice of the records with start <= key < stop (None: to the end), in ascending key order; in descending
+        order, from the end of the range, if `reverse`.
 
-        A slice holds at most `limit` records and, so that large values do not pile up, about a mebibyte.
-        It is one moment's view; what changes between two slices may be seen or not.
+        A slice holds at most `limit` records and about one mebibyte, so that large values do not pile up. It shows one
+        moment; changes between two slices may be seen or not.
 
-        Not `settled`, it may show what a crash or a full disk can still take back: nobody may hear of it, but a
-        transaction may build on it, on condition that the keyspace is `UnchangedSince`.
+        If not `settled`, it may show changes that a crash or a full disk can still take back. Such a slice must not be
+        shown to a client, but a transaction may build on it, on condition that the keyspace is `UnchangedSince`.
         """
 
     def transact(conditions: Sequence[Condition], operations: Sequence[Operation]) -> Deferred[Outcome]:
         """
-        If all conditions hold, do all operations, in order, at one instant; else do nothing.
+        Do all operations, in order and at one instant, if all conditions hold; else do nothing.
 
-        Fails with `NoRoom` when there is no room on the disk for it, and then nothing was done.
+        Fails with `NoRoom`, and does nothing, when there is no disk space for it.
         """
 
     def usage(keyspace: str) -> Usage:
-        """How much a keyspace holds right now."""
+        """How much a keyspace holds now."""
 
     def figures() -> Figures:
-        """What an operator wants to know about it."""
+        """Counts and sizes for the operator."""
 
 
 class IBackup(Interface):
-    """A copy of a store at one moment, while it can be read. `close` it in the end."""
+    """A copy of a store at one moment. It can be read until `close`, which must be called."""
 
     revision: int = Attribute("The last revision that it holds.")
-    size: int = Attribute("How long the archive is, in bytes.")
+    size: int = Attribute("The length of the archive in bytes.")
 
     def archive() -> AsyncGenerator[bytes, None]:
-        """A tar archive, piece by piece. Raises `OSError` or `StoreError` when it cannot be read to its end."""
+        """The pieces of a tar archive. Raises `OSError` or `StoreError` when it cannot be read to its end."""
 
     async def close() -> None:
-        """Let go of it."""
+        """Release the files that the copy needs."""
 
 
 class IBackups(Interface):
-    """What can be copied while it goes on working."""
+    """A store that can be copied while it is in use."""
 
     async def backup() -> IBackup | None:
         """
-        Begin a copy of all that is durable by now. None: there is nothing on disk to be kept.
+        Begin a copy of everything that is durable now. None for a store in memory.
 
-        :raises StoreUnavailable: it is not known what is on disk, or the store is closing.
+        :raises StoreUnavailable: the content of the disk is unknown after a failed sync, or the store is closing.
         """
 
 
 class IProfile(Interface):
-    """One HTTP dialect: Klein routes over an `IStore`."""
+    """One HTTP interface: Klein routes over an `IStore`."""
 
     app: Klein = Attribute("The routes. Handlers return `klein.Response`; path variables arrive percent-encoded.")
-    name: str = Attribute("What `--profile` calls it.")
-    max_body: int = Attribute("The largest request body, in bytes, that any of its routes takes.")
-    urgent: frozenset[str] = Attribute(
-        "Routes, as in `app`, that are answered even when there is no room for requests."
-    )
+    name: str = Attribute("Its name in `--profile`.")
+    max_body: int = Attribute("The largest request body, in bytes, that any of its routes accepts.")
+    urgent: frozenset[str] = Attribute("Routes, as in `app`, that are answered even when no request memory is left.")

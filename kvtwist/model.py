@@ -1,10 +1,10 @@
 """
-The nouns that every room shares: records, operations, conditions, outcomes and the errors a store may answer with.
+The types that every package shares: records, operations, conditions, outcomes, and the errors of a store.
 
-A store is a set of *keyspaces*; a keyspace is an ordered map from key (bytes) to `Record`. Everything that changes a
-store is one transaction: a list of conditions, and a list of operations that happen together, or not at all.
-Keys order by their bytes. Times are milliseconds since the Unix epoch, on the store's own timeline, which never
-runs backwards. A *revision* is the number of the transaction that wrote a record: 1 for the first of a store.
+A store is a set of *keyspaces*; a keyspace is a map from key (bytes) to `Record`, in the order of the keys' bytes. All
+changes are made by transactions: conditions, and operations that are done together or not at all.
+Times are milliseconds since the Unix epoch on the store's own timeline, which never runs backwards. A *revision* is the
+number of the transaction that wrote a record; the first transaction of a store has revision 1.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Final
 from msgspec import Struct
 
 DATA: Final = "data"
-"""What clients have written: every dialect reads and writes here."""
+"""The records that clients read and write, in every profile."""
 STAGED: Final = "staged"
-"""Changes of the `transactional` dialect that wait for `POST /commit`, by the key that they change."""
+"""Changes of the `transactional` profile that wait for `POST /commit`, under the key that they change."""
 HISTORY: Final = "history"
-"""Write events of the `history` dialect, in the order in which they happened, by key."""
+"""Write events of the `history` profile: those of one key are in the order of their transactions."""
 
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
@@ -28,13 +28,13 @@ OCTETS: Final = "application/octet-stream"
 
 class Record(Struct, frozen=True, array_like=True, gc=False):
     """
-    One value as the store holds it.
+    A value and its properties.
 
     :ivar value: the bytes that were written, unchanged.
-    :ivar media_type: what the writer said that they are (`JSON`, `TEXT`, `OCTETS`, or a profile's own).
+    :ivar media_type: their type by the writer (`JSON`, `TEXT`, `OCTETS`, or a profile's own).
     :ivar revision: the transaction that wrote it.
-    :ivar modified_ms: when that was.
-    :ivar expires_ms: from when on the record does not exist, or None for never.
+    :ivar modified_ms: the time of that transaction.
+    :ivar expires_ms: when the record stops to exist; None for never.
     """
 
     value: bytes
@@ -46,13 +46,13 @@ class Record(Struct, frozen=True, array_like=True, gc=False):
 
 class Slice(Struct, frozen=True):
     """
-    A bounded piece of a scan.
+    A part of a scan's result.
 
-    :ivar items: (key, record) in key order, or in descending order for a reverse scan. There may be none although the
-        range holds more: a slice also ends after looking at so many removed records.
+    :ivar items: (key, record) in key order, or in descending order for a reverse scan. It may be empty before the end
+        of the range: a slice also ends after a number of removed records.
     :ivar resume: where the scan goes on: the next slice's `start`, or its `stop` for a reverse scan; None at the end.
-    :ivar revision: the last transaction that it shows the work of.
-    :ivar rollbacks: how many times transactions that failed had been taken back by then.
+    :ivar revision: the last transaction that it shows.
+    :ivar rollbacks: how many times failed transactions had been taken back by then.
     """
 
     items: Sequence[tuple[bytes, Record]]
@@ -61,13 +61,13 @@ class Slice(Struct, frozen=True):
     rollbacks: int = 0
 
 
-# Operations and conditions cannot be parts of a cycle: Python need not search them for garbage, however many there are.
+# Operations and conditions cannot be part of a reference cycle. `gc=False` saves the garbage collector their traversal.
 
 # --- operations -------------------------------------------------------------------------------------------------------
 
 
 class Get(Struct, frozen=True, gc=False):
-    """Read a record as it stands just before the operations behind this one. Its result is the `Record`, or None."""
+    """Read a record as it is before the operations that follow. The result is the `Record`, or None."""
 
     keyspace: str
     key: bytes
@@ -75,9 +75,9 @@ class Get(Struct, frozen=True, gc=False):
 
 class Peek(Get, frozen=True, gc=False):
     """
-    Find out whether there is a record, and of which media type and revision, as `Get` does.
+    Read a record without its value, to learn whether it exists and its media type and revision.
 
-    The value of its result is left out where it is large: a transaction may peek at any number of keys.
+    Small values are kept in the result. Large ones are left out, because a transaction may peek at any number of keys.
     """
 
 
@@ -85,7 +85,7 @@ class Put(Struct, frozen=True, gc=False):
     """
     Write a record.
 
-    :ivar ttl_ms: for how long it exists, counted from the transaction's time; None for ever.
+    :ivar ttl_ms: how long it exists, counted from the transaction's time; None for ever.
     """
 
     keyspace: str
@@ -97,11 +97,11 @@ class Put(Struct, frozen=True, gc=False):
 
 class Restore(Put, frozen=True, gc=False):
     """
-    Write a record as it was in another store, or at another time: with its own times in place of the transaction's.
+    Write a record as it was in another store or at another time: with its own times instead of the transaction's.
 
-    :ivar ttl_ms: of no meaning here.
+    :ivar ttl_ms: unused.
     :ivar modified_ms: when it was written.
-    :ivar expires_ms: from when on it does not exist, or None for never.
+    :ivar expires_ms: when it stops to exist; None for never.
     """
 
     modified_ms: int = 0
@@ -110,8 +110,8 @@ class Restore(Put, frozen=True, gc=False):
 
 class Append(Struct, frozen=True, gc=False):
     """
-    Write a record under `prefix` followed by the transaction's time and revision, 8 big-endian bytes each: later
-    transactions sort behind earlier ones. (FoundationDB calls such keys versionstamped.)
+    Write a record under `prefix` followed by the transaction's time and revision, 8 big-endian bytes each, so that
+    later transactions sort after earlier ones. (FoundationDB calls such keys versionstamped.)
     """
 
     keyspace: str
@@ -122,7 +122,7 @@ class Append(Struct, frozen=True, gc=False):
 
 
 class Delete(Struct, frozen=True, gc=False):
-    """Remove a record; removing one that is not there changes nothing."""
+    """Remove a record. Removing a missing record changes nothing."""
 
     keyspace: str
     key: bytes
@@ -141,14 +141,14 @@ Operation = Get | Put | Append | Delete | Clear
 
 
 class Exists(Struct, frozen=True, gc=False):
-    """Holds when there is a record under the key."""
+    """Holds if there is a record under the key."""
 
     keyspace: str
     key: bytes
 
 
 class Unchanged(Struct, frozen=True, gc=False):
-    """Holds when the record under the key is still the one of that revision; 0 means that there was none."""
+    """Holds if the record under the key still has that revision; 0 stands for no record."""
 
     keyspace: str
     key: bytes
@@ -157,9 +157,10 @@ class Unchanged(Struct, frozen=True, gc=False):
 
 class UnchangedSince(Struct, frozen=True, gc=False):
     """
-    Holds when no transaction behind that revision has changed anything in the keyspace.
+    Holds if no transaction after that revision has changed the keyspace.
 
-    :ivar rollbacks: of the slice that it is about: nor has anything been taken back since; None: that does not matter.
+    :ivar rollbacks: the `Slice.rollbacks` of a slice that was not settled: holds only if nothing was taken back since.
+        None for a settled slice.
     """
 
     keyspace: str
@@ -169,10 +170,10 @@ class UnchangedSince(Struct, frozen=True, gc=False):
 
 class Room(Struct, frozen=True, gc=False):
     """
-    Holds when a keyspace takes at most `limit` bytes once there is a record of that size under the key.
+    Holds if a keyspace takes at most `limit` bytes with a record of that size under the key.
 
-    :ivar size: of the record's value, in bytes.
-    :ivar overhead: how many bytes each record counts for beside its key and value.
+    :ivar size: length of the record's value in bytes.
+    :ivar overhead: bytes that each record counts in addition to its key and value.
     """
 
     keyspace: str
@@ -187,10 +188,10 @@ Condition = Exists | Unchanged | UnchangedSince | Room
 
 class Outcome(Struct, frozen=True):
     """
-    What became of a transaction.
+    The result of a transaction.
 
-    :ivar committed: False when a condition did not hold, and so nothing was done.
-    :ivar results: one for each operation: what `Get` found, None for the others. Empty when not committed.
+    :ivar committed: False if a condition did not hold, so nothing was done.
+    :ivar results: one for each operation: the record that a `Get` found, None for others. Empty if not committed.
     """
 
     committed: bool
@@ -201,10 +202,10 @@ class Usage(Struct, frozen=True):
     """
     How much a keyspace holds.
 
-    Both figures are exact for what was read before it was changed, as staged changes are. A write that did not look
-    at what was there before counts as a new record until the next checkpoint has seen both.
+    Both figures are exact if each transaction reads the records that it changes, as staging does. A write that replaces
+    a record on disk without reading it counts as a new record until the two are compacted.
 
-    :ivar records: number of records, those included that have expired and were not swept yet.
+    :ivar records: number of records; expired ones count until they are swept.
     :ivar size: bytes of their keys and values.
     """
 
@@ -214,14 +215,14 @@ class Usage(Struct, frozen=True):
 
 class Figures(Struct, frozen=True):
     """
-    What a store tells its operator. Counts and seconds are since the start.
+    A store's figures for its operator. Counts and seconds are since the start.
 
     :ivar keyspaces: usage by keyspace.
-    :ivar journal_bytes: written since the last checkpoint began; what a start after a crash would have to replay.
-    :ivar sync_seconds: spent on writing batches of the journal, each until it was durable.
+    :ivar journal_bytes: written since the last checkpoint began; a start after a crash replays about as much.
+    :ivar sync_seconds: time spent on writing batches until they were durable.
     :ivar failed_batches: batches that could not be written.
     :ivar checkpointed_ms: when the last checkpoint ended; None before the first.
-    :ivar read_only: whether the store writes no more until it is started anew.
+    :ivar read_only: whether the store refuses writes until it is restarted.
     """
 
     keyspaces: dict[str, Usage]
@@ -237,24 +238,24 @@ class Figures(Struct, frozen=True):
     read_only: bool
 
 
-# --- what happened over HTTP -----------------------------------------------------------------------------------------
+# --- HTTP -------------------------------------------------------------------------------------------------------------
 
 
 LEFT: Final = 499
-"""In place of a status, as nginx has it: the client left before it had its answer."""
+"""Logged as the status, as nginx does, if the client left before it had the whole response."""
 
 
 class Exchange(Struct, frozen=True, gc=False):
     """
-    One request and its response, for whoever logs and counts.
+    One request and its response, for logs and metrics.
 
-    :ivar route: the route as the dialect wrote it, empty where none matched.
-    :ivar method: as it was sent, as are target and version.
+    :ivar route: the route as the profile defines it; empty if none matched.
+    :ivar method: as it was sent, like target and version.
     :ivar target: the request target.
-    :ivar status: `LEFT` when the client left before it had all of the answer.
+    :ivar status: `LEFT` if the client left before it had the whole response.
     :ivar seconds: from the end of the request to the end of the response.
     :ivar size: bytes of the response's body.
-    :ivar ended: in seconds since the epoch.
+    :ivar ended: seconds since the epoch.
     """
 
     profile: str
@@ -273,23 +274,23 @@ class Exchange(Struct, frozen=True, gc=False):
 
 
 class OperatorError(Exception):
-    """Something that an operator can put right; the message says in one line what it is."""
+    """An error that an operator can correct. The message is one line."""
 
 
 class StoreError(OperatorError):
-    """What a store cannot do."""
+    """A store cannot do what it was asked to do."""
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot write now (read-only after a failed sync, or closing). A client may try again later."""
+    """The store cannot write now: it is read-only after a failed sync, or closing. A client may try again later."""
 
 
 class NoRoom(StoreError):
-    """There is no room for what was to be written; nothing of it was kept."""
+    """There is no memory or disk space for a transaction; nothing of it was kept."""
 
 
 class StoreDamaged(StoreError):
-    """What is on disk is not what was written there. The message names the file and the place in it."""
+    """A file does not hold what was written to it. The message names the file and the place in it."""
 
 
 class StoreInUse(StoreError):

@@ -1,10 +1,9 @@
 """
-Backups of a store that goes on working: the files of one moment, kept from being removed while they are read.
+Backups of a store in use: the files of one moment, which the store keeps while they are read.
 
-A backup is a tar archive that unpacks to a working directory: the manifest of the moment it began, the pages that the
-manifest names, and the journal up to the last revision that was durable then. A start reads it as it would after a
-crash at that moment. The last file, `backup.json`, says that it is whole: one that was cut short may look like an older
-store.
+A backup is a tar archive that unpacks to a working directory: the manifest when the backup began, the pages that it
+names, and the journal up to the last revision that was durable then. A start reads them as after a crash at that
+moment. The last file, `backup.json`, shows that the archive is complete: a truncated one may look like an older store.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from kvtwist.engine.disk_state import DiskState
 from kvtwist.interfaces import IBackup
 
 END = "backup.json"
-"""The last file of every archive, an object of `revision` and `files`."""
+"""The last file of every archive: a JSON object with `revision` and `files`."""
 _CHUNK = 2**18
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
@@ -34,8 +33,8 @@ class Part:
     One file of a backup.
 
     :ivar name: its path in the working directory.
-    :ivar size: how many of its bytes belong to the backup.
-    :ivar content: all of it, where it is not read from the disk.
+    :ivar size: how many bytes of the file belong to the backup.
+    :ivar content: its content if that is not read from disk.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Part:
 
 @implementer(IBackup)
 class Backup:
-    """:ivar parts: its files."""
+    """:ivar parts: the files of the backup."""
 
     def __init__(self, disk_state: DiskState, revision: int, parts: Sequence[Part]) -> None:
         self.revision = revision
@@ -56,9 +55,9 @@ class Backup:
     @classmethod
     async def begin(cls, disk_state: DiskState) -> Backup:
         """
-        Settle what it holds.
+        List the files of the present moment, and keep them until `close`.
 
-        :raises StoreUnavailable: the store cannot say what is on disk.
+        :raises StoreUnavailable: the content of the disk is unknown.
         """
         manifest = await disk_state.pin()
         storage = disk_state.storage
@@ -80,7 +79,7 @@ class Backup:
         return cls(disk_state, revision, parts)
 
     async def archive(self) -> AsyncGenerator[bytes, None]:
-        """See `IBackup.archive`. Each piece is read from the disk when it is asked for."""
+        """See `IBackup.archive`. Each piece is read from disk when it is requested."""
         for part in self.parts:
             yield _header(part)
             position = 0
@@ -99,7 +98,7 @@ class Backup:
         yield _END
 
     async def close(self) -> None:
-        """See `IBackup.close`. From now on the store may remove the files."""
+        """See `IBackup.close`. The store may remove the files after that."""
         disk_state, self._disk_state = self._disk_state, None
         if disk_state is not None:
             await disk_state.unpin()

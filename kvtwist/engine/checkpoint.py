@@ -1,15 +1,16 @@
 """
-Checkpointer: what moves records from memory to disk, and lets the journal be forgotten.
+A checkpoint: the memtables become sorted runs on disk, and the journal up to there is removed.
 
-    1. freeze the memtables at revision R, wait until R is on disk and begin a new journal segment
-    2. write what is frozen as a new run of each keyspace, page by page, synced; but for what has been replaced or
-       removed since, as far as the journal behind R has that on disk: a checkpoint that finds no room and is tried
-       again takes the less room, the more has been deleted meanwhile
-    3. write the manifest of R: from here on a start begins with it
-    4. let go of what was frozen, and of the segments that end at or before R
+    1. freeze the memtables at revision R, wait until R is durable, and begin a new journal segment
+    2. write each frozen memtable as a new run of its keyspace, page by page, synced
+    3. write the manifest of R, with which the next start begins
+    4. drop the frozen memtables, and remove the segments that end at or before R
 
-A crash before 3 leaves the old manifest with everything that it needs; a crash after it leaves files too many, which
-the next start removes.
+Step 2 leaves out records that were replaced or removed since, if the journal has that on disk. So a checkpoint that
+found no disk space needs less when it is tried again after deletions.
+
+A crash before step 3 leaves the old manifest and everything that it needs. A crash after it leaves superfluous files,
+which the next start removes.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from kvtwist.model import StoreError
 
 class Checkpoint:
     """
-    One checkpoint, from its freezing to the end. It may be tried again after it failed.
+    One checkpoint. After a failure it may be tried again.
 
-    :ivar superfluous: numbers of pages that are of no use any more, once it has run.
+    :ivar superfluous: after `run`, the numbers of pages that are no longer needed.
     """
 
     def __init__(self, disk_state: DiskState, keyspaces: dict[str, Keyspace], revision: int) -> None:
         """
-        Freezes at once, so that it holds exactly what was there up to `revision`.
+        Freeze the memtables, which hold the transactions up to `revision`.
 
-        No `Clear` may be under way: one that is taken back would bring back tables that were not frozen.
+        No `Clear` may be waiting for its batch: undoing it would bring back tables that were not frozen.
         """
         self.revision = revision
         self.superfluous: set[int] = set()
@@ -49,13 +50,13 @@ class Checkpoint:
 
     async def run(self, now_ms: int) -> None:
         """
-        Steps 1 to 3; what had expired by `now_ms` is left out.
+        Do steps 1 to 3, without records that had expired by `now_ms`.
 
-        Raises `OSError` or `StoreError` when it could not be finished. Nothing is lost then, and nothing is gained.
+        Raises `OSError` or `StoreError` on a failure, which loses nothing.
         """
         disk_state = self._disk_state
         storage = disk_state.storage
-        # If a batch could not be written, what was frozen has been taken back to the last revision that could.
+        # If a batch failed, its transactions were taken back, in the frozen memtables too.
         self.revision = min(self.revision, await storage.commit.settled(self.revision))
         if self._rotated:
             synced = await storage.commit.flush()
@@ -84,17 +85,17 @@ class Checkpoint:
             raise
 
     def _is_cleared(self, name: str, tables: Tables, synced: int) -> bool:
-        """Whether all of what was frozen is gone by what is in the journal."""
+        """Whether the keyspace was cleared after the freeze, and the journal has that on disk."""
         keyspace = self._keyspaces[name]
         return keyspace.tables is not tables and keyspace.cleared <= synced
 
     async def clean(self) -> None:
-        """Step 4. Raises `OSError` or `StoreError`; the next start drops the rest."""
+        """Do step 4. Raises `OSError` or `StoreError`; the next start removes the rest."""
         await self._disk_state.remove(self.superfluous)
         await self._disk_state.drop(self.revision)
 
 
 def _is_superseded(active: Memtable, synced: int, key: bytes) -> bool:
-    """Whether the journal has something newer of a key. Called in the page thread, while others change the table."""
+    """Whether the journal has a newer entry of a key on disk. The reactor thread may change the table meanwhile."""
     entry = active.get(key)
     return entry is not None and entry.revision <= synced

@@ -1,6 +1,8 @@
 """
-When checkpoints run: when the journal or the memtables have grown to their limits, when a start had to replay, and at a
-clean stop. One runs at a time. One that fails is tried again, with what it had frozen.
+Decides when a checkpoint runs: when the journal or the memtables reach their limits, when disk space becomes scarce,
+and when the housekeeping asks for it.
+
+One checkpoint runs at a time. One that failed is tried again with the same frozen memtables.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ RETRY_SECONDS = 10.0
 
 @define
 class CheckpointCounters:
-    """What has happened since the start, for metrics."""
+    """Counts since the start, for metrics."""
 
     finished: int = 0
     failed: int = 0
@@ -40,7 +42,7 @@ class CheckpointCounters:
 
 
 class Checkpointer:
-    """:param finished: called behind each that succeeded, with the pages that are of no use any more."""
+    """:param finished: called after each success with the numbers of pages that are no longer needed."""
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class Checkpointer:
         self._running: Deferred[None] | None = None
         self._ended = Waiters()
         self._freezing: Waiters | None = None
-        """What waits until a checkpoint has frozen the memtables; None when none is about to."""
+        """Waiters for the freezing of the memtables; None while no checkpoint is about to freeze them."""
         self._not_before = 0.0
         self._stopped = False
         self._disk_space = disk_state.storage.disk_space
@@ -73,21 +75,21 @@ class Checkpointer:
         commit.on_batch = self._begin_if_due
 
     def stop(self) -> None:
-        """Begin none any more but those that somebody asks for."""
+        """From now on begin a checkpoint only when `run` asks for one."""
         self._stopped = True
 
     @property
     def running(self) -> bool:
-        """Whether one is running."""
+        """Whether a checkpoint is running."""
         return self._running is not None
 
     @property
     def failing(self) -> bool:
-        """Whether the last one failed, and the next one has not been tried yet."""
+        """Whether the last checkpoint failed, and has not been tried again yet."""
         return self._running is None and self._unfinished is not None
 
     def _begin_if_due(self) -> None:
-        """Begin one if the journal or the memtables have grown to their limits, unless one has just failed."""
+        """Begin a checkpoint if the journal, the memtables or the free disk space have reached their limits."""
         if self._stopped:
             return
         if (
@@ -98,24 +100,24 @@ class Checkpointer:
             self.begin()
 
     def _disk_space_is_scarce(self) -> bool:
-        """Whether what the journal holds would soon find no room in pages."""
+        """Whether there would soon be no disk space for pages with all that the journal holds."""
         written = self._commit.journal_bytes
         return 3 * written >= self._disk_space.free and written >= self._disk_space.size // 4
 
     def memtables_are_full(self, more: int = 0) -> bool:
-        """Whether the active memtables have grown to their share of memory, and by so many bytes more."""
+        """Whether the active memtables take their share of memory, plus `more` bytes."""
         cost = -more
         for keyspace in self._keyspaces.values():
             cost += keyspace.tables.active.cost
         return cost >= self._limits.memtables
 
     def begin(self) -> None:
-        """Begin one, unless one is running or has just failed, or nothing can be written any more."""
+        """Begin a checkpoint, unless one is running or has just failed, or the store is read-only."""
         if self._running is None and self._clock.seconds() >= self._not_before and self._commit.broken is None:
             self.run()
 
     def run(self) -> Deferred[None]:
-        """Run one, or wait for the one that runs. It does not fail: a failure is logged and counted."""
+        """Run a checkpoint, or wait for the running one. The Deferred never fails: failures are logged and counted."""
         done = self._ended.add()
         if self._running is None:
             running = Deferred.fromCoroutine(self._run())
@@ -124,7 +126,7 @@ class Checkpointer:
         return done
 
     def give_up(self) -> None:
-        """Let the one that runs fail."""
+        """Cancel the running checkpoint, which then fails."""
         if self._running is not None:
             self._running.cancel()
 
@@ -140,7 +142,7 @@ class Checkpointer:
             )
         except (OSError, StoreError, CancelledError) as error:
             self._failed(may_pass=isinstance(error, OSError) and (is_passing(error) or is_full(error)))
-            if not (is_full(error) and self._told_no_space):  # the same again, and again
+            if not (is_full(error) and self._told_no_space):  # which is logged once, not at every retry
                 log.error("checkpoint failed: {error}", error=error)
             self._told_no_space = is_full(error)
         except Exception:
@@ -156,16 +158,16 @@ class Checkpointer:
             try:
                 await checkpoint.clean()
             except (OSError, StoreError, CancelledError) as error:
-                log.warn("files of an old checkpoint stay until the next start: {error}", error=error)
+                log.warn("files of the last checkpoint stay until the next start: {error}", error=error)
         self._running = None
         self._ended.fire()
 
     async def _frozen(self) -> Checkpoint:
-        # A `Clear` that is taken back would bring back tables that have not been frozen.
+        # A `Clear` must be durable first: undoing it would bring back tables that were not frozen.
         self._freezing = frozen = Waiters()
         try:
             while True:
-                await self._commit.latch.free()  # half of a transaction may not be frozen either
+                await self._commit.latch.free()  # half of a transaction must not be frozen either
                 cleared = max((k.cleared for k in self._keyspaces.values()), default=0)
                 if cleared <= self._commit.durable:
                     break
@@ -176,11 +178,11 @@ class Checkpointer:
             frozen.fire()
 
     def wait_before_clear(self) -> Deferred[None] | None:
-        """None: a `Clear` may be done now; else it may once this fires."""
+        """What a `Clear` has to wait for: a Deferred, or None if it may be applied now."""
         return None if self._freezing is None else self._freezing.add()
 
     def _failed(self, may_pass: bool = False) -> None:
-        """:param may_pass: whether it may soon be otherwise: then the first pauses are shorter."""
+        """:param may_pass: whether the next attempt may soon succeed: the first pauses are shorter."""
         self.counters.failed += 1
         self._failures += 1
         pause = min(2.0 ** (self._failures - 1), RETRY_SECONDS) if may_pass and self._disk_space.size else RETRY_SECONDS

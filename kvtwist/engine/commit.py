@@ -1,14 +1,14 @@
 """
 Group commit: many transactions, one sync.
 
-At most one batch is on its way to the disk; what arrives meanwhile is the next one. All who wait for a batch, those who
-wrote and those who read what it wrote, hear of it together. When a batch fails, so does the one that gathers behind it,
-which was built on what the first one showed: everything that is not on disk is taken back, newest first.
+At most one batch is being written; transactions that arrive meanwhile form the next one. Writes, and reads that saw
+them, are answered together when their batch is durable. When a batch fails, so does the next one, which may build on
+it: everything that is not on disk is taken back, newest first.
 
-Taking back a large transaction is done in slices, and the latch is held for as long as that takes.
+Taking back many changes is done in steps, and the latch is held meanwhile.
 
-If there was just no room, it may have been for one large value: those who were not alone in the batch hear that they
-may try again, and whoever submits has to see to it that they are alone then.
+If there was no disk space, one large value may be the reason. So transactions that were not alone in their batch are
+given to the store to try again, alone.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from kvtwist.model import NoRoom, StoreError
 log = Logger(namespace="kvtwist.store")
 
 CHANGE_COST = 400
-"""Memory that a change takes beside its key and value until it is durable: for the journal, to take it back, and to
-answer for it; measured, rounded up."""
+"""Memory of a change, besides its key and value, until it is durable: for the journal, the undo and the answer;
+measured, rounded up."""
 
 T = TypeVar("T")
 Undo = Callable[[], object]
 Again = Callable[[Deferred[Any], str], object]
-"""Tries a transaction again, alone, which there was no room for: is given who waits for it, and what went wrong."""
+"""Tries a transaction again, alone: called with the Deferred to fire, and the reason of the failure."""
 
 
 def _nobody() -> None:
-    """In place of who wants to know."""
+    """The default of `on_batch`."""
 
 
 def _no_pause() -> Deferred[None]:
@@ -49,7 +49,7 @@ def _no_pause() -> Deferred[None]:
 
 
 class Crowded(NoRoom):
-    """There was no room, which may be the fault of others: of the same batch, or of the one before."""
+    """There was no disk space, perhaps because of other transactions in the same batch or the one before."""
 
 
 @define(eq=False)
@@ -57,14 +57,14 @@ class _Batch:
     transactions: list[Transaction] = Factory(list)
     undo: list[Undo] = Factory(list)
     writers: list[tuple[Deferred[Any], object, Again | None]] = Factory(list)
-    """Each with what it is to hear, and who tries again."""
+    """The Deferred of each transaction, its outcome, and the function that tries it again."""
     readers: list[Deferred[int]] = Factory(list)
     weight: int = 0
 
 
 @define
 class CommitCounters:
-    """What has happened since the start, for metrics."""
+    """Counts since the start, for metrics."""
 
     batches: int = 0
     transactions: int = 0
@@ -74,8 +74,8 @@ class CommitCounters:
 
 class GroupCommit:
     """
-    :param revision: of the last transaction that is on disk already.
-    :param clock: seconds from anywhere, to time the writes.
+    :param revision: the last transaction on disk.
+    :param clock: seconds from any origin, to time the writes.
     """
 
     def __init__(self, writer: JournalWriter, worker: Worker, revision: int, clock: Callable[[], float]) -> None:
@@ -83,25 +83,25 @@ class GroupCommit:
         self.journal_bytes = 0
         """Bytes written since the last rotation."""
         self.assigned = revision
-        """The last revision that was given out."""
+        """The last revision that was assigned."""
         self.durable = revision
-        """The last revision that is as durable as it was asked to be."""
+        """The last revision that is as durable as configured."""
         self.unsynced = 0
         """About how many bytes of memory the changes take that are not durable yet."""
         self.rollbacks = 0
-        """How many times everything that was not on disk has been taken back."""
+        """How many times all changes that were not on disk were taken back."""
         self.on_batch: Callable[[], object] = _nobody
-        """Called behind each batch that has become durable. Set by whoever wants to know."""
+        """Called after each batch that has become durable."""
         self.on_no_space: Callable[[], bool] = bool
-        """Called when a transaction found no room though it was alone; returns whether it is to be tried once more."""
+        """Called when a transaction found no disk space although it was alone; returns whether to try it once more."""
         self.latch = Latch()
-        """Held while memory is not what it was after any transaction."""
+        """Held while memory holds half of a transaction."""
         self.unsubmitted: list[Undo] = []
-        """What takes back the slices of a transaction that is being applied: it goes if a batch fails meanwhile."""
+        """The undo of a large transaction that is being applied: it is taken back if a batch fails meanwhile."""
         self.step = sys.maxsize
-        """How many changes are taken back in one turn of the reactor."""
+        """How many changes are taken back before the reactor goes on."""
         self.pause: Callable[[], Deferred[None]] = _no_pause
-        """Fires in the reactor's next turn."""
+        """Returns a Deferred that fires in the next reactor iteration."""
         self._writer = writer
         self._worker = worker
         self._clock = clock
@@ -110,18 +110,18 @@ class GroupCommit:
 
     @property
     def broken(self) -> str | None:
-        """Why nothing can be written any more, once that is so; see `JournalWriter.broken`."""
+        """Why the store is read-only, if it is; see `JournalWriter.broken`."""
         return self._writer.broken
 
     def submit(self, transaction: Transaction, undo: list[Undo], outcome: T, again: Again | None = None) -> Deferred[T]:
         """
-        Make a transaction durable. Its revision is the one behind `assigned`.
+        Make a transaction durable. Its revision must be the one after `assigned`.
 
-        :param outcome: what the Deferred fires with.
-        :param again: called instead of a failure with `Crowded`, unless nobody waits any more.
+        :param outcome: the result of the Deferred.
+        :param again: called instead of a failure with `Crowded`, unless the Deferred was cancelled.
 
-        Fails with `StoreError`, after `undo` was called in reverse order: with `Crowded` if it may be tried again,
-        alone.
+        Fails with `StoreError`, after `undo` was called in reverse order; with `Crowded` if the transaction may be
+        tried again, alone.
         """
         done: Deferred[T] = Deferred()
         self.assigned = transaction.revision
@@ -140,8 +140,8 @@ class GroupCommit:
 
     def settled(self, revision: int) -> Deferred[int]:
         """
-        Fires once a revision is durable or was taken back, with the last durable revision of that moment: a smaller
-        one means that it was taken back. It does not fail.
+        Fires when a revision is durable or was taken back, with the last durable revision at that moment: a smaller
+        one means that the revision was taken back. It does not fail.
         """
         if revision <= self.durable:
             return succeed(self.durable)
@@ -153,17 +153,17 @@ class GroupCommit:
 
     def rotate(self) -> Deferred[int]:
         """
-        Go on in a new segment, behind the batch that is on its way.
+        Go on in a new segment, after the batch that is being written.
 
-        What was accepted before a checkpoint began may still go to the old segment, or what came after it. That does
-        no harm: a segment is kept until a checkpoint has all of it.
-        Fires with the revision up to which the journal is on the disk itself.
-        Fails with `OSError` when there cannot be a new segment; the old one is used on.
+        Transactions from before and after the beginning of a checkpoint may get into either segment. That does no harm:
+        a segment is kept until a checkpoint has all of it.
+        Fires with the revision up to which the journal is on disk.
+        Fails with `OSError` when there cannot be a new segment; the old one remains in use.
         """
         return self._worker.run(self._writer.rotate).addCallback(self._rotated)
 
     def flush(self) -> Deferred[int]:
-        """Fires with the revision up to which the journal is on the disk itself; see `JournalWriter.flush`."""
+        """Fires with the revision up to which the journal is on disk; see `JournalWriter.flush`."""
         return self._worker.run(self._writer.flush)
 
     def _rotated(self, synced: int) -> int:
@@ -171,15 +171,15 @@ class GroupCommit:
         return synced
 
     def drop(self, revision: int) -> Deferred[None]:
-        """Remove the segments that a checkpoint at that revision has made superfluous."""
+        """Remove the segments that are not needed after a checkpoint of that revision."""
         return self._worker.run(self._writer.drop, revision)
 
     def mark(self, after: int) -> Deferred[tuple[int, list[tuple[str, int]]]]:
-        """What there is of the journal behind a revision, see `JournalWriter.mark`."""
+        """The files of the journal after a revision, see `JournalWriter.mark`."""
         return self._worker.run(self._writer.mark, after)
 
     def close(self) -> Deferred[None]:
-        """End the journal once all that was submitted is settled."""
+        """Close the journal when all submitted transactions are settled."""
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
@@ -201,7 +201,7 @@ class GroupCommit:
         self.journal_bytes += size
         self.unsynced -= batch.weight
         revision = self.durable = batch.transactions[-1].revision
-        # The next batch leaves before anybody hears of this one: the disk does not wait for the reactor's work.
+        # The next batch begins before this one is answered, so that the disk does not wait for the reactor.
         self._flying = None
         if self._gathering.transactions:
             self._fly()
@@ -221,7 +221,7 @@ class GroupCommit:
         taken_back.addErrback(lambda failed: log.failure("a batch could not be taken back", failed))
 
     async def _take_back(self, error: StoreError) -> None:
-        """Undo all that is not on disk, newest first, and tell everybody who waits for it."""
+        """Undo all changes that are not on disk, newest first, and answer all that wait for them."""
         assert self._flying is not None
         flying, gathering = self._flying, self._gathering
         undo = flying.undo + gathering.undo + self.unsubmitted
@@ -240,9 +240,9 @@ class GroupCommit:
         behind = Crowded if told is NoRoom else told
         if len(flying.writers) > 1 or (told is NoRoom and self.on_no_space()):
             told = behind
-        # Who tries again does so before those go on who wait for room, which are among the readers.
+        # Retries are queued before the waiting transactions go on, which are among the readers.
         for writer, _, again in flying.writers:
-            _tell(writer, told(str(error)), again)  # each its own: an error remembers who it was told
+            _tell(writer, told(str(error)), again)  # each its own exception, which gets a traceback of its own
         for writer, _, again in gathering.writers:
             _tell(writer, behind(str(error)), again)
         for reader in flying.readers + gathering.readers:
@@ -256,12 +256,12 @@ class GroupCommit:
 def _tell(writer: Deferred[Any], error: StoreError, again: Again | None) -> None:
     if again is None or not isinstance(error, Crowded):
         writer.errback(error)
-    elif not writer.called:  # it has been cancelled: nobody waits for it
+    elif not writer.called:  # else it was cancelled
         again(writer, str(error))
 
 
 class MemoryCommit:
-    """In place of a `GroupCommit` where there is no disk: what is applied is as durable as it will ever be."""
+    """The `GroupCommit` of a store in memory: a transaction that is applied counts as durable."""
 
     journal_bytes = 0
     rollbacks = 0

@@ -1,13 +1,13 @@
 """
-When it is time to compact runs into one, and which; when pages are purged.
+Chooses the runs to compact, and the pages to purge.
 
-Every checkpoint adds a run. Reading many runs is slow, and what they supersede takes room, but rewriting everything for
-every checkpoint would write a hundred bytes for each that changed. So runs are merged in tiers, as size-tiered
-("universal") compaction does:
+Every checkpoint adds a run. Many runs are slow to read, and superseded records take disk space; but rewriting all runs
+after every checkpoint would write a hundred bytes for each that changed. So runs are compacted in tiers (size-tiered or
+"universal" compaction):
 
-- everything into a new base when what is above the base has grown to `FULL_SHARE` of it, so that what is superseded
-  never takes more than that, or when much was removed;
-- else, when there are more than `MAX_RUNS` runs above the base, the newest ones of about the same size.
+- All runs become a new base run when the runs above the base reach `FULL_SHARE` of its size, which bounds the space of
+  superseded records, or when many records were removed.
+- Else, if more than `MAX_RUNS` runs are above the base, the newest runs of about the same size become one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Container, Sequence
 from kvtwist.engine.sorted_run import PageRef, SortedRun
 
 SMALL = 4 * 2**20
-"""A keyspace of no more bytes than this is merged whole each time: it costs next to nothing."""
+"""A keyspace of at most this many bytes is always compacted as a whole, which costs next to nothing."""
 FULL_SHARE = 0.7
 MAX_RUNS = 8
 
 
 def compaction_due(runs: Sequence[SortedRun]) -> list[SortedRun]:
-    """The runs, neighbours in age, that are to be merged into one now; none if that is not worth it."""
+    """The runs, neighbours in age, that are to become one now; empty if none are."""
     if len(runs) < 2:
         return []
     sizes = [run.size for run in runs]
@@ -41,7 +41,7 @@ def compaction_due(runs: Sequence[SortedRun]) -> list[SortedRun]:
 
 
 def is_compact(runs: Sequence[SortedRun], now_ms: int) -> bool:
-    """Whether there is nothing in runs that a merge would leave out, or write in another format."""
+    """Whether compacting the runs would neither leave out a record nor change the format of a page."""
     if len(runs) != 1:
         return not runs
     [run] = runs
@@ -51,7 +51,7 @@ def is_compact(runs: Sequence[SortedRun], now_ms: int) -> bool:
 
 
 def purge_due(run: SortedRun, now_ms: int, damaged: Container[int] = ()) -> list[PageRef]:
-    """The pages of a run in which something has expired, and that can be written anew."""
+    """The pages of a run that hold expired records, and can be read."""
     return [
         ref
         for ref in run.pages

@@ -1,5 +1,5 @@
 """
-When runs are merged, and pages written anew without what has expired: soon after a checkpoint, and once a minute.
+Decides when runs are compacted (after each checkpoint), purged (once a minute) and thinned (when disk space is scarce).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ log = Logger(namespace="kvtwist.store")
 
 PURGE_SECONDS = 60.0
 """
-How long something expired may stay on disk; the pause after a merge that failed, and until damaged pages are looked at
-again.
+How long an expired record may stay on disk. Also the pause after a failed compaction, and between two attempts to read
+damaged pages.
 """
 
 Write = Callable[..., Generator[None, None, list[SortedRun]]]
 """`write_compacted` or `write_purged`."""
 THIN_SECONDS = 10.0
-"""The pause after pages were thinned since there was no room for a merge, and the disk was not full yet."""
+"""The pause after pages were thinned because there was no disk space for a compaction."""
 
 
 class Compactor:
-    """:param finished: called behind each, with the pages that are of no use any more."""
+    """:param finished: called each time with the numbers of pages that are no longer needed."""
 
     def __init__(
         self, disk_state: DiskState, timeline: Timeline, clock: IReactorTime, finished: Callable[[set[int]], None]
@@ -53,33 +53,32 @@ class Compactor:
         self._purged_ms = timeline.now_ms()
         self._not_before = 0.0
         self._damaged: dict[int, PageRef] = {}
-        """Pages that could not be read, and that are merged around."""
+        """Pages that could not be read. Compaction leaves them where they are."""
         self._left: dict[str, list[SortedRun]] = {}
-        """Runs that such a merge has left: to merge them with nothing but each other would lead nowhere."""
+        """Runs that a compaction around damaged pages left. Compacting only these again would be useless."""
         self._disk_space = disk_state.storage.disk_space
         self._lock = DeferredLock()
         self._thinned: dict[str, tuple[list[SortedRun], int]] = {}
-        """The runs of each keyspace of which there was nothing more to be taken out, at some revision."""
+        """The runs and the revision of each keyspace when it was thinned: not repeated while they are the same."""
 
     def begin(self) -> None:
-        """Do all that is due, unless that goes on already or something has just failed."""
+        """Compact and purge what is due, unless that is running or has just failed."""
         if self._running is None and not self._stopped and self._clock.seconds() >= self._not_before:
             running = Deferred.fromCoroutine(self._run())
             if not running.called:
                 self._running = running
 
     def stop(self) -> None:
-        """Give up the one that runs, and begin no other: what it wrote is removed by the next start."""
+        """Cancel the running compaction and begin no other. The next start removes what it wrote."""
         self._stopped = True
         if self._running is not None:
             self._running.cancel()
 
     async def compact(self, advance: Callable[[int], object]) -> None:
         """
-        Merge each keyspace into one run. Nothing else may merge meanwhile.
+        Compact each keyspace into one run. Call it only where `begin` is not called.
 
-        :param advance: called with the number of pages that were written since the last time; it may raise
-            `StoreError`, to stop it.
+        :param advance: called with the number of pages written since the last call; may raise `StoreError`, to stop.
         Raises `OSError` or `StoreError`.
         """
         disk_state, now_ms = self._disk_state, self._timeline.now_ms()
@@ -102,7 +101,7 @@ class Compactor:
             pass  # the store is closing
         except Exception:
             self._failed()
-            log.failure("merging failed, and will be tried again")
+            log.failure("compaction failed, and will be tried again")
         self._running = None
 
     async def _compact_all(self) -> None:
@@ -121,7 +120,7 @@ class Compactor:
         return self._disk_space.free >= sum(run.size for run in runs)
 
     async def thin_all(self) -> None:
-        """Make what room there is to be made without a merge; see `kvtwist.engine.thinning`."""
+        """Free disk space without a compaction; see `kvtwist.engine.thinning`."""
         async with self._lock:
             for name, tables in list(self._disk_state.tables.items()):
                 if not self._stopped:
@@ -138,7 +137,7 @@ class Compactor:
             await self._with_reserve(lambda: thin(self._disk_state, name, tables, now_ms, self._finished))
         except (OSError, StoreError) as error:
             self._failed()
-            log.error("pages could not be thinned, and will be tried again: {error}", error=error)
+            log.error("thinning pages failed, and will be tried again: {error}", error=error)
         else:
             self._thinned[name] = list(tables.runs), revision
 
@@ -164,7 +163,7 @@ class Compactor:
                     await self._do(name, tables, [run], write_purged)
 
     async def _look_again(self) -> None:
-        """Somebody may have put a damaged page right."""
+        """Read the damaged pages again: an operator may have repaired them."""
         if not self._damaged:
             return
         disk_state = self._disk_state
@@ -177,10 +176,10 @@ class Compactor:
         self._damaged = {ref.number: ref for ref, _ in found}
         if len(found) < len(refs):
             self._left.clear()
-            log.info("{count} pages that were damaged can be read again", count=len(refs) - len(found))
+            log.info("{count} damaged pages can be read again", count=len(refs) - len(found))
 
     async def _do(self, name: str, tables: Tables, old: list[SortedRun], write: Write) -> bool:
-        """Write runs in the place of some; returns whether that succeeded. What fails leaves nothing behind."""
+        """Replace runs by new ones; return whether that succeeded. A failure leaves no files."""
         disk_state = self._disk_state
 
         async def replaced() -> tuple[list[SortedRun], set[int]]:
@@ -203,7 +202,7 @@ class Compactor:
             if disk_state.tables.get(name) is not tables:
                 return True  # it was cleared meanwhile, and its pages are gone
             self._failed()
-            log.error("a merge failed, and will be tried again: {error}", error=error)
+            log.error("compaction failed, and will be tried again: {error}", error=error)
             return False
         return True
 
@@ -215,14 +214,14 @@ class Compactor:
         return await disk_state.write(steps)
 
     async def _find_damage(self, name: str, tables: Tables, runs: list[SortedRun]) -> bool:
-        """Look at all pages of some runs; returns whether damage was found that was not known."""
+        """Read all pages of some runs; return whether one of them is damaged that was not known to be."""
         found = await self._disk_state.write(damaged_pages(self._disk_state.storage.pages, runs))
         if self._disk_state.tables.get(name) is not tables:
             return False  # it was cleared meanwhile, and its pages are gone
         new = [(ref, error) for ref, error in found if ref.number not in self._damaged]
         for ref, error in new:
             self._damaged[ref.number] = ref
-            log.error("{error}; merges leave this page where it is", error=error)
+            log.error("{error}; compaction leaves this page where it is", error=error)
         return bool(new)
 
     async def _with_reserve(self, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -235,7 +234,7 @@ class Compactor:
 def _told(
     steps: Generator[None, None, list[SortedRun]], numbers: PageNumbers, advance: Callable[[int], object]
 ) -> Generator[None, None, list[SortedRun]]:
-    """The same steps, with a call for each; what it raises, the steps hear."""
+    """Wrap a generator: call `advance` after each step, and throw its exception into the generator."""
     while True:
         before = numbers.next
         try:

@@ -1,12 +1,12 @@
 """
-Every file access of the engine, so that a test can put faults where a disk would have them.
+All file access of the engine. Tests replace it, to inject faults.
 
-The calls are the kernel's and block: only the engine's own threads make them, and the main thread before the reactor
-runs. Each may raise `OSError`.
+The calls block, so they are made in the engine's own threads, or in the main thread before the reactor runs. Each may
+raise `OSError`.
 
-A server holds a few descriptors in reserve, so that connections cannot take the store's: where the process, or the
-system, may open no more files, one of the reserve is closed, and the call is made again. What is closed after that
-goes back to the reserve at once, by `dup2`: were it free for a moment, the next connection would have it.
+A server holds a few file descriptors in reserve, so that connections cannot take the store's. When the process or the
+system can open no more files, a reserved descriptor is closed, and the call is made again. When a file is closed later,
+its descriptor goes back to the reserve at once, by `dup2`: the next connection would take a descriptor that is free.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DESCRIPTORS = 8
-"""How many a server holds in reserve. Each of three threads has at most two open for a moment."""
+"""How many descriptors a server reserves: each of three threads opens at most two at a time."""
 _NOTHING = os.O_RDONLY | os.O_CLOEXEC
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE}
 
 
 def is_passing(error: OSError) -> bool:
-    """Whether an error tells nothing about the disk: too many files are open just now."""
+    """Whether an error says nothing about the disk, but that too many files are open now."""
     return error.errno in _EXHAUSTED
 
 
 class Disk:
     """
-    The real one.
+    The disk of the operating system.
 
-    :param reserve: how many descriptors it holds in reserve, once it has been used.
+    :param reserve: how many descriptors are reserved, from the first call on.
     """
 
     def __init__(self, reserve: int = 0) -> None:
@@ -43,8 +43,8 @@ class Disk:
         self._reserve: list[int] = []
 
     def _opened(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Make a call that takes a descriptor, one of the reserve if there is no other."""
-        with suppress(OSError):  # what was given up before is taken back when there are some again
+        """Make a call that opens a descriptor; use a reserved one if there is no other."""
+        with suppress(OSError):  # refill the reserve if there are descriptors again
             while len(self._reserve) < self._wanted:
                 self._reserve.append(os.open(os.devnull, _NOTHING))
         while True:
@@ -74,19 +74,19 @@ class Disk:
         self._reserve += [in_its_place, descriptor]
 
     def create(self, path: str) -> int:
-        """Open a new, empty file for writing, in place of any of that name. Returns its descriptor."""
+        """Open an empty file for writing, in place of any of that name; return its descriptor."""
         return self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def reopen(self, path: str) -> int:
-        """Open a file that is there to write over what it holds, from its beginning. Returns its descriptor."""
+        """Open an existing file to write over it from its beginning; return its descriptor."""
         return self._open(path, os.O_WRONLY)
 
     def size(self, descriptor: int) -> int:
-        """How long a file is."""
+        """The length of an open file in bytes."""
         return os.fstat(descriptor).st_size
 
     def extend(self, descriptor: int, size: int) -> None:
-        """Make a file longer by so many zeros. The next write still goes behind the last one."""
+        """Append `size` zeros to a file. The next write still goes after the last one, over these zeros."""
         end = os.fstat(descriptor).st_size
         view = memoryview(bytes(size))
         while view:
@@ -94,26 +94,26 @@ class Disk:
             view, end = view[written:], end + written
 
     def write(self, descriptor: int, data: bytes) -> None:
-        """Write all of the data behind what was written before."""
+        """Write all of the data after the last write."""
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
 
     def sync(self, descriptor: int) -> None:
-        """Return once what was written is on the disk itself."""
+        """Return when everything that was written is on disk (fdatasync)."""
         os.fdatasync(descriptor)
 
     def cut(self, descriptor: int, size: int) -> None:
-        """Take back all that was written beyond `size` bytes."""
+        """Cut a file to `size` bytes, and go on writing there."""
         os.ftruncate(descriptor, size)
         os.lseek(descriptor, size, os.SEEK_SET)
 
     def close(self, descriptor: int) -> None:
-        """Give the descriptor back."""
+        """Close a descriptor."""
         self._close(descriptor)
 
     def save(self, path: str, data: bytes) -> None:
-        """Write a whole new file and sync it; when that fails, leave none behind."""
+        """Write a new file and sync it; remove it again if that fails."""
         descriptor = self.create(path)
         try:
             self.write(descriptor, data)
@@ -126,9 +126,9 @@ class Disk:
 
     def cut_file(self, path: str, size: int, tail: bytes = b"") -> None:
         """
-        Shorten a file to `size` bytes, on the disk itself.
+        Cut a file to `size` bytes, and sync it.
 
-        :param tail: what it ends with then, to be written again.
+        :param tail: the last of these bytes, which are written again.
         """
         descriptor = self._open(path, os.O_WRONLY)
         try:
@@ -141,7 +141,7 @@ class Disk:
             self._close(descriptor)
 
     def read(self, path: str) -> bytes:
-        """The whole of a file."""
+        """The content of a file."""
         descriptor = self._open(path, os.O_RDONLY)
         try:
             with open(descriptor, "rb", closefd=False) as file:
@@ -150,7 +150,7 @@ class Disk:
             self._close(descriptor)
 
     def link(self, old: str, new: str) -> None:
-        """Give a file a second name, that none has yet."""
+        """Give a file a second name, which must be free."""
         os.link(old, new)
 
     def read_part(self, path: str, position: int, count: int) -> bytes:
@@ -164,20 +164,20 @@ class Disk:
             self._close(descriptor)
 
     def length(self, path: str) -> int:
-        """How long a file is."""
+        """The length of a file in bytes."""
         return os.stat(path).st_size
 
     def space(self, directory: str) -> tuple[int, int]:
-        """How many bytes are free on the disk that a directory is on, and how many it has."""
+        """The free and the total space, in bytes, of the disk that holds a directory."""
         found = os.statvfs(directory)
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def is_same(self, one: str, other: str) -> bool:
-        """Whether two names are of the same file."""
+        """Whether two paths name the same file."""
         return os.path.samefile(one, other)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name, in place of any that had it."""
+        """Rename a file, in place of any of the new name."""
         os.replace(old, new)
 
     def remove(self, path: str) -> None:
@@ -185,23 +185,23 @@ class Disk:
         os.unlink(path)
 
     def names(self, directory: str) -> list[str]:
-        """What is in a directory, sorted by name."""
+        """The names in a directory, sorted."""
         return sorted(self._opened(os.listdir, directory))
 
     def make_directory(self, path: str) -> None:
-        """Make a directory, and those above it, where there is none, on the disk itself."""
+        """Make a directory and its missing parents, and sync their names."""
         if os.path.isdir(path):
             return
         above = os.path.dirname(path)
         self.make_directory(above)
         with suppress(PermissionError):
-            # The one above may have been made by a process that was killed before it could do the same.
+            # A process may have made the parent, and been killed before it synced its name.
             self.sync_directory(os.path.dirname(above))
         os.mkdir(path)
         self.sync_directory(above)
 
     def sync_directory(self, path: str) -> None:
-        """Return once the names in a directory are on the disk as they are now."""
+        """Return when the names in a directory are on disk as they are now."""
         descriptor = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)

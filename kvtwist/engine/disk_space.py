@@ -1,10 +1,10 @@
 """
-Room on the disk for what makes room: deletions, the checkpoint that lets go of the journal, and pages that are written
-anew without what is gone. Each of these writes before anything is removed, so on a full disk none of them could begin.
+Disk space for work that frees disk space: deletions, the checkpoint that lets the journal be removed, and pages that
+are rewritten without removed records. All of these write before they remove anything, so none could begin on a full
+disk.
 
-A few files of zeros, the *reserve*, hold that room. They are given up one after the other where something that makes
-room finds none, and made again before anything else grows. Deletions may use half of them, for the journal; the rest is
-for pages.
+A few files of zeros, the *reserve*, hold that space. They are removed one by one when such work finds no space, and are
+made again before anything else grows. Deletions may use half of them, for the journal; the other half is for pages.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from kvtwist.engine.worker import Worker
 T = TypeVar("T")
 
 RESERVE = 16 * 2**20
-"""How many bytes a server keeps, in all pieces; more if the manifest is large."""
+"""The size of a server's reserve in bytes; larger if the manifest is large."""
 SHARE = 12
-"""A small disk keeps this part of itself."""
+"""On a small disk the reserve is at most this fraction of the disk."""
 PIECES = tuple(f"reserve-{number}" for number in range(1, 9))
 FOR_PAGES = len(PIECES) // 2
-"""So many pieces are not for the journal."""
+"""How many pieces the journal must not use."""
 SPARE = "journal-spare"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether there was no room on the disk."""
+    """Whether an error means that there is no disk space."""
     return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 class DiskSpace:
     """
-    The room on the disk of one store. Every method blocks, and may be called in any thread.
+    The disk space of one store. Every method blocks, and may be called in any thread.
 
-    :param most: how large the reserve is, but for small disks and large manifests; 0: there is none.
-    :ivar full: whether something found no room, and there is not much yet. Any thread may look at it.
-    :ivar free: how many bytes were free the last time that somebody looked.
-    :ivar size: how large the reserve is to be.
+    :param most: the size of the reserve in bytes, except for small disks and large manifests; 0 for no reserve.
+    :ivar full: whether a write found no space, and there is not much yet. May be read in any thread.
+    :ivar free: free bytes when they were last measured.
+    :ivar size: the intended size of the reserve.
     """
 
     def __init__(self, disk: Disk, directory: str, most: int = 0) -> None:
@@ -63,7 +63,7 @@ class DiskSpace:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of the reserve is there."""
+        """Whether the reserve is complete."""
         return len(self._pieces) == len(PIECES) or not self._most
 
     @property
@@ -73,16 +73,16 @@ class DiskSpace:
 
     @property
     def is_low(self) -> bool:
-        """Whether deletions have used up what is for the journal."""
+        """Whether deletions have used up the pieces for the journal."""
         return self.full and len(self._pieces) <= FOR_PAGES and self._most > 0
 
     def refill(self) -> bool:
-        """Make what is missing of the reserve, unless it is lent; returns whether it is whole then."""
+        """Make the missing pieces, unless the reserve is in use; return whether it is complete."""
         with self._lock:
             return self.is_whole or (not self._users and self._make_pieces())
 
     def look(self) -> None:
-        """See how much room there is, and whether the disk is still full."""
+        """Refill the reserve, measure the free space, and find out whether the disk is still full."""
         whole = self.refill()
         self.measure()
         if whole and self.free >= max(self.size, 2 * self._refused):
@@ -90,18 +90,18 @@ class DiskSpace:
             self._refused = 0
 
     def measure(self) -> None:
-        """See how much room there is."""
+        """Measure the free space."""
         if self._most:
             with suppress(OSError):
                 self.free, _ = self._disk.space(self._directory)
 
     def refuse(self, size: int) -> None:
-        """Something found no room; `size`: for so many bytes."""
+        """Remember that there was no space for `size` bytes."""
         self.full = True
         self._refused = max(self._refused, size)
 
     def release_piece(self, leave: int = 0) -> bool:
-        """Give up the spare segment, or else a piece of the reserve but for so many; returns whether there was one."""
+        """Remove the spare segment, or a piece if more than `leave` are left; return whether anything was removed."""
         with self._lock:
             if self._removed(SPARE):
                 return True
@@ -113,8 +113,8 @@ class DiskSpace:
 
     def release_all(self) -> bool:
         """
-        Give up all that can be, and make nothing of it again before `restore`, which has to follow. Returns whether
-        there was anything, now or for one who borrows it already.
+        Remove all pieces until `restore`, which must follow. Returns whether this freed any space, now or in an earlier
+        call that is not restored yet.
         """
         self._users += 1
         released = self._users > 1
@@ -123,7 +123,7 @@ class DiskSpace:
         return released
 
     def restore(self) -> None:
-        """What was lent is not needed any more."""
+        """End the use of the reserve that `release_all` began."""
         self._users -= 1
         self.look()
 
@@ -149,7 +149,9 @@ class DiskSpace:
     def _piece_size(self) -> int:
         found = manifests.found(self._disk, self._directory)
         manifest = self._disk.length(found[-1][1]) if found else 0
-        wanted = self._most * max(1, -(-4 * manifest // self._most))  # a new one is written beside the old one
+        wanted = self._most * max(
+            1, -(-4 * manifest // self._most)
+        )  # a new manifest is written before the old one is removed
         _, total = self._disk.space(self._directory)
         self.size = min(wanted, total // SHARE)
         return self.size // len(PIECES)
@@ -169,7 +171,7 @@ class DiskSpace:
 
 
 async def with_reserve(disk_space: DiskSpace, worker: Worker, attempt: Callable[[], Awaitable[T]]) -> T:
-    """Do something that makes room; where there is none for it, once more, with the reserve to itself."""
+    """Do work that frees disk space; if it finds none, repeat it with the whole reserve."""
     try:
         return await attempt()
     except OSError as error:
@@ -183,5 +185,5 @@ async def with_reserve(disk_space: DiskSpace, worker: Worker, attempt: Callable[
         except BaseException:
             worker.run(disk_space.restore)
             raise
-        await worker.run(disk_space.restore)  # whoever has waited for this finds the reserve whole
+        await worker.run(disk_space.restore)  # so that the caller finds the reserve complete
         return result

@@ -1,7 +1,9 @@
 """
-What is on disk, as the manifest says it, and how that changes: by a checkpoint's new runs, and by merging runs.
+The state on disk: the runs that the manifest names, and the two edits that change it. A checkpoint adds runs, and a
+compaction replaces some.
 
-One checkpoint and one merge may run at the same time: both read what nobody changes, and a lock is around the manifest.
+A checkpoint and a compaction may run at the same time: frozen memtables and written pages do not change, and a lock
+guards the manifest.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ T = TypeVar("T")
 
 class DiskState:
     """
-    :ivar tables: the tables that the manifest on disk is about. A keyspace that was cleared since has others by now.
-    :ivar numbers: of the pages to come.
+    :ivar tables: the tables that the manifest describes. A keyspace that was cleared since has other ones.
+    :ivar numbers: the numbers of new pages.
     """
 
     def __init__(self, storage: Storage, keyspaces: dict[str, Keyspace]) -> None:
@@ -38,12 +40,12 @@ class DiskState:
         self._lock = DeferredLock()
         self._pins = 0
         self._superfluous: set[int] = set()
-        # What the journal clears is in the manifest until the first checkpoint.
+        # Runs of keyspaces that the journal clears are in the manifest until the first checkpoint.
         self._cleared = storage.manifest.pages() - {n for t in self.tables.values() for n in _pages_of(t.runs)}
         self._dropped = 0
 
     async def write(self, steps: Generator[None, None, T]) -> T:
-        """Run a generator in the page thread, each step as a job of its own; returns what it returns."""
+        """Run a generator in the page thread, each step as a job of its own; return its result."""
         while True:
             done, result = await self.storage.page_worker.run(_step, steps)
             if done:
@@ -51,9 +53,9 @@ class DiskState:
 
     async def add(self, revision: int, now_ms: int, tables: dict[str, Tables], new: dict[str, SortedRun]) -> set[int]:
         """
-        Make a checkpoint's runs part of the store, and let go of the memtables that they were written from.
+        Add the runs of a checkpoint, and drop the frozen memtables from which they were written.
 
-        Returns the numbers of pages that are of no use any more.
+        Returns the numbers of pages that are no longer needed.
         """
         async with self._lock:
             runs = {name: [new[name], *t.runs] if name in new else t.runs for name, t in tables.items()}
@@ -70,12 +72,12 @@ class DiskState:
 
     async def replace(self, name: str, tables: Tables, old: Sequence[SortedRun], new: Sequence[SortedRun]) -> set[int]:
         """
-        Put runs in the place of neighbouring ones that hold the same.
+        Replace runs, neighbours in age, by others with the same content.
 
-        Returns the numbers of pages that are of no use any more.
+        Returns the numbers of pages that are no longer needed.
         """
         async with self._lock:
-            if self.tables.get(name) is not tables:  # it was cleared while the merge ran, and its pages are gone
+            if self.tables.get(name) is not tables:  # it was cleared meanwhile, and its pages are gone
                 return _pages_of(new) - _pages_of(old)
             at = next(index for index, run in enumerate(tables.runs) if run is old[0])
             runs = [*tables.runs[:at], *(run for run in new if run.pages), *tables.runs[at + len(old) :]]
@@ -86,44 +88,44 @@ class DiskState:
                 await self.remove(_pages_of(new) - _pages_of(old))
                 raise
             if unsure is not None:
-                raise unsure  # after a crash it may be the one manifest or the other: all their pages have to stay
+                raise unsure  # a start may find either manifest, so the pages of both have to stay
             tables.install(runs)
             return _pages_of(old) - _pages_of(new)
 
     async def _save(self, revision: int, time_ms: int, runs: dict[str, list[SortedRun]]) -> OSError | None:
-        """Returns an error when the manifest is there, and it is not known whether it would be after a power cut."""
+        """Write the manifest. Returns an error if a loss of power may still undo that."""
         kept = {name: found for name, found in runs.items() if found}
         manifest = Manifest(revision, time_ms, self.numbers.next, kept)
         return await self.storage.page_worker.run(_save, self.storage, manifest)
 
     async def remove(self, superfluous: set[int]) -> None:
-        """Remove pages, and old manifests. Raises `OSError` or `StoreError`; the next start removes what is left."""
+        """Remove pages and old manifests. Raises `OSError` or `StoreError`; the next start removes the rest."""
         self._superfluous |= superfluous
         if not self._pins:
             superfluous, self._superfluous = self._superfluous, set()
-            await self.storage.read_worker.run(_nothing)  # behind those who may still ask for one of them
+            await self.storage.read_worker.run(_nothing)  # after all reads that may need one of them
             await self.storage.page_worker.run(_remove, self.storage, superfluous)
 
     async def drop(self, revision: int) -> None:
-        """Give up the journal up to a revision. Raises `OSError` or `StoreError`, as `remove` does."""
+        """Remove the journal up to a revision. Raises `OSError` or `StoreError`, as `remove` does."""
         self._dropped = max(self._dropped, revision)
         if not self._pins:
             await self.storage.commit.drop(self._dropped)
 
     async def pin(self) -> Manifest:
-        """The manifest as it is now. What it names stays, and the journal behind it, until as many have unpinned."""
+        """The present manifest. Its pages and the journal after it are kept until as many calls of `unpin`."""
         async with self._lock:
             self._pins += 1
             return self.storage.manifest
 
     async def unpin(self) -> None:
-        """Remove what has waited for that. What cannot be removed is logged; the next start removes it."""
+        """Remove the files that a pin kept. A failure is logged; the next start removes them."""
         self._pins -= 1
         try:
             await self.remove(set())
             await self.drop(0)
         except (OSError, StoreError) as error:
-            log.warn("files that a backup has read stay until the next start: {error}", error=error)
+            log.warn("files that a backup kept stay until the next start: {error}", error=error)
 
 
 def _step(steps: Generator[None, None, T]) -> tuple[bool, T | None]:
@@ -150,11 +152,11 @@ def _save(storage: Storage, manifest: Manifest) -> OSError | None:
 
 
 def _nothing() -> None:
-    """A job that is done once all before it are."""
+    """A job that ends after all jobs before it."""
 
 
 def _remove(storage: Storage, superfluous: set[int]) -> None:
-    # A manifest that could not be finished goes first, and for good: pages that it names may be among those to go.
+    # An unfinished manifest is removed first, and durably: it may name pages that are removed next.
     if manifests.remove_others(storage.disk, storage.path, storage.manifest):
         storage.disk.sync_directory(storage.path)
     storage.pages.remove(superfluous)

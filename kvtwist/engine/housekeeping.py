@@ -1,5 +1,6 @@
 """
-What a store does of its own accord: it keeps within its memory, checkpoints, merges, and sweeps what has expired.
+The work that a store does by itself: it keeps within its memory and disk space, runs checkpoints, compacts, and sweeps
+expired records.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ log = Logger(namespace="kvtwist.store")
 
 SWEEP_SECONDS = 1.0
 SWEEP_RECORDS = 1000
-"""Records taken out of memory in one go."""
+"""How many records of a keyspace are swept in one step."""
 MAKE_SPACE_SECONDS = 0.25
-"""How soon room is made again for little that has changed since."""
+"""The pause before disk space is freed again if little has changed since."""
 STOP_SECONDS = 2.5
-"""How long a clean stop waits for its checkpoint. Without one the next start replays the journal."""
+"""How long a clean stop waits for its checkpoint. Without it the next start replays the journal."""
 INDEX_COST = 330
-"""Memory that a page takes in the index of all pages, beside its first and last key; measured, rounded up."""
+"""Memory of a page in the index of all pages, besides its first and last key; measured, rounded up."""
 
 
 class Sweeper:
-    """Gives up what has expired in the active memtables, a little at a time."""
+    """Removes expired records from the active memtables, some at a time."""
 
     def __init__(self, keyspaces: dict[str, Keyspace], commit: GroupCommit | MemoryCommit, timeline: Timeline) -> None:
         self.swept = 0
-        """How many it has given up since somebody set this to 0."""
+        """How many records were swept since this was last set to 0."""
         self._keyspaces = keyspaces
         self._commit = commit
         self._timeline = timeline
 
     def sweep(self) -> bool:
-        """Give up some; returns whether there may be more."""
+        """Sweep some records; return whether there may be more."""
         if self._commit.latch.held:
-            return False  # whoever holds it has looked at what there is
+            return False  # the transaction that holds it has looked at these records
         now_ms = self._timeline.now_ms()
         swept = [self._sweep(keyspace, now_ms) for keyspace in self._keyspaces.values()]
         self.swept += sum(swept)
@@ -62,7 +63,7 @@ class Sweeper:
         swept = 0
         for key in expired:
             entry = tables.active.get(key)
-            # What is not durable may be taken back; it is swept the next time.
+            # A record that is not durable may be taken back. It is swept later.
             if entry is not None and entry.revision <= self._commit.durable:
                 tables.forget(key)
                 swept += 1
@@ -70,7 +71,7 @@ class Sweeper:
 
 
 class MemoryHousekeeping:
-    """For a store that has no disk: it sweeps, and refuses what it has no room for."""
+    """For a store in memory: it sweeps, and refuses transactions for which there is no memory."""
 
     counters = CheckpointCounters()
 
@@ -96,21 +97,21 @@ class MemoryHousekeeping:
 
     def wait_before(self, operations: Sequence[Operation]) -> Deferred[None] | None:
         """
-        None: some operations may be done.
+        What a transaction has to wait for, which is nothing.
 
-        :raises NoRoom: they may not, since they would take more memory.
+        :raises NoRoom: there is no memory for it.
         """
         held = sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values())
         more = sum(self._growth(operation) for operation in operations)
         limit = self._limits.memory
         if not any(isinstance(operation, (Put, Append)) and operation.value for operation in operations):
-            limit += limit // 16  # a deletion that is staged takes room before it makes some
+            limit += limit // 16  # a staged deletion takes memory before it frees some
         if more > 0 and held + more > limit:
             raise NoRoom(f"the store in memory is full ({self._limits.memory} bytes)")
         return None
 
     def _growth(self, operation: Operation) -> int:
-        """By how much an operation makes the store larger."""
+        """How many bytes an operation adds."""
         if isinstance(operation, Get):
             return 0
         table = self._keyspaces[operation.keyspace].tables.active
@@ -123,7 +124,7 @@ class MemoryHousekeeping:
         return (ENTRY_COST + len(operation.key) + len(operation.value) if isinstance(operation, Put) else 0) - old
 
     def checkpoint(self) -> Deferred[None]:
-        """There is nothing to do."""
+        """Do nothing: there is no disk."""
         return succeed(None)
 
 
@@ -166,11 +167,11 @@ class Housekeeping:
 
     @property
     def counters(self) -> CheckpointCounters:
-        """What checkpoints there were."""
+        """The counters of checkpoints."""
         return self._checkpointer.counters
 
     def start(self, replayed: bool) -> None:
-        """Begin; `replayed` says that the journal held something, which a checkpoint then moves into pages."""
+        """Begin. If the start `replayed` transactions, a checkpoint soon moves them into pages."""
         self._replayed = replayed
         self._disk_space_seen(None)
         self._next = self._clock.callLater(SWEEP_SECONDS, self._tick)
@@ -186,7 +187,7 @@ class Housekeeping:
         if self._commit.broken:
             return
         too_long = self._clock.callLater(STOP_SECONDS, self._give_up)
-        # One that was running already does not hold what came after it began.
+        # A checkpoint that was running already does not hold later transactions.
         while not self._all_in_pages() and too_long.active():
             failed = self.counters.failed
             await self.checkpoint()
@@ -199,11 +200,11 @@ class Housekeeping:
         return self._disk_state.storage.manifest.revision >= self._commit.assigned
 
     def _give_up(self) -> None:
-        log.warn("the checkpoint takes too long for a stop; the next start replays the journal instead")
+        log.warn("the last checkpoint was cancelled because it took too long; the next start replays the journal")
         self._checkpointer.give_up()
 
     def checkpoint(self) -> Deferred[None]:
-        """Run a checkpoint, or wait for the one that runs. It does not fail: a failure is logged and counted."""
+        """See `Checkpointer.run`."""
         return self._checkpointer.run()
 
     async def compact(self, advance: Callable[[int], object]) -> None:
@@ -212,14 +213,14 @@ class Housekeeping:
 
     def wait_before(self, operations: Sequence[Operation]) -> Deferred[None] | None:
         """
-        None: some operations may be done. Else what fires when it is time to ask again.
+        What a transaction has to wait for: a Deferred after which to ask again; None if it may be applied now.
 
-        :raises StoreUnavailable: checkpoints fail, so there will be no room before somebody does something about it.
+        :raises StoreUnavailable: memory is full, and checkpoints fail, so waiting would not help.
         """
         for operation in operations:
             if type(operation) is Clear:
                 wait = self._checkpointer.wait_before_clear()
-                if wait is not None or len(operations) == 1:  # alone, it makes room
+                if wait is not None or len(operations) == 1:  # on its own it frees memory
                     return wait
         if self._commit.unsynced >= self._limits.unsynced:
             return self._commit.settled(self._commit.assigned).addCallback(lambda _: None)
@@ -230,7 +231,7 @@ class Housekeeping:
                 return wait
         if not self._checkpointer.memtables_are_full():
             return None
-        self._checkpointer.begin()  # which makes room at once, by freezing, unless one is running already
+        self._checkpointer.begin()  # it frees the active memtables at once, unless one is running already
         if not self._checkpointer.memtables_are_full():
             return None
         if self._checkpointer.failing:
@@ -238,18 +239,18 @@ class Housekeeping:
         return self._checkpointer.run()
 
     def _wait_for_disk_space(self, removing: bool) -> Deferred[None] | None:
-        """On a full disk deletions may go on as far as the reserve has room for them; then they have to make some."""
+        """On a full disk deletions may use the reserve; when it is low, they wait until space is freed."""
         if self._making_space is not None and not (removing and not self._disk_space.is_low):
             return self._space_made()
         full_memory = self._checkpointer.memtables_are_full(self._limits.unsynced)
         if removing and (self._disk_space.is_low or full_memory) and self._tried_at != self._commit.assigned:
-            return self._space_made()  # once: there may be no room even for that
+            return self._space_made()  # only once: there may be no space even for that
         return None
 
     def _may_make_space(self) -> bool:
-        """Begin to make room for what has found none, unless that would be in vain."""
+        """Begin to free disk space for a transaction that found none, unless that would be useless."""
         if not self._disk_space.size or self._tried_at == self._commit.assigned:
-            return False  # nothing has changed since the last time
+            return False  # nothing has changed since the last attempt
         pending = self._checkpointer.running or self._commit.journal_bytes >= self._disk_space.size // len(PIECES)
         if not pending and self._clock.seconds() < self._made_space + MAKE_SPACE_SECONDS:
             return False
@@ -257,7 +258,7 @@ class Housekeeping:
         return True
 
     def _space_made(self) -> Deferred[None]:
-        """Move into pages what has been deleted, and take it out of older ones; fires when that is done."""
+        """Free disk space: run a checkpoint, and thin the runs. Fires after the attempt."""
         done = self._space_tried.add()
         if self._making_space is None:
             making = Deferred.fromCoroutine(self._make_space())
@@ -276,21 +277,23 @@ class Housekeeping:
         except CancelledError:
             pass  # the store is closing
         except Exception:
-            log.failure("room could not be made")
+            log.failure("disk space could not be freed")
         self._made_space = self._clock.seconds()
         self._making_space = None
         self._space_tried.fire()
 
     def _look_at_disk_space(self) -> None:
         looked = self._disk_state.storage.page_worker.run(self._disk_space.look)
-        looked.addCallbacks(self._disk_space_seen, lambda failure: log.failure("the disk cannot be looked at", failure))
+        looked.addCallbacks(
+            self._disk_space_seen, lambda failure: log.failure("the free disk space cannot be measured", failure)
+        )
 
     def _disk_space_seen(self, _: None) -> None:
         full = self._disk_space.full
         if full and not self._told_full:
-            log.warn("the disk is full: what is written is refused, deletions and checkpoints go on with what is kept")
+            log.warn("the disk is full: writes are refused; deletions and checkpoints go on with the reserve")
         elif not full and self._told_full:
-            log.info("there is room on the disk again")
+            log.info("there is free disk space again")
         self._told_full = full
 
     def _tick(self) -> None:
@@ -298,7 +301,7 @@ class Housekeeping:
         self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._tick)
         if self._disk_space.is_scarce or self._told_full:
             self._look_at_disk_space()
-        # What has expired goes from the journal, too.
+        # A checkpoint removes expired records from the journal, too.
         expired = self._sweeper.swept and self._clock.seconds() - self._checkpointed >= PURGE_SECONDS
         scarce = self._disk_space.is_scarce and not self._all_in_pages()
         if self._disk_space.full and (not self._checkpointer.failing or self._tried_at != self._commit.assigned):
@@ -322,7 +325,7 @@ class Housekeeping:
         self._size_cache()
 
     def _size_cache(self) -> None:
-        """The index of all pages and the cache share what there is for pages."""
+        """The index of all pages takes its memory from the page cache."""
         tables = self._disk_state.tables.values()
         refs = (ref for t in tables for run in t.runs for ref in run.pages)
         index = sum(INDEX_COST + len(ref.first) + len(ref.stop or b"") for ref in refs)

@@ -32,13 +32,12 @@ SPARE_SHARE = 16
 
 class JournalWriter:
     """
-    Appends to the last segment. Not thread-safe: one thread owns it. Every call blocks.
+    Appends to the last segment. Every call blocks. Not thread-safe: the journal thread owns it.
 
-    Its first segment is made when there is something to write: a store on a full disk can be opened and read.
+    Its first segment is made with the first batch, so that a store on a full disk can be opened and read.
 
-    :param durable: whether `append` returns only after fdatasync (`--durability sync`), or after the write (`os`).
-    :ivar broken: why nothing can be written any more, once that is so. It is the one place where that is known: other
-        threads may look, too.
+    :param durable: whether `append` returns after fdatasync (`--durability sync`), or already after the write (`os`).
+    :ivar broken: why nothing can be written any more, or None. All of the server reads it here, in any thread.
     """
 
     def __init__(
@@ -64,10 +63,10 @@ class JournalWriter:
 
     def append(self, transactions: list[Transaction]) -> int:
         """
-        Write one batch; returns the bytes that it took. When it fails nothing of it stays.
+        Write one batch; return its size in bytes. A failure leaves nothing of it.
 
-        :raises NoRoom: the disk is full; a later call may succeed.
-        :raises StoreUnavailable: it cannot be now; and if `broken`, what is on disk is not known any more.
+        :raises NoRoom: the disk is full. A later call may succeed.
+        :raises StoreUnavailable: it cannot be written now. If `broken`, the content of the disk is unknown.
         """
         self._check_whole()
         while True:
@@ -104,19 +103,18 @@ class JournalWriter:
 
     def rotate(self) -> int:
         """
-        Go on in a new segment. If there cannot be one, go on in this one.
+        Go on in a new segment; return the revision up to which the journal is on disk.
 
-        Returns up to which revision the journal is on the disk itself.
-        :raises OSError: there cannot be one.
+        :raises OSError: there cannot be a new segment. The present one remains in use.
         """
         self._check_whole()
         if not self._begun:
-            self._begin_segment(self._first)  # so that those of the processes before this one can be dropped
+            self._begin_segment(self._first)  # so that the segments of earlier processes can be removed
             return self._synced
         if self._last < self._first:
-            return self._synced  # nothing was written since the last time
+            return self._synced  # nothing was written since the last call
         if not self._durable or self._unsynced_cut:
-            self._sync()  # nothing but the last segment may be torn
+            self._sync()  # only the last segment may be torn
         self._synced = self._last
         old, size = self._descriptor, self._end
         self._begin_segment(self._last + 1)
@@ -125,7 +123,7 @@ class JournalWriter:
         return self._synced
 
     def flush(self) -> int:
-        """Returns up to which revision the journal is on the disk itself, which is all of it."""
+        """Sync the journal; return its last revision."""
         self._check_whole()
         if self._begun and not self._durable:
             self._sync()
@@ -133,13 +131,13 @@ class JournalWriter:
         return self._synced
 
     def drop(self, revision: int) -> None:
-        """Give up the segments that hold nothing behind that revision; keep one as a spare."""
+        """Remove the segments that hold nothing after that revision; keep one of them as a spare."""
         self._unpaged = [(last, size) for last, size in self._unpaged if last > revision]
         found = segments(self._disk, self._directory)
         superfluous = [path for (_, path), (following, _) in pairwise(found) if following <= revision + 1]
         self._disk_space.measure()
         if superfluous and self._disk_space.free // SPARE_SHARE >= EXTENT:
-            # No sync: should the old name come back, what is in it by then is as superfluous as before.
+            # Not synced: if a loss of power brings the old name back, the segment is as superfluous as before.
             self._disk.rename(superfluous.pop(), self._spare)
             self._trim_spare()
         for path in superfluous:
@@ -148,22 +146,22 @@ class JournalWriter:
 
     def mark(self, after: int) -> tuple[int, list[tuple[str, int]]]:
         """
-        The last revision that was written, which is on the disk itself now, and (path, bytes in use) of each segment
-        that is needed beside a manifest of revision `after`.
+        Sync the journal; return its last revision, and (path, bytes in use) of each segment that is needed besides a
+        manifest of revision `after`.
 
-        :raises OSError: a file cannot be looked at.
-        :raises StoreUnavailable: what is on disk is not known.
+        :raises OSError: the length of a file cannot be read.
+        :raises StoreUnavailable: the content of the disk is unknown.
         """
         self._check_whole()
         found = segments_after(self._disk, self._directory, after)
-        if not self._begun:  # what there is was synced when it was replayed, but for one that was never finished
+        if not self._begun:  # replay has synced all segments but an unfinished one
             return self._last, [(path, self._disk.length(path)) for first, path in found if first <= self._last]
         self.flush()
         *whole, (_, current) = found
         return self._last, [*((path, self._disk.length(path)) for _, path in whole), (current, self._end)]
 
     def close(self) -> None:
-        """Sync what is not synced yet, and end."""
+        """Sync the journal, and close it."""
         if not self._begun:
             return
         try:
@@ -187,7 +185,7 @@ class JournalWriter:
 
     @property
     def _begun(self) -> bool:
-        """Whether there is a segment of its own."""
+        """Whether this writer has made a segment."""
         return self._descriptor >= 0
 
     def _begin_first(self) -> None:
@@ -218,11 +216,11 @@ class JournalWriter:
         self._measured_at = 0
 
     def _named(self, path: str, salt: bytes, reused: bool) -> tuple[int, int]:
-        """The spare, or a new file, under the name of a segment."""
+        """Give the spare, or a new file, the name of a segment; return its descriptor and size."""
         name = self._spare
         descriptor = self._disk.reopen(name) if reused else self._disk.create(name)
         try:
-            # The header first, on the disk itself: under the new name nothing counts that the file has held before.
+            # The header is synced before the rename: with its new salt, the old frames in the file do not count.
             self._disk.write(descriptor, encode_header(salt))
             self._disk.sync(descriptor)
             self._disk.rename(name, path)
@@ -235,11 +233,11 @@ class JournalWriter:
             raise
 
     def _spare_counts(self) -> bool:
-        """Whether it is a segment, too: a crash in the middle of a renaming may have left both names."""
+        """Whether the spare is a segment, too: a crash during its rename may have left both names."""
         return any(self._disk.is_same(self._spare, path) for _, path in segments(self._disk, self._directory))
 
     def _take_name_back(self, name: str, error: OSError) -> None:
-        """Remove a segment that could not be begun, for good: it must not come back behind one that has gone on."""
+        """Remove a segment that could not be begun, durably: it must not come back while the old one goes on."""
         self._unremoved = name
         try:
             self._remove_unremoved()
@@ -247,7 +245,7 @@ class JournalWriter:
             raise worse from error
 
     def _remove_unremoved(self) -> None:
-        """Nothing is written before that is done."""
+        """Remove what `_take_name_back` could not remove. Nothing is written before that."""
         name = self._unremoved
         if name is None:
             return
@@ -264,8 +262,8 @@ class JournalWriter:
 
     def _check_room(self, transactions: list[Transaction]) -> None:
         """
-        :raises NoRoom: what there is belongs to the reserve, or the next checkpoint will need it: all that is not in
-            pages yet has to find room there before the journal can go.
+        :raises NoRoom: the free space belongs to the reserve, or the next checkpoint needs it: all that is not in pages
+            yet is written there before the journal can be removed.
         """
         disk_space = self._disk_space
         unpaged = self._end + sum(size for _, size in self._unpaged)
@@ -280,10 +278,10 @@ class JournalWriter:
             raise NoRoom("no room on the disk")
 
     def _grow(self) -> None:
-        """Let the segment grow ahead. Where there is no room for so much, there may be enough for the next frame."""
+        """Allocate space ahead. If there is not enough for that, there may be enough for the next frame."""
         ahead = min(EXTENT, self._disk_space.free // SPARE_SHARE)
         if ahead < self._needed and self._disk_space.is_scarce:
-            return  # none of it for zeros
+            return  # there is no space for zeros
         try:
             self._disk.extend(self._descriptor, max(ahead, self._needed))
             self._size = self._disk.size(self._descriptor)
@@ -291,7 +289,7 @@ class JournalWriter:
             self._cut(error)
 
     def _cut(self, error: OSError) -> None:
-        """Take back what failed to be written."""
+        """Cut off what a failed write has left."""
         try:
             self._disk.cut(self._descriptor, self._end)
         except OSError as worse:
@@ -308,12 +306,12 @@ class JournalWriter:
         try:
             self._disk.sync(self._descriptor)
         except OSError as error:
-            # What the kernel still holds is unknown after a failed sync, and asking again would lie (fsyncgate).
+            # After a failed sync the kernel may have dropped the data, and a second sync would succeed (fsyncgate).
             raise self.give_up(f"the journal cannot be synced ({error.strerror})") from error
         self._unsynced_cut = False
 
     def _failed_to_write(self, error: OSError) -> StoreError:
-        """What is to be raised where nothing of what failed is left."""
+        """The exception for a failed write that has left nothing."""
         if is_full(error):
             return NoRoom(f"no room on the disk ({error.strerror})")
         if is_passing(error):
@@ -321,7 +319,7 @@ class JournalWriter:
         return self.give_up(f"the journal cannot be written ({error.strerror})")
 
     def give_up(self, reason: str) -> StoreUnavailable:
-        """Write nothing any more; returns what is to be told to those who write."""
+        """Refuse all later writes; return the exception for them."""
         self.broken = f"{reason}; read-only until restart"
         return StoreUnavailable(self.broken)
 

@@ -1,7 +1,7 @@
 """
-One ordered keyspace: a memtable over runs of pages, and while a checkpoint is written a frozen memtable between.
+A keyspace: a memtable over sorted runs, with a frozen memtable between them while a checkpoint runs.
 
-Everything that a `Clear` drops at once, and that its undoing brings back at once, is in one object, `Tables`.
+All that a `Clear` drops, and that its undo brings back, is in one object: `Tables`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kvtwist.model import Record, Usage
 
 class Tables:
     """
-    :ivar active: what changed since the last checkpoint began.
-    :ivar frozen: what a running checkpoint is writing; nobody changes it.
-    :ivar runs: what is on disk, the newest run first.
+    :ivar active: the memtable of changes since the last checkpoint began.
+    :ivar frozen: the memtable that the running checkpoint writes. It does not change.
+    :ivar runs: the runs on disk, the newest first.
     """
 
     def __init__(self, on_disk: bool = True) -> None:
@@ -31,21 +31,21 @@ class Tables:
         self.frozen: Memtable | None = None
         self.runs: list[SortedRun] = []
         self.expires_ms: int | None = None
-        """When the first record on disk expires, None for never."""
+        """When the first record on disk expires; None for never."""
 
     def install(self, runs: list[SortedRun]) -> None:
-        """Read from these runs from now on."""
+        """Replace the runs."""
         self.runs = runs
         expiries = [run.expires_ms for run in runs]
         self.expires_ms = min((expires_ms for expires_ms in expiries if expires_ms is not None), default=None)
 
     def freeze(self) -> None:
-        """Begin a new active memtable."""
+        """Make the active memtable the frozen one, and begin a new one."""
         self.frozen = self.active
         self.active = Memtable()
 
     def in_memtables(self, key: bytes) -> Entry | None:
-        """The newest entry of a key that is in a memtable."""
+        """The newest entry of a key in the memtables."""
         entry = self.active.get(key)
         if entry is None and self.frozen is not None:
             entry = self.frozen.get(key)
@@ -57,7 +57,7 @@ class Tables:
         """
         The newest entry of every key with start <= key < stop, in order.
 
-        :raises PageNeeded: on the way, when `lookup` does not have a page.
+        :raises PageNeeded: while iterating, if `lookup` does not have a page.
         """
         tables = [self.active] if self.frozen is None else [self.active, self.frozen]
         sources = [table.range(start, stop, reverse) for table in tables]
@@ -66,10 +66,10 @@ class Tables:
 
     def set(self, key: bytes, entry: Entry, old: Entry | None) -> tuple[Memtable, Entry | None, int, int]:
         """
-        Make an entry the newest of its key; returns the table that has changed, its entry before, and by how many
-        records and bytes it has grown.
+        Make an entry the newest of its key. Returns the changed memtable, its previous entry, and the records and bytes
+        by which it has grown.
 
-        :param old: what it takes the place of, for `usage`.
+        :param old: the entry that is replaced, for `usage`.
         """
         active = self.active
         records = weight = 0
@@ -81,12 +81,12 @@ class Tables:
             records, weight = records - 1, weight - len(key) - old.size
         active.records += records
         active.weight += weight
-        # Without a disk there is nothing older that a tombstone would hide, and nobody who waits for it to be durable.
+        # A store in memory needs no tombstones: no older record is below them, and no read waits for their batch.
         before = active.set(key, None if type(entry) is Tombstone and not self._on_disk else entry)
         return active, before, records, weight
 
     def forget(self, key: bytes) -> None:
-        """Give up the active entry of a record that has expired."""
+        """Remove an expired record from the active memtable."""
         active = self.active
         entry = active.get(key)
         assert isinstance(entry, Record)
@@ -105,7 +105,7 @@ class Tables:
 
 
 class _Unset(Struct, gc=False):
-    """Takes back one `Keyspace.set`. The table may have been frozen since. A transaction has one for each change."""
+    """The undo of one `Keyspace.set`, in the table that it changed, which may be frozen by now."""
 
     keyspace: Keyspace
     table: Memtable
@@ -124,10 +124,10 @@ class _Unset(Struct, gc=False):
 
 class Keyspace:
     """
-    :ivar tables: what it holds.
-    :ivar recent: records that its pages hold; those of before the last `Clear` may be among them.
-    :ivar cleared: the revision of its last `Clear`; what is missing here is missing since then.
-    :ivar changed: the revision of its last change; after a start, that of the manifest until there is a newer one.
+    :ivar tables: its memtables and runs.
+    :ivar recent: records that were read from pages; some may be older than the last `Clear`.
+    :ivar cleared: the revision of the last `Clear`; a key without an entry is missing since then.
+    :ivar changed: the revision of the last change; after a start, that of the manifest until there is a newer one.
     """
 
     def __init__(self, on_disk: bool = True, changed: int = 0, pages: PageCache | None = None) -> None:
@@ -141,7 +141,7 @@ class Keyspace:
         """
         The newest entry of a key: a record, a tombstone, or None.
 
-        :raises PageNeeded: when `lookup` does not have a page that it takes to know.
+        :raises PageNeeded: `lookup` does not have a page that is needed.
         """
         tables = self.tables
         entry = tables.in_memtables(key)
@@ -155,20 +155,20 @@ class Keyspace:
 
     def set(self, key: bytes, entry: Entry, old: Entry | None) -> Callable[[], object]:
         """
-        Make an entry the newest of its key; returns what takes that back.
+        Make an entry the newest of its key; return the undo.
 
-        :param old: what it takes the place of, for `usage`.
+        :param old: the entry that is replaced, for `usage`.
         """
         self.recent.discard(key)
         table, before, records, weight = self.tables.set(key, entry, old)
         undo = _Unset(self, table, key, before, records, weight, self.changed)
         self.changed = entry.revision
         if not self._on_disk and type(entry) is Tombstone:
-            self.cleared = entry.revision  # no entry tells since when the key is missing
+            self.cleared = entry.revision  # there is no tombstone to hold the revision
         return undo
 
     def clear(self, revision: int) -> Callable[[], object]:
-        """Drop everything; returns what takes that back."""
+        """Drop all records; return the undo."""
         undo = partial(self._unclear, self.tables, self.cleared, self.changed)
         self.tables = Tables(self._on_disk)
         self.cleared = self.changed = revision

@@ -1,4 +1,4 @@
-"""How much memory the store may take, and what for."""
+"""How much memory the store may take for each purpose."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Limits:
     """
     :ivar pages: bytes for the cache of pages, and the index of all pages.
     :ivar memtables: bytes for the active memtables, and as much again for the frozen ones.
-    :ivar unsynced: bytes that changes may take while they wait for their batch, and as much again for its frame.
-    :ivar journal: how large the journal may grow before a checkpoint begins.
-    :ivar slice_bytes: how many bytes of keys and values one slice of a scan holds at most, unless it is one record.
-    :ivar slice_entries: how many entries one slice looks at.
-    :ivar step: how many operations of a transaction are done before the reactor goes on.
+    :ivar unsynced: bytes for changes that are not durable yet, and as much again for the frames of their batches.
+    :ivar journal: the size of the journal, in bytes, at which a checkpoint begins.
+    :ivar slice_bytes: bytes of keys and values in one slice of a scan, unless it is a single record.
+    :ivar slice_entries: entries that one slice looks at.
+    :ivar step: operations of a transaction that are applied before the reactor goes on.
     """
 
     pages: int = 128 * MIB
@@ -29,10 +29,10 @@ class Limits:
 
     @classmethod
     def within(cls, memory: int) -> Limits:
-        """What fits into so many bytes: half for pages, two fifths for changes, a tenth for what is not synced."""
+        """Divide `memory` bytes: half for pages, two fifths for memtables, a tenth for changes that are not durable."""
         return cls(pages=memory // 2, memtables=memory // 5, unsynced=memory // 20)
 
     @property
     def memory(self) -> int:
-        """All of it: what a store without a disk may hold."""
+        """The sum in bytes, which is the limit of a store in memory."""
         return self.pages + 2 * (self.memtables + self.unsynced)

@@ -1,4 +1,4 @@
-"""One process to a directory: two that write the same journal would ruin it."""
+"""Locks a directory for one process: two processes that write one journal would damage it."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from kvtwist.model import StoreInUse
 
 
 class DirectoryLock:
-    """Held from construction until `release`, or until the process ends in whatever way."""
+    """An exclusive lock, held until `release` or the end of the process."""
 
     def __init__(self, directory: str) -> None:
-        """:raises StoreInUse: when another process holds it."""
+        """:raises StoreInUse: another process holds it."""
         self._descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _lock(self._descriptor, fcntl.LOCK_EX, directory)
-        with suppress(OSError):  # on a full disk nobody can be told who holds it
+        with suppress(OSError):  # on a full disk the number of the process cannot be written
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, b"%d\n" % os.getpid())
 
     def release(self) -> None:
-        """Let the next process in."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 
 class ReadLock:
     """
-    Keeps a directory from being opened by a server while somebody looks at it; many may look at the same time.
+    A shared lock: any number of processes may read a directory while no server has it open.
 
-    It changes no byte. Where there is no lock file, or none that may be read, it holds nothing.
+    It changes no byte. Without a lock file that can be read, it locks nothing.
     """
 
     def __init__(self, directory: str) -> None:
-        """:raises StoreInUse: when another process has the directory open."""
+        """:raises StoreInUse: another process has the directory open."""
         self._descriptor: int | None = None
         try:
             self._descriptor = os.open(os.path.join(directory, "lock"), os.O_RDONLY | os.O_CLOEXEC)
@@ -42,14 +42,14 @@ class ReadLock:
         _lock(self._descriptor, fcntl.LOCK_SH, directory)
 
     def release(self) -> None:
-        """Let the next process in."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 def _lock(descriptor: int, how: int, directory: str) -> None:
-    """:raises StoreInUse: when another process holds it; the descriptor is closed then."""
+    """:raises StoreInUse: another process holds it; the descriptor is closed."""
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except OSError:

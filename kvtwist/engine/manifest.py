@@ -1,7 +1,8 @@
 """
-The manifest: which pages make up the store at one revision. Beside the journal it is all that a start has to read.
+The manifest: the pages that make up the store at one revision. A start reads it and the journal, and nothing else.
 
-`manifest-<revision>` is written under another name, synced, and renamed: there is the old one or the new one, whole.
+`manifest-<revision>` is written under another name, synced and renamed, so a crash leaves the old one or the new one,
+and never a part.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kvtwist.model import StoreDamaged
 
 MANIFEST_HEADER = b"kvtmani2"
 OLD_MANIFEST_HEADER = b"kvtmani1"
-"""Of the first format, which is read, and no longer written. It names pages of the first format only."""
+"""The first format, which is read but no longer written. It names pages of the first format."""
 _CHECKSUM = struct.Struct("<I")
 _is_manifest = re.compile(r"manifest-([0-9]{20})").fullmatch
 
@@ -39,7 +40,7 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     keyspaces: dict[str, list[SortedRun]] = {}
 
     def pages(self) -> set[int]:
-        """The numbers of all pages it names."""
+        """The numbers of all pages that it names."""
         return {ref.number for runs in self.keyspaces.values() for run in runs for ref in run.pages}
 
 
@@ -48,7 +49,7 @@ _decode = msgspec.msgpack.Decoder(Manifest).decode
 
 
 def name_of(manifest: Manifest) -> str:
-    """The name of its file."""
+    """The file name of a manifest."""
     return f"manifest-{manifest.revision:020d}"
 
 
@@ -60,34 +61,34 @@ def found(disk: Disk, directory: str) -> list[tuple[int, str]]:
 
 def load(disk: Disk, directory: str) -> Manifest:
     """
-    The newest manifest of a directory; an empty one where there is none yet.
+    The newest manifest of a directory; an empty one if there is none yet.
 
-    :raises StoreDamaged: when it is not what was written.
+    :raises StoreDamaged: it is not what was written.
     """
     manifests = found(disk, directory)
     return read(disk, manifests[-1][1]) if manifests else Manifest()
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file of that name is a manifest that has not got its name yet."""
+    """Whether a file name is that of a manifest before its final rename."""
     return name.endswith(".new") and _is_manifest(name.removesuffix(".new")) is not None
 
 
 def revision_of(path: str) -> int:
-    """The revision in the name of a manifest, finished or not."""
+    """The revision in the path of a manifest, finished or not."""
     return int(os.path.basename(path).removeprefix("manifest-").removesuffix(".new"))
 
 
 def read(disk: Disk, path: str) -> Manifest:
     """
-    The manifest in a file.
+    Read the manifest in a file.
 
-    :raises StoreDamaged: when it is not what was written there.
+    :raises StoreDamaged: it is not what was written.
     """
     try:
         content = disk.read(path)
     except IsADirectoryError:
-        raise StoreDamaged(f"{path}: is a directory, and should be a manifest") from None
+        raise StoreDamaged(f"{path}: is a directory instead of a manifest") from None
     start = len(MANIFEST_HEADER) + _CHECKSUM.size
     header, checksum, payload = content[: len(MANIFEST_HEADER)], content[len(MANIFEST_HEADER) : start], content[start:]
     if header not in (MANIFEST_HEADER, OLD_MANIFEST_HEADER) or checksum != _CHECKSUM.pack(zlib.crc32(payload)):
@@ -97,7 +98,7 @@ def read(disk: Disk, path: str) -> Manifest:
     except msgspec.MsgspecError as error:
         raise StoreDamaged(f"{path}: the manifest cannot be understood ({error})") from error
     if manifest.revision != revision_of(path):
-        raise StoreDamaged(f"{path}: the manifest is of revision {manifest.revision}, and its name of another")
+        raise StoreDamaged(f"{path}: the manifest has revision {manifest.revision}, unlike its name")
     if header == OLD_MANIFEST_HEADER:
         for keyspace, runs in manifest.keyspaces.items():
             manifest.keyspaces[keyspace] = [_renewed(run, keyspace) for run in runs]
@@ -105,7 +106,7 @@ def read(disk: Disk, path: str) -> Manifest:
 
 
 def _renewed(run: SortedRun, keyspace: str) -> SortedRun:
-    """A run as a manifest of the first format has it, with what is known of its pages from where they stand."""
+    """Convert a run of the first format: the stop of a page is the first key of the next one."""
     stops = [ref.first for ref in run.pages[1:]] + [None]
     pages = [
         PageRef(ref.number, ref.first, ref.size, ref.expires_ms, stop, keyspace)
@@ -115,19 +116,19 @@ def _renewed(run: SortedRun, keyspace: str) -> SortedRun:
 
 
 def encoded(manifest: Manifest) -> bytes:
-    """What its file holds."""
+    """The content of the file of a manifest."""
     payload = _encode(manifest)
     return MANIFEST_HEADER + _CHECKSUM.pack(zlib.crc32(payload)) + payload
 
 
 def save(disk: Disk, directory: str, manifest: Manifest) -> None:
-    """Make a manifest the newest, on the disk itself."""
+    """Make a manifest the newest, and sync it."""
     write(disk, directory, manifest)
     disk.sync_directory(directory)
 
 
 def write(disk: Disk, directory: str, manifest: Manifest) -> None:
-    """Make a manifest the newest, which it is for good once the directory is synced. When this fails it is not."""
+    """Make a manifest the newest, or change nothing and raise. It is durable once the directory is synced."""
     path = os.path.join(directory, name_of(manifest))
     disk.save(path + ".new", encoded(manifest))
     try:
@@ -138,10 +139,10 @@ def write(disk: Disk, directory: str, manifest: Manifest) -> None:
 
 
 def remove_others(disk: Disk, directory: str, manifest: Manifest) -> bool:
-    """Remove all manifests but this one, and what is left of one that was not finished; returns if there were any."""
+    """Remove all other manifests, unfinished ones included; return whether there were any."""
     ours = [name for name in disk.names(directory) if _is_manifest(name) or is_unfinished(name)]
     others = [name for name in ours if name != name_of(manifest)]
     for name in others:
-        with suppress(IsADirectoryError):  # not ours: a manifest is a file
+        with suppress(IsADirectoryError):  # a manifest is a file, so this is not ours
             disk.remove(os.path.join(directory, name))
     return bool(others)

@@ -1,4 +1,4 @@
-"""What changed since the last checkpoint, in key order: one table for each keyspace."""
+"""Memtables: the records of a keyspace that changed since the last checkpoint, in key order."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from kvtwist.model import Record
 
 
 class Tombstone(Struct, frozen=True, gc=False):
-    """In place of a record that was removed, so that an older one in a page does not show."""
+    """The entry of a removed record. It hides older records in pages."""
 
     revision: int
 
 
 class Trace(Record, frozen=True, array_like=True, gc=False):
     """
-    In place of a record that was looked for by a transaction that has no use for its value, which may be large.
+    A record without its large value, for transactions that do not use the value.
 
-    :ivar size: how many bytes the value has.
+    :ivar size: the length of the value in bytes.
     """
 
     size: int = 0
@@ -29,11 +29,11 @@ class Trace(Record, frozen=True, array_like=True, gc=False):
 
 Entry = Record | Tombstone
 _LARGE = 256
-"""A value of more bytes is not kept for those that have no use for it."""
+"""A longer value is left out of a `Trace`."""
 
 
 def traced(entry: Entry | None) -> Entry | None:
-    """An entry without its value, if that is large."""
+    """An entry without its value if that is large."""
     if type(entry) is not Record or len(entry.value) <= _LARGE:
         return entry
     return Trace(b"", entry.media_type, entry.revision, entry.modified_ms, entry.expires_ms, len(entry.value))
@@ -47,23 +47,23 @@ def alive(entry: Entry | None, now_ms: Callable[[], int]) -> Record | None:
 
 
 def value_size(record: Record) -> int:
-    """How many bytes the value of a record has, left out or not."""
+    """The length of a record's value in bytes, also if it is left out."""
     return record.size if type(record) is Trace else len(record.value)
 
 
 ENTRY_COST = 400
-"""Memory that an entry takes beside its key and value: objects, dictionary and order; measured, rounded up."""
+"""Memory of an entry besides its key and value: objects, dictionary and order; measured, rounded up."""
 _replace: Callable[[Any, bytes, Entry], None] = dict.__setitem__
-"""For a key that is in order already: a sorted dictionary would look once more whether it is."""
+"""Replaces the entry of a key that is there: `SortedDict.__setitem__` would look for the key once more."""
 
 
 class Memtable:
     """
-    Newest entry by key.
+    The newest entry of each changed key.
 
-    :ivar records: by how many records the keyspace has grown (or shrunk) through this table.
-    :ivar weight: by how many bytes of keys and values it has.
-    :ivar cost: about how many bytes of memory it takes.
+    :ivar records: the records by which the keyspace has grown through this table; may be negative.
+    :ivar weight: the bytes of keys and values by which it has.
+    :ivar cost: about how many bytes of memory the table takes.
     """
 
     def __init__(self) -> None:
@@ -77,11 +77,11 @@ class Memtable:
         return len(self._entries)
 
     def get(self, key: bytes) -> Entry | None:
-        """The entry of a key, if this table has one."""
+        """The entry of a key; None if this table has none."""
         return self._entries.get(key)
 
     def set(self, key: bytes, entry: Entry | None) -> Entry | None:
-        """Replace the entry of a key (None: have none for it); returns the one before."""
+        """Set the entry of a key, or remove it (None); return the previous one."""
         entries = self._entries
         before: Entry | None = entries.get(key)
         if type(before) is Record:
@@ -105,13 +105,13 @@ class Memtable:
         return before
 
     def range(self, start: bytes, stop: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, Entry]]:
-        """(key, entry) with start <= key < stop, in order. The table must not change meanwhile."""
+        """(key, entry) with start <= key < stop, in order. The table must not change during the iteration."""
         entries = self._entries
         for key in entries.irange(start, stop, inclusive=(True, False), reverse=reverse):
             yield key, entries[key]
 
     def expired(self, now_ms: int, limit: int) -> list[bytes]:
-        """Keys of records that have expired, the earliest first."""
+        """At most `limit` keys of expired records, in the order in which they expired."""
         keys = []
         for expires_ms, key in self._expiries[:limit]:
             if expires_ms > now_ms:

@@ -1,8 +1,8 @@
 """
-A store in the hands of a tool: opened and closed by plain code that waits for nothing.
+The store for command-line tools: it blocks, and needs no reactor.
 
-It is the store that a server opens: it takes the directory's lock, replays the journal, and ends with a checkpoint. Its
-workers are no threads and its clock never rings, so that every Deferred has fired when a call returns.
+It is the server's store: it locks the directory, replays the journal, and ends with a checkpoint. Its workers are no
+threads and its clock never advances, so every Deferred has fired when a call returns.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ class OfflineStore:
 
     @property
     def revision(self) -> int:
-        """Its last transaction."""
+        """The revision of the last transaction."""
         return self._storage.commit.assigned
 
     def keyspaces(self) -> list[str]:
-        """The names of its keyspaces, in order; some may be empty."""
+        """The names of the keyspaces, sorted; some may be empty."""
         return sorted(self._store.figures().keyspaces)
 
     def records(self, keyspace: str) -> int:
-        """About how many records a keyspace has, see `kvtwist.model.Usage`."""
+        """About how many records a keyspace holds, see `kvtwist.model.Usage`."""
         return self._store.usage(keyspace).records
 
     def scan(self, keyspace: str, start: bytes = b"") -> Iterator[tuple[bytes, Record]]:
-        """Every key from `start` on and its record, in order. :raises StoreDamaged: a page cannot be read."""
+        """(key, record) from `start` on, in order. :raises StoreDamaged: a page cannot be read."""
         at: bytes | None = start
         while at is not None:
             piece = _result(self._store.scan(keyspace, at))
@@ -59,15 +59,19 @@ class OfflineStore:
             at = piece.resume
 
     def get(self, keyspace: str, key: bytes) -> Record | None:
-        """The record under a key."""
+        """The record under a key; None if there is none."""
         return _result(self._store.get(keyspace, key))
 
     def write(self, operations: Sequence[Operation]) -> None:
-        """Do operations together, durably. :raises StoreError: nothing was done, or it is not known what."""
+        """
+        Do operations in one durable transaction.
+
+        :raises StoreError: it failed. After a failed sync it may be on disk all the same.
+        """
         _result(self._store.transact([], operations))
 
     def checkpoint(self) -> None:
-        """Write into pages all that is in the journal. :raises StoreError: it could not be finished."""
+        """Run a checkpoint. :raises StoreError: it failed."""
         housekeeping = self._store.housekeeping
         failed = housekeeping.counters.failed
         _result(housekeeping.checkpoint())
@@ -76,11 +80,10 @@ class OfflineStore:
 
     def compact(self, advance: Callable[[int], object]) -> None:
         """
-        Write all that counts into one run of each keyspace, without what was superseded or has expired.
+        Write each keyspace as one run, without superseded, removed and expired records.
 
-        :param advance: called with the number of pages that have been written since the last time; may raise
-            `StoreError`, to stop it.
-        :raises StoreError: it could not be finished; :raises OSError: likewise.
+        :param advance: called with the number of pages written since the last call; may raise `StoreError`, to stop.
+        :raises StoreError: it failed; :raises OSError: likewise.
         """
         housekeeping = self._store.housekeeping
         assert isinstance(housekeeping, Housekeeping)
@@ -88,7 +91,7 @@ class OfflineStore:
         _result(Deferred.fromCoroutine(housekeeping.compact(advance)))
 
     def pages(self) -> int:
-        """How many pages it has on disk."""
+        """The number of pages on disk."""
         return len(self._storage.manifest.pages())
 
 
@@ -101,14 +104,14 @@ def opened(
     timeline: Timeline | None = None,
 ) -> Iterator[OfflineStore]:
     """
-    Open the store in a directory, for as long as the block lasts.
+    Open the store in a directory until the end of the block.
 
-    :param create: make a new one where there is none: the directory is missing, or empty.
-    :param timeline: the store's time, if not as a server has it.
-    :raises NotAStore: there is none.
+    :param create: make a store if the directory is missing or empty.
+    :param timeline: the store's time, if not the server's.
+    :raises NotAStore: there is no store.
     :raises StoreInUse: another process has it open.
-    :raises StoreDamaged: it is not what was written.
-    :raises StoreError: it cannot be used at all.
+    :raises StoreDamaged: a file does not hold what was written to it.
+    :raises StoreError: it cannot be used for another reason.
     """
     disk = disk or Disk()
     if not (create and _is_free(disk, path)):
@@ -125,12 +128,12 @@ def opened(
 
 
 def is_vacant(names: Sequence[str], *others: str) -> bool:
-    """Whether a directory with these names in it holds nothing, but for what a file system or a lock has put there."""
+    """Whether a directory with these names is empty, except for files of the file system, a lock, and `others`."""
     return {*names} <= {"lock", "lost+found", *others}
 
 
 def _is_free(disk: Disk, path: str) -> bool:
-    """Whether a new store can be made there. :raises NotAStore: there is something else."""
+    """Whether a new store can be made at a path. :raises NotAStore: the path is not a directory."""
     try:
         return is_vacant(disk.names(path))
     except FileNotFoundError:
@@ -142,7 +145,7 @@ def _is_free(disk: Disk, path: str) -> bool:
 
 
 def _result(deferred: Deferred[T]) -> T:
-    """What a Deferred has fired with; raises what it has failed with."""
+    """The result of a Deferred that has fired. Raises its exception if it failed."""
     results: list[T | Failure] = []
     deferred.addBoth(results.append)
     if not results:

@@ -1,8 +1,8 @@
 """
-The page: records in key order, in one flat piece of bytes, read where it lies.
+Pages: records in key order, in one block of bytes.
 
-Nothing is decoded before it is asked for: a page in memory costs what it costs on disk, opening one costs nothing, and
-a key is found by bisection over the bytes themselves. Records are copied from page to page as they are.
+Records are decoded when they are read, not when the page is loaded: a page in memory is as large as on disk, and a key
+is found by bisection over the bytes. Records are copied from page to page without decoding.
 
     "kvtpage2"  u32 CRC-32 of all that follows
     u64 number of the page
@@ -37,12 +37,12 @@ _CHECKSUM = struct.Struct("<I")
 _NUMBER = struct.Struct("<Q")
 _COUNT = struct.Struct("<I")
 BODY = len(PAGE_HEADER) + _CHECKSUM.size
-"""Where that begins of which a page has the checksum."""
+"""Where the part begins that the checksum covers."""
 HEAD = BODY + _NUMBER.size
-"""Where the keyspace's name is."""
+"""Where the name of the keyspace begins."""
 _NAMES = {PAGE_HEADER: HEAD, OLD_PAGE_HEADER: BODY}
 NONSENSE = (struct.error, ValueError, IndexError)
-"""What reading a page may raise that was never written as a page."""
+"""The exceptions that reading bytes may raise that were never written as a page."""
 
 MAX_KEY = 0xFFFF
 TOMBSTONE = 0x80
@@ -54,7 +54,7 @@ _FIXED = 9  # key length, kind, revision
 
 
 def encode_record(key: bytes, entry: Entry) -> bytes:
-    """One record as a page holds it. The key is at most `MAX_KEY` bytes long."""
+    """Encode a record. The key is at most `MAX_KEY` bytes long."""
     head = len(key).to_bytes(2, "little")
     revision = entry.revision.to_bytes(6, "little")
     if isinstance(entry, Tombstone):
@@ -73,7 +73,7 @@ def encode_record(key: bytes, entry: Entry) -> bytes:
 
 
 def tombstone_of(record: bytes) -> bytes:
-    """The record that removes what a record holds."""
+    """The tombstone for the key of an encoded record, with its revision."""
     return record[:2] + bytes([TOMBSTONE]) + record[3:_FIXED] + key_of(record)
 
 
@@ -84,22 +84,22 @@ def key_of(record: bytes) -> bytes:
 
 
 def is_tombstone(record: bytes) -> bool:
-    """Whether an encoded record says that its key was removed."""
+    """Whether an encoded record is a tombstone."""
     return record[2] & TOMBSTONE != 0
 
 
 def expires_of(record: bytes) -> int | None:
-    """When an encoded record expires, None for never."""
+    """When an encoded record expires; None for never."""
     return int.from_bytes(record[_FIXED + 6 : _FIXED + 12], "little") if record[2] & EXPIRES else None
 
 
 def weight_of(record: bytes) -> int:
-    """Bytes of the key and the value of an encoded record."""
+    """The bytes of key and value of an encoded record."""
     return len(record) - _key_start(record, 0)
 
 
 def is_record(record: bytes) -> bool:
-    """Whether bytes that nobody vouches for have the structure of a record."""
+    """Whether bytes, which may be damaged, have the structure of a record."""
     if len(record) < _FIXED:
         return False
     kind = record[2]
@@ -127,7 +127,7 @@ def revision_of(record: bytes) -> int:
 
 
 def decode_record(record: bytes) -> Entry:
-    """What an encoded record holds."""
+    """Decode a record."""
     return _decode(record, 0, len(record))
 
 
@@ -162,7 +162,7 @@ def _key_start(data: bytes, at: int) -> int:
 
 
 def encode_page(number: int, keyspace: str, records: Sequence[bytes]) -> bytes:
-    """A page of encoded records, which are in key order."""
+    """Encode a page of encoded records, which are in key order."""
     name = keyspace.encode()
     offsets = array("I", [0])
     end = 0
@@ -180,33 +180,36 @@ def checksum_of(content: bytes) -> int:
 
 
 def number_of(content: bytes) -> int | None:
-    """The number that a page says it has, by its first bytes; None if they say none."""
+    """The number in the first bytes of a page; None if they hold none."""
     if not content.startswith(PAGE_HEADER) or len(content) < HEAD:
         return None
     return int(_NUMBER.unpack_from(content, BODY)[0])
 
 
 LANDMARKS = 16
-"""Every so many keys one is kept at hand."""
+"""Every 16th key is kept decoded, see `Page.get`."""
 _SEARCHED = 8 * 1024
-"""The most bytes that a key is searched for in, as bytes in bytes, which is faster than to bisect them."""
+"""Up to this many bytes are searched for a key with `bytes.find`, which is faster than bisection."""
 _LARGE = _SEARCHED
-"""A record of more bytes is decoded once for all who ask. Where a key is searched for there is none."""
+"""A larger record is decoded once for all reads. It does not fit in the bytes that are searched for a key."""
 _SHARED_COST = 400
-"""Memory that such a record takes beside its bytes: objects and dictionary; rounded up."""
+"""Memory of such a record besides its bytes: objects and dictionary; rounded up."""
 _PLAIN = struct.Struct("<HBIHIH")
-"""What is before the key of a record that does not expire and whose media type has a number; 48 bits in two parts."""
+"""
+The bytes before the key of a *plain* record, which does not expire and whose media type has a number. A number of 48
+bits is read in two parts.
+"""
 
 
 class Page:
     """
-    A sequence of keys, so that it can be bisected, with the entries that belong to them.
+    A sequence of keys, which can be bisected, and their entries.
 
-    :ivar keyspace: the name of the keyspace that it is of.
-    :ivar number: its own, None if it is of the first format.
-    :ivar checksum: of all that follows on it.
-    :ivar size: bytes that it takes on disk.
-    :ivar shared: bytes of memory that it takes beside these, for large records that were asked for.
+    :ivar keyspace: the name of its keyspace.
+    :ivar number: its number; None in the first format.
+    :ivar checksum: the checksum of the bytes from `BODY` on.
+    :ivar size: its size on disk in bytes.
+    :ivar shared: additional bytes of memory for large records that were decoded.
     :ivar on_share: called with the number of bytes by which `shared` grows.
     """
 
@@ -226,9 +229,9 @@ class Page:
 
     def __init__(self, content: bytes) -> None:
         """
-        :raises StoreDamaged: the content is not a whole page.
+        :raises StoreDamaged: the checksum is wrong.
 
-        Content that is not a page, but has the checksum of one, may raise any of `NONSENSE`, now or later.
+        Content that is not a page but has a valid checksum may raise any of `NONSENSE`, now or later.
         """
         header = content[: len(PAGE_HEADER)]
         self.checksum = zlib.crc32(memoryview(content)[BODY:])
@@ -255,7 +258,7 @@ class Page:
         return len(self._offsets) - 1
 
     def __getitem__(self, index: int) -> bytes:
-        """A key."""
+        """The key at an index."""
         data = self._data
         at = self._records + self._offsets[index]
         kind = data[at + 2]
@@ -263,17 +266,17 @@ class Page:
         return data[start : start + data[at] + (data[at + 1] << 8)]
 
     def record(self, index: int) -> bytes:
-        """A record, encoded."""
+        """The encoded record at an index."""
         if index in self._large:
             return encode_record(self[index], self._large[index])
         return self._data[self._records + self._offsets[index] : self._records + self._offsets[index + 1]]
 
     def place(self, index: int) -> tuple[int, int]:
-        """Where a record begins and ends, in bytes of the page."""
+        """The first byte of a record, and the byte after its last one."""
         return self._records + self._offsets[index], self._records + self._offsets[index + 1]
 
     def entry(self, index: int) -> Entry:
-        """What stands under a key. For all who ask, a large value is the same object."""
+        """The entry at an index. A large value is the same object in all results."""
         at, end = self.place(index)
         if end - at <= _LARGE:
             return _decode(self._data, at, end)
@@ -285,7 +288,7 @@ class Page:
         entry = self._large[index] = _decode(self._data, at, end)
         grown = _SHARED_COST + end - at
         if len(self) == 1 and isinstance(entry, Record):
-            # Nobody needs the value a second time, among the bytes of the page: it may be most of the memory there is.
+            # The bytes of the page need not hold the value a second time: it may take most of the memory.
             self._data = self._data[: self.size - len(entry.value)]
             grown = _SHARED_COST
         self.shared += grown
@@ -294,8 +297,8 @@ class Page:
         return entry
 
     def get(self, key: bytes) -> Entry | None:
-        """What stands under a key, None if nothing does."""
-        # Python compares keys of a list in C, but asks this object for each of its own: so it asks for few.
+        """The entry of a key; None if the page has none."""
+        # Bisecting a list of keys runs in C; bisecting the page calls `__getitem__`, so only few keys are left for it.
         landmarks = self._landmarks
         if landmarks is None:
             landmarks = self._landmarks = [self[index] for index in range(0, len(self), LANDMARKS)]

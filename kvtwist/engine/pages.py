@@ -1,10 +1,10 @@
 """
-Where pages live: on disk one DirDBM entry to a page, in memory a cache.
+Page storage: a DirDBM with one entry for each page, and a cache of pages in memory.
 
-A page is never overwritten. What is new is written under new numbers; old pages go once a manifest names the new ones.
+A page is never overwritten. New pages get new numbers; old pages are removed after a manifest names the new ones.
 
-What `twisted.persisted.dirdbm` leaves open is closed here: it does not sync, and it calls every I/O error a missing
-key. It is not thread-safe: one thread writes and removes; any may read, which touches nothing but the file.
+`twisted.persisted.dirdbm` does not sync, and reports every I/O error as a missing key; both are corrected here. It is
+not thread-safe: one thread writes and removes pages. Any thread may read one, which only reads a file.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from kvtwist.model import StoreDamaged, StoreError, StoreUnavailable
 
 
 class _SyncedDirDBM(DirDBM):
-    """A DirDBM on a `Disk`. An entry is synced when `__setitem__` returns; who writes many syncs the directory."""
+    """A DirDBM on a `Disk`. `__setitem__` syncs the entry, but not its name: see `PageDirectory.sync`."""
 
     def __init__(self, name: str, disk: Disk) -> None:
         """
-        Makes the directory where there is none, and removes what a crash has left of an entry.
+        Make the directory if it is missing, and remove unfinished entries.
 
-        The constructor above would remove every file whose name ends with `.new`, whoever has put it there.
+        The constructor of DirDBM is not called: it removes every file whose name ends with `.new`, also foreign ones.
         """
         self._disk = disk
         self.dname = os.path.abspath(os.fsencode(name))
@@ -57,14 +57,14 @@ class _SyncedDirDBM(DirDBM):
         self._disk.remove(self.path_of(key))
 
     def path_of(self, key: bytes) -> str:
-        """The file of an entry."""
+        """The path of the file of an entry."""
         return os.path.join(os.fsdecode(self.dname), os.fsdecode(self._encode(key)))
 
     def _readFile(self, path: FilePath[AnyStr]) -> bytes:
         name = os.fsdecode(path.path)
         try:
             return self._disk.read(name)
-        except OSError as error:  # anything but a missing key, which a manifest's page never is
+        except OSError as error:  # a missing page of a manifest is damage, too
             raise _unreadable(error) from error
 
 
@@ -74,12 +74,12 @@ def _unreadable(error: OSError) -> StoreError:
 
 
 def page_file(number: int) -> str:
-    """The name that a DirDBM gives to the file of a page."""
+    """The file name of a page in a DirDBM."""
     return base64.b64encode(b"%d" % number).decode("ascii") + "_"
 
 
 def page_number(name: str) -> int | None:
-    """The number of the page in a file of that name, None if it is the file of none."""
+    """The number of the page with a file name; None if it is not the name of a page."""
     try:
         number = int(base64.b64decode(name.rstrip("_").encode()))
     except ValueError:
@@ -88,7 +88,7 @@ def page_number(name: str) -> int | None:
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a file of that name is a page that has not got its name yet."""
+    """Whether a file name is that of a page before its final rename."""
     return name.endswith(".new") and page_number(name.removesuffix(".new")) is not None
 
 
@@ -98,8 +98,8 @@ _DAMAGE.add(getattr(errno, "EUCLEAN", errno.EIO))  # Linux alone has it
 
 def passing_error(error: BaseException | None) -> OSError | None:
     """
-    The error of the disk that caused another one, if it says nothing of the file that was to be read: this process may
-    not read it, or has no memory or no descriptor for it.
+    The `OSError` that caused an error, if it says nothing about the file that was read: the process may not read it, or
+    has no memory or no descriptor for it. Else None.
     """
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__
@@ -108,9 +108,7 @@ def passing_error(error: BaseException | None) -> OSError | None:
 
 class PageReader:
     """
-    All pages of a store, by number, for whoever only reads them.
-
-    Every call blocks, and may raise `OSError`.
+    Reads the pages of a store, by number. Every call blocks, and may raise `OSError`.
     """
 
     def __init__(self, disk: Disk, path: str) -> None:
@@ -119,10 +117,10 @@ class PageReader:
 
     def content(self, number: int) -> bytes:
         """
-        The bytes of a page, whatever they are.
+        The bytes of a page, which may be damaged.
 
-        :raises StoreDamaged: when they cannot be read.
-        :raises StoreUnavailable: when no file can be opened just now.
+        :raises StoreDamaged: they cannot be read.
+        :raises StoreUnavailable: no more files can be opened now.
         """
         try:
             return self._disk.read(self.file_of(number))
@@ -133,16 +131,16 @@ class PageReader:
         """
         A page that a manifest names.
 
-        :param file: the number of the page in whose file it is, if not in its own.
-        :raises StoreDamaged: when it is not there, or not the one that the manifest means.
+        :param file: the page in whose file it is, if not in its own.
+        :raises StoreDamaged: it is missing, or not the page that the manifest names.
         """
         return self._checked(ref.number if file is None else file, ref.fault)
 
     def read_loose(self, number: int) -> Page:
         """
-        The page in the file of a number, of which no manifest says anything.
+        The page in the file of a number, without a manifest.
 
-        :raises StoreDamaged: when it is not a whole page, or says itself that it is another one.
+        :raises StoreDamaged: it is damaged, or has another number.
         """
         return self._checked(number, lambda page: _misnamed(page, number))
 
@@ -157,7 +155,7 @@ class PageReader:
         return page
 
     def strays(self, numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """(its own number, that of the file) of each page that seems to be in the file of another."""
+        """(number of the page, number of the file) of each page that seems to be in the file of another."""
         for file in numbers:
             with suppress(OSError):
                 number = number_of(self._disk.read_part(self.file_of(file), 0, HEAD))
@@ -165,7 +163,7 @@ class PageReader:
                     yield number, file
 
     def numbers(self) -> set[int]:
-        """The pages that are there. What else is there is somebody else's."""
+        """The numbers of the pages in the directory. Other files are ignored."""
         numbers = map(page_number, self._disk.names(self.path))
         return {number for number in numbers if number is not None}
 
@@ -179,14 +177,14 @@ def _misnamed(page: Page, number: int) -> str | None:
 
 
 class PageDirectory(PageReader):
-    """All pages of a store, to read and to write. Not thread-safe."""
+    """Reads and writes the pages of a store. Not thread-safe."""
 
     def __init__(self, disk: Disk, path: str) -> None:
         super().__init__(disk, path)
         self._entries = _SyncedDirDBM(path, disk)
 
     def write(self, number: int, content: bytes) -> None:
-        """Store an encoded page, synced, under a number that none had before."""
+        """Write and sync an encoded page, under a number that is new."""
         self._entries[b"%d" % number] = content
 
     def content(self, number: int) -> bytes:
@@ -194,34 +192,34 @@ class PageDirectory(PageReader):
         return self._entries[b"%d" % number]
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """:raises StoreError: when one cannot be removed."""
+        """Remove pages. :raises StoreError: one cannot be removed."""
         for number in numbers:
             try:
-                with suppress(IsADirectoryError):  # not ours: a page is a file
+                with suppress(IsADirectoryError):  # a page is a file, so this is not ours
                     del self._entries[b"%d" % number]
             except OSError as error:
                 raise StoreError(f"{self.file_of(number)}: cannot be removed ({error.strerror})") from error
 
     def sync(self) -> None:
-        """Return once the names of all pages are on the disk."""
+        """Return when the names of all pages are on disk."""
         self._disk.sync_directory(self.path)
 
 
 class Borrower(Protocol):
-    """Somebody who uses memory that the cache of pages leaves."""
+    """Uses memory that the page cache does not use."""
 
     def give_back(self) -> None:
-        """Give back what is more than that."""
+        """Release memory until `PageCache.borrowed` is at most `PageCache.lendable`."""
 
 
 class PageCache:
     """
-    Pages in memory, the least recently used given up first.
+    Pages in memory. The least recently used one is dropped first.
 
-    :param limit: bytes that pages may take; one page is held even if it is larger.
-    :ivar size: bytes that they take, with the large records that were asked for.
-    :ivar borrowers: who uses what it does not, until it does.
-    :ivar lent: how many bytes they use.
+    :param limit: bytes that the pages may take; one page is kept even if it is larger.
+    :ivar size: bytes that the pages take, with their large records that were decoded.
+    :ivar borrowers: they use memory that the pages do not use yet.
+    :ivar borrowed: the bytes that they use.
     """
 
     def __init__(self, limit: int) -> None:
@@ -234,32 +232,32 @@ class PageCache:
     @property
     def lendable(self) -> int:
         """
-        How many bytes others may use. Python does not give back to the system all that many small objects have taken:
-        so pages that come later have half of the limit for sure.
+        How many bytes may be borrowed: at most half of the limit, because Python does not return to the system all the
+        memory of many small objects.
         """
         return min(self.limit - self.size, self.limit // 2)
 
     def get(self, number: int) -> Page | None:
-        """The page, if it is here."""
+        """The page; None if it is not in the cache."""
         page = self._pages.get(number)
         if page is not None:
             self._pages.move_to_end(number)
         return page
 
     def put(self, number: int, page: Page) -> None:
-        """Hold a page."""
+        """Keep a page."""
         self.discard(number)
         self._pages[number] = page
         page.on_share = self._grow
         self._grow(page.size + page.shared)
 
     def resize(self, limit: int) -> None:
-        """Hold so much at most from now on."""
+        """Change the limit."""
         self.limit = limit
         self._grow(0)
 
     def discard(self, number: int) -> None:
-        """Hold it no longer."""
+        """Drop a page."""
         page = self._pages.pop(number, None)
         if page is not None:
             self._let_go(page)
@@ -273,5 +271,5 @@ class PageCache:
             guest.give_back()
 
     def _let_go(self, page: Page) -> None:
-        page.on_share = None  # who still reads it may make it grow, and that is no matter of ours any more
+        page.on_share = None  # a read that still uses the page may make it grow
         self.size -= page.size + page.shared

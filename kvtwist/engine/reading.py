@@ -1,8 +1,8 @@
 """
-What one request has read from disk so far, while it waits for more.
+The entries that one request has read from disk while it waits for more.
 
-A page that was loaded may leave the cache before all that the request needs is there. So either it is pinned, or, where
-a request asks for any number of keys, what it said of a key is kept, and is good until something newer is on disk.
+A page may leave the cache before the request has all that it needs. So its pages are pinned; or, for a request with any
+number of keys, the entries are kept, which are valid until a newer run is on disk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kvtwist.engine.sorted_run import PageLookup, PageRef, SortedRun, find_in
 
 
 class Pinned:
-    """A page lookup that holds on to the pages that one request has loaded, whatever the cache does with them."""
+    """A `PageLookup` that keeps the pages that one request has loaded, even if the cache drops them."""
 
     def __init__(self, cached: PageLookup) -> None:
         self.pages: dict[int, Page] = {}
@@ -28,7 +28,7 @@ class Reading:
     """
     The entries of any number of keys.
 
-    :ivar pinned: the pages that are needed for the key that is looked for; who goes on to the next one clears it.
+    :ivar pinned: the pages for the present key; to be cleared before the next key.
     """
 
     def __init__(self, cached: PageLookup) -> None:
@@ -39,8 +39,8 @@ class Reading:
         """
         The newest entry of a key.
 
-        :param whole: whether its value is of interest. There is not room for any number of large ones.
-        :raises PageNeeded: when it takes a page that is not there.
+        :param whole: whether the value is needed. There is not enough memory for any number of large ones.
+        :raises PageNeeded: a page is needed that is not in memory.
         """
         entry = tables.in_memtables(key)
         if entry is not None:
@@ -59,7 +59,7 @@ class Reading:
 
 
 def _split(runs: list[SortedRun], before: list[SortedRun]) -> tuple[list[SortedRun], list[SortedRun]]:
-    """The runs that are newer than all that were there before, and the others; all are new when the newest is gone."""
+    """Split runs into those newer than `before` and the others. All are newer if the newest of `before` is gone."""
     for at, run in enumerate(runs):
         if before and run is before[0]:
             return runs[:at], runs[at:]

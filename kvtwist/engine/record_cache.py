@@ -1,7 +1,7 @@
 """
-Records that were read from pages lately, ready to be handed out: it takes a page a while to find one.
+Records that were recently read from pages: reading one from here is faster than finding it in its page.
 
-They take what memory the cache of pages has no use for, and give it back when it has.
+They borrow memory that the page cache does not use, and give it back when the page cache needs it.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from kvtwist.engine.pages import PageCache
 from kvtwist.model import Record
 
 RECORD_COST = 400
-"""Memory that a record takes beside its key and value: objects and dictionary; measured, rounded up."""
+"""Memory of a record besides its key and value: objects and dictionary; measured, rounded up."""
 _LARGEST = 4096
-"""A record of more bytes is not kept: finding it is little beside sending it."""
+"""A larger record is not kept: sending it takes much longer than finding it."""
 
 
 class RecordCache:
     """
-    The records of one keyspace, by key; who has been here longest goes first.
+    The records of one keyspace, by key. The one that was added first is dropped first.
 
-    :param pages: whose memory it takes.
-    :ivar get: the record of a key, if it is here.
+    :param pages: the page cache whose memory is borrowed.
+    :ivar get: the record of a key; None if it is not here.
     """
 
     def __init__(self, pages: PageCache) -> None:
@@ -32,7 +32,7 @@ class RecordCache:
         pages.borrowers.append(self)
 
     def put(self, key: bytes, record: Record) -> None:
-        """Keep a record, if there is room."""
+        """Keep a record."""
         cost = _cost(key, record)
         if cost > _LARGEST:
             return
@@ -43,12 +43,12 @@ class RecordCache:
             self.give_back()
 
     def discard(self, key: bytes) -> None:
-        """Keep it no longer."""
+        """Drop the record of a key."""
         if key in self._records:
             self._pages.borrowed -= _cost(key, self._records.pop(key))
 
     def give_back(self) -> None:
-        """Give back what is more than the pages leave."""
+        """See `Borrower`."""
         pages, records = self._pages, self._records
         while records and pages.borrowed > pages.lendable:
             pages.borrowed -= _cost(*records.popitem(last=False))

@@ -1,12 +1,12 @@
 """
-Making a damaged store one that opens: of all that is certain, and of nothing that is not unless that is asked for.
+Repair: makes a damaged store usable again, from all certain records, and from uncertain ones only on request.
 
-What is repaired is always the same: all that counts goes into pages, and a new manifest, of a revision that the store
-never had, names them. Until that manifest has its name the store is what it was; from then on it needs none of the old
-files. They are kept, in a directory `damaged-<time>`: manifests and pages, which nobody ever changes, under a second
-name before the new manifest is written, so that not even a start between two steps of a repair can remove the last
-copy; then the segments of the journal. While one of those is left no start succeeds: it ends before the new manifest
-begins. A repair that was interrupted is run again.
+A repair writes all live records into pages, and names them in a new manifest whose revision the store never had. Before
+that manifest has its final name the store is unchanged; after that it needs none of the old files. They are kept in a
+directory `damaged-<time>`. Manifests and pages, which never change, get a second name there before the new manifest is
+written, so that a start between two steps cannot remove the last copy. Then the journal segments are moved there. While
+one of them is left, no start succeeds, because it ends before the revision of the new manifest. A repair that was
+interrupted is run again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from kvtwist.engine.inspection.folding import (
     run_versions,
     salvaged,
 )
-from kvtwist.engine.inspection.journal_reading import Behind, Hole, JournalReading
+from kvtwist.engine.inspection.journal_reading import AfterGap, Hole, JournalReading
 from kvtwist.engine.inspection.salvage import claim_of
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.manifest import Manifest
@@ -50,8 +50,8 @@ from kvtwist.model import StoreDamaged, StoreError
 @frozen
 class Repaired:
     """
-    :ivar kept: the directory in which the old files are.
-    :ivar revision: of the repaired store.
+    :ivar kept: the directory of the old files.
+    :ivar revision: the revision of the repaired store.
     """
 
     kept: str
@@ -60,10 +60,10 @@ class Repaired:
 
 class Repair:
     """
-    A plan, made of a diagnosis that has been iterated over.
+    A repair, planned from a diagnosis whose findings have been iterated over.
 
-    :ivar basis: what the repair builds on: "manifest", "older manifest" or "pages".
-    :param told: called with everything that will not be saved, or may be wrong.
+    :ivar basis: the source of the list of pages: "manifest", "older manifest" or "pages".
+    :param told: called with each record that is not saved, or may be wrong.
     """
 
     def __init__(self, diagnosis: Diagnosis, wishes: Wishes, told: Told, advance: Advance = lambda _: None) -> None:
@@ -84,7 +84,7 @@ class Repair:
         self._highest = max([self._diagnosis.after, *(revision for revision, _ in self._listing.manifests)])
 
     def rehearse(self) -> None:
-        """Say what would not be saved, and change nothing. :raises StoreDamaged: it cannot be done."""
+        """Report what would not be saved, and change nothing. :raises StoreDamaged: the store cannot be repaired."""
         self._prepare()
         for name in sorted(self._names()):
             if self._is_affected(name):
@@ -93,16 +93,15 @@ class Repair:
 
     def carry_out(self, disk: Disk) -> Repaired:
         """
-        Repair the store, of which the caller holds the lock.
+        Repair the store. The caller holds its lock.
 
-        :raises OSError: it could not be finished; :raises StoreError: likewise. The store is what it was, or it takes
-            another run.
+        :raises OSError: it failed; :raises StoreError: likewise. The store is unchanged, or takes another repair.
         """
         self._prepare()
         revision = self._highest + 1
         if revision > MAX_REVISION:
             raise StoreError(
-                f"{self._listing.path}: revision {self._highest} cannot be: move the file that says so away"
+                f"{self._listing.path}: revision {self._highest} is out of range; move the offending file aside"
             )
         staying = {number for name in self._names() for number in self._pages_that_stay(name)}
         kept = self._keep_originals(disk, staying)
@@ -125,7 +124,7 @@ class Repair:
         self._put_away(disk, kept, directory, manifest)
         return Repaired(kept, revision)
 
-    # --- what there is ----------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         if self._manifest is None:
@@ -142,7 +141,9 @@ class Repair:
         after = self._diagnosis.after
         needed = self._listing.needed_segments(after)
         if self._manifest is None and needed:
-            after = min(after, needed[0][0] - 1)  # what the pages should have is in their stead, if it is still there
+            after = min(
+                after, needed[0][0] - 1
+            )  # older segments, if they are still there, replace the lost list of pages
         reading = JournalReading(after, after)
         last = after
         for event in reading.read(self._diagnosis.disk, self._listing):
@@ -150,11 +151,11 @@ class Repair:
                 if event.found is not None:
                     last = self._pass_gap(last, event.found)
                 continue
-            transaction = event.transaction if isinstance(event, Behind) else event
+            transaction = event.transaction if isinstance(event, AfterGap) else event
             last = self._pass_gap(last, transaction.revision)
             is_newer = transaction.revision > last
             last = max(last, transaction.revision)
-            if isinstance(event, Behind):
+            if isinstance(event, AfterGap):
                 saved = is_newer and not self._wishes.stop_at_gap
                 self._tell_behind(transaction, saved)
                 if not saved:
@@ -167,17 +168,17 @@ class Repair:
         return {*self._keyspaces, *(self._loose.names() if self._loose else ())}
 
     def _bad_pages(self, name: str) -> list[BadPage]:
-        """The bad pages that matter: those of a keyspace that was cleared since do not."""
+        """The bad pages of a keyspace; none if it was cleared since."""
         if not self._keyspaces[name].tables.runs:
             return []
         return [page for page in self._diagnosis.bad_pages.values() if page.keyspace == name]
 
     def _lost_pages(self, name: str) -> list[BadPage]:
-        """Those of them that are not whole in the file of another page."""
+        """The bad pages that are not whole in the file of another page."""
         return [page for page in self._bad_pages(name) if page.file is None]
 
     def _is_affected(self, name: str) -> bool:
-        """Whether the pages of a keyspace have to be written anew."""
+        """Whether the pages of a keyspace have to be rewritten."""
         if self._loose is not None:
             return True
         return bool(self._bad_pages(name)) or (
@@ -204,10 +205,10 @@ class Repair:
                 sources.append(run_versions(pages, name, run.pages, depth + 1, bad, revision, self._advance))
         return folded(name, sources, holes, self._wishes, self._now_ms, self._told)
 
-    # --- what is lost -----------------------------------------------------------------------------------------------
+    # --- reporting --------------------------------------------------------------------------------------------------
 
     def _tell_of_pages(self) -> None:
-        """Of those records of damaged pages of which nothing can be read."""
+        """Report the records of damaged pages that cannot be read."""
         if self._loose is not None:
             for keyspace, number in self._loose.damaged():
                 self._tell_unreadable(keyspace, number, b"", None, self._highest)
@@ -253,13 +254,13 @@ class Repair:
             )
 
     def _pass_gap(self, last: int, found: int) -> int:
-        """Tell of what is missing between two revisions; returns the one after which `found` follows."""
+        """Report the revisions that are missing between two; return the one before `found`."""
         if found <= last + 1:
             return last
         self._told(Report(kind="missing", revisions=(last + 1, found - 1), records=None))
         return found - 1
 
-    # --- what is done -----------------------------------------------------------------------------------------------
+    # --- writing ----------------------------------------------------------------------------------------------------
 
     def _next_number(self) -> int:
         known = 1 if self._manifest is None else self._manifest.next_page
@@ -277,7 +278,7 @@ class Repair:
         return [run, *tables.runs] if run.pages else tables.runs
 
     def _retired(self, staying: set[int]) -> Iterator[str]:
-        """Every manifest and page that the repaired store does not need."""
+        """The paths of all manifests and pages that the repaired store does not need."""
         for _, path in self._listing.manifests:
             yield path
         yield from self._listing.unfinished
@@ -318,7 +319,7 @@ class Repair:
 
 
 def _older(diagnosis: Diagnosis) -> Diagnosis | None:
-    """A look at another manifest, if one is whole with all its pages, and the journal goes on from it."""
+    """The diagnosis of an older manifest that is valid with all its pages, and from which the journal goes on."""
     whole = [path for _, path in diagnosis.listing.manifests]
     begun = [path for path in diagnosis.listing.unfinished if manifests.is_unfinished(os.path.basename(path))]
     newest = max((revision for revision, _ in diagnosis.listing.manifests), default=0)
@@ -331,7 +332,7 @@ def _older(diagnosis: Diagnosis) -> Diagnosis | None:
 
 
 def _keep(disk: Disk, path: str, target: str) -> None:
-    """Give a file a second name; where the file system has no such thing, make a copy."""
+    """Give a file a second name, or copy it if the file system has no hard links."""
     try:
         disk.link(path, target)
     except FileNotFoundError:

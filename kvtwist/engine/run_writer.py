@@ -1,11 +1,11 @@
 """
-Writing runs: a memtable as a run, several runs as one, the pages of a run in which something has expired.
+Writes sorted runs: from a memtable, from several runs, or from one run without its expired records.
 
-A damaged page is merged around: it stays what it is, where it is, so that nobody reads in its range what it may have
-replaced or removed, and nothing is lost if it can be read again.
+A compaction leaves a damaged page where it is. So no read finds a record in its range that it may have replaced or
+removed, and nothing is lost if the page can be read again.
 
-All of this runs in the page thread. The functions that write are generators which stop after every page, and after
-`STEP` records that fill none, so that other jobs of that thread run in between.
+All of this runs in the page thread. The functions that write are generators that yield after every page, and after
+`STEP` records that fill none, so that other jobs of the thread run in between.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from kvtwist.model import StoreDamaged, StoreError
 
 PAGE_SIZE = 64 * 1024
 STEP = 1000
-"""Records that are looked at in one go, where they do not fill a page before."""
+"""How many records are looked at in one step, if they do not fill a page before."""
 
 EncodedRecords = Iterator[tuple[bytes, bytes]]
 Kept = Iterator[tuple[bytes, bytes | None]]
-"""Of each key what is kept of its record, None for nothing."""
+"""(key, the encoded record to write, or None to leave it out)."""
 _by_key = itemgetter(0)
 
 
 @define
 class PageNumbers:
-    """Hands out page numbers, each just once: what is left of a failure is never taken for a page of a later try."""
+    """Assigns page numbers, each once: a leftover of a failure is never taken for a page of a later attempt."""
 
     next: int
 
     def take(self) -> int:
-        """The next one."""
+        """The next number."""
         number = self.next
         self.next += 1
         return number
@@ -70,9 +70,9 @@ def run_records(directory: PageReader, pages: Iterable[PageRef]) -> EncodedRecor
 
 def without_dead(records: EncodedRecords, now_ms: int, base: bool) -> Kept:
     """
-    What is kept of records when what has expired goes.
+    Leave out expired records, or replace them by tombstones.
 
-    :param base: whether there is nothing older below them that a tombstone would have to hide.
+    :param base: whether the records are for a base run: no older run has records that a tombstone would have to hide.
     """
     for key, record in records:
         yield key, _kept(record, now_ms, base)
@@ -89,9 +89,9 @@ def _kept(record: bytes, now_ms: int, base: bool) -> bytes | None:
 
 class RunWriter:
     """
-    Writes a run, a page at a time. Raises `OSError` or `StoreError`; call `undo` then.
+    Writes a run, a page at a time. After an `OSError` or `StoreError` call `undo`.
 
-    :ivar pages: those that are written.
+    :ivar pages: the pages written so far.
     """
 
     def __init__(self, directory: PageDirectory, keyspace: str, numbers: PageNumbers) -> None:
@@ -105,7 +105,7 @@ class RunWriter:
         self._size = 0
 
     def add(self, key: bytes, record: bytes) -> bool:
-        """Add a record; returns whether that has written a page of those before it."""
+        """Add a record; return whether that wrote a page of those before it."""
         full = bool(self._pending) and self._size + len(record) > PAGE_SIZE
         if full:
             self._write_page()
@@ -122,13 +122,13 @@ class RunWriter:
         return full
 
     def finish(self) -> SortedRun:
-        """Write the last page; returns the run, whose counts are those of its live records."""
+        """Write the last page; return the run, with the counts of its live records."""
         if self._pending:
             self._write_page()
         return SortedRun(self.pages, self._records, self._weight, self._tombstones)
 
     def undo(self) -> None:
-        """Remove what was written."""
+        """Remove the pages written so far."""
         self._directory.remove(ref.number for ref in self.pages)
 
     def _write_page(self) -> None:
@@ -146,9 +146,9 @@ def write_run(
     directory: PageDirectory, keyspace: str, numbers: PageNumbers, records: Kept
 ) -> Generator[None, None, SortedRun]:
     """
-    Write records as pages; returns the run, whose counts are those of its live records.
+    Write records as a run; return it, with the counts of its live records.
 
-    Raises `OSError` or `StoreError`, and leaves nothing then.
+    Raises `OSError` or `StoreError`, and then leaves no pages.
     """
     writer = RunWriter(directory, keyspace, numbers)
     try:
@@ -173,7 +173,7 @@ def write_frozen(
     base: bool,
     is_superseded: Callable[[bytes], bool] = lambda key: False,
 ) -> Generator[None, None, SortedRun]:
-    """Write a memtable as a run, but for keys that are superseded: the counts are as if they were in it."""
+    """Write a memtable as a run without superseded keys. These are counted as if they were in the run."""
     records = weight = 0
 
     def needed() -> EncodedRecords:
@@ -201,13 +201,13 @@ def write_compacted(
     damaged: Container[int] = (),
 ) -> Generator[None, None, list[SortedRun]]:
     """
-    Write neighbouring runs, the newest first, as one; as a few, where some of their pages are damaged.
+    Write runs, neighbours in age, the newest first, as one run; as a few if some of their pages are damaged.
 
-    Nobody knows what a damaged page says of the keys in its range. So it stays, in a run that holds nothing else,
-    between what is newer than it and what is older; all keys outside of such ranges go into the last run.
+    The records of a damaged page are unknown. So it stays, in a run of its own between newer and older records of the
+    keys in its range. Keys outside of such ranges go into the last run.
 
-    :param damaged: numbers of pages that are known not to be readable.
-    :raises StoreDamaged: another one is not.
+    :param damaged: numbers of pages that are known to be unreadable.
+    :raises StoreDamaged: another page is unreadable.
     """
     holes = [[ref for ref in run.pages if ref.number in damaged] for run in runs]
     if any(holes):
@@ -221,7 +221,7 @@ def write_compacted(
 
 
 def _growth(runs: Sequence[SortedRun]) -> tuple[int, int]:
-    """By how many records and bytes runs make a keyspace larger."""
+    """The records and bytes by which runs make a keyspace larger."""
     return sum(run.records for run in runs), sum(run.weight for run in runs)
 
 
@@ -250,7 +250,7 @@ def _write_around(
                     tombstones[level] -= 1
                 hole = next((below for below in covering if below > level), None)
                 looked_at += 1
-                if hole not in seen:  # else there is a newer version on the same side of each hole
+                if hole not in seen:  # else a newer version is on the same side of each hole
                     seen.add(hole)
                     kept = _kept(record, now_ms, base and hole is None)
                     if kept is not None and (rest if hole is None else above[hole]).add(key, kept):
@@ -276,14 +276,14 @@ def _write_around(
 def _whole_records(
     directory: PageReader, level: int, run: SortedRun, damaged: Sequence[PageRef]
 ) -> Iterator[tuple[bytes, int, bytes]]:
-    """(key, level, encoded record) of the pages of a run that are not damaged."""
+    """(key, level, encoded record) of the undamaged pages of a run."""
     without = {ref.number for ref in damaged}
     for key, record in run_records(directory, [ref for ref in run.pages if ref.number not in without]):
         yield key, level, record
 
 
 def _covers(refs: Sequence[PageRef], key: bytes) -> bool:
-    """Whether a key is in the range of one of some pages of a run."""
+    """Whether a key is in the range of any of these pages of a run."""
     at = bisect_right(refs, key, key=attrgetter("first"))
     if at == 0:
         return False
@@ -295,9 +295,9 @@ def damaged_pages(
     directory: PageReader, runs: Sequence[SortedRun]
 ) -> Generator[None, None, list[tuple[PageRef, StoreDamaged]]]:
     """
-    The pages of runs that cannot be read, and why.
+    Return the damaged pages of runs, and why they cannot be read.
 
-    :raises StoreDamaged: one cannot be read now, for a reason that says nothing of the page.
+    :raises StoreDamaged: a page cannot be read now, but for a reason that says nothing about the page.
     """
     found: list[tuple[PageRef, StoreDamaged]] = []
     for run in runs:
@@ -322,9 +322,9 @@ def write_purged(
     damaged: Container[int] = (),
 ) -> Generator[None, None, list[SortedRun]]:
     """
-    Write anew just those pages of a run in which something has expired.
+    Rewrite those pages of a run that hold expired records.
 
-    :param runs: that one.
+    :param runs: the run, alone in a list.
     :param damaged: numbers of pages that stay as they are.
     """
     [old] = runs

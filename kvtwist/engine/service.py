@@ -1,4 +1,4 @@
-"""The store as a part of an application: open before the reactor runs, closed as the last thing."""
+"""The store as a service of the application: opened before the reactor runs, closed last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = Logger(namespace="kvtwist.store")
 
 
 class StoreService(Service):
-    """:param place: what the log calls it: its directory, or "memory"."""
+    """:param place: its name in the log: its directory, or "memory"."""
 
     def __init__(self, store: Store, place: str) -> None:
         self.store = store
@@ -24,9 +24,9 @@ class StoreService(Service):
 
     def privilegedStartService(self) -> None:
         """
-        Open the store. It blocks, and nothing is served yet: the reactor does not run.
+        Open the store. It blocks: the reactor does not run yet.
 
-        :raises StoreError: with one line that says why it cannot be used.
+        :raises StoreError: the store cannot be used; the message says why in one line.
         """
         super().privilegedStartService()
         try:
@@ -42,17 +42,16 @@ class StoreService(Service):
         )
         if recovery.torn_bytes:
             log.warn(
-                "the last frames of the journal were not whole and have been cut off ({torn}): a crash came before "
-                "they could be acknowledged",
+                "an unfinished frame at the end of the journal was cut off ({torn}); nothing in it was acknowledged",
                 torn=counted(recovery.torn_bytes, "byte"),
             )
 
     def startService(self) -> None:
-        """Start the threads: only now, when nothing can keep the server from starting any more."""
+        """Start the threads: from here on nothing can prevent the start of the server."""
         super().startService()
         self.store.start()
 
     def stopService(self) -> Deferred[None]:
-        """Close the store; fires when that is done."""
+        """Close the store. Fires when it is closed."""
         super().stopService()
         return Deferred.fromCoroutine(self.store.close())

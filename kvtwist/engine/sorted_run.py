@@ -1,8 +1,8 @@
 """
-A run: records in key order, over as many pages as they need, written once and only ever read.
+Sorted runs: a run holds records in key order over any number of pages. It is written once, and never changed.
 
-A keyspace on disk is a few runs, the newest first. The oldest is its *base*; a run above it holds what has changed
-since, removed records included, as tombstones. Merging keeps their number small, see `kvtwist.engine.compaction`.
+A keyspace on disk is a few runs, the newest first. The oldest one is the *base run*; the runs above it hold later
+changes, and tombstones for removed records. Compaction keeps their number small, see `kvtwist.engine.compaction`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ V = TypeVar("V")
 
 class PageRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
-    What a manifest says of a page.
+    The description of a page in a manifest.
 
-    :ivar number: its name.
+    :ivar number: its number, which gives its file name.
     :ivar first: its first key.
-    :ivar size: bytes that it takes.
-    :ivar expires_ms: when the first of its records expires, None for never.
-    :ivar stop: the key after its last one: that one and a zero byte. For a page of the first format, whose last key is
-        not written down, the first key of the page after it; None where there was none.
-    :ivar seal: its checksum, which no other page has. For a page of the first format, the name of its keyspace.
+    :ivar size: its size in bytes.
+    :ivar expires_ms: when the first of its records expires; None for never.
+    :ivar stop: its last key and a zero byte, which is the next possible key. For a page of the first format, whose last
+        key is not known, the first key of the next page; None if there is none.
+    :ivar seal: its checksum, by which it is recognized. For a page of the first format, the name of its keyspace.
     """
 
     number: int
@@ -43,9 +43,9 @@ class PageRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def fault(self, page: Page) -> str | None:
         """
-        Why a page that is whole is not the one that is meant, None if it is: no other may be read in its place.
+        How an undamaged page differs from this description, so that no other page is read in its place; else None.
 
-        Raises any of `NONSENSE` for what was never written as a page.
+        Raises any of `NONSENSE` for bytes that were never written as a page.
         """
         sealed = isinstance(self.seal, int)
         if sealed != (page.number is not None):
@@ -74,7 +74,7 @@ _key = itemgetter(0)
 
 
 class PageNeeded(Exception):
-    """The answer is in a page that is not in memory."""
+    """A page is needed that is not in memory."""
 
     def __init__(self, ref: PageRef) -> None:
         self.ref = ref
@@ -83,9 +83,9 @@ class PageNeeded(Exception):
 class SortedRun(msgspec.Struct, frozen=True, array_like=True):
     """
     :ivar pages: its pages, in key order.
-    :ivar records: by how many records it makes the keyspace larger than the runs below it alone.
-    :ivar weight: by how many bytes of keys and values it does.
-    :ivar tombstones: how many removed records it remembers.
+    :ivar records: the records by which it makes the keyspace larger than the runs below it.
+    :ivar weight: the bytes of keys and values by which it does.
+    :ivar tombstones: how many tombstones it holds.
     """
 
     pages: list[PageRef]
@@ -95,19 +95,19 @@ class SortedRun(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
+        """Its size on disk in bytes."""
         return sum(ref.size for ref in self.pages)
 
     @property
     def expires_ms(self) -> int | None:
-        """When the first of its records expires, None for never."""
+        """When the first of its records expires; None for never."""
         return min((ref.expires_ms for ref in self.pages if ref.expires_ms is not None), default=None)
 
     def find(self, key: bytes, lookup: PageLookup) -> Entry | None:
         """
-        What it says of a key, None if nothing.
+        The entry of a key; None if the run has none.
 
-        :raises PageNeeded: when `lookup` does not have the page.
+        :raises PageNeeded: `lookup` does not have the page.
         """
         at = bisect_right(self.pages, key, key=_first)
         if at == 0:
@@ -127,7 +127,7 @@ class SortedRun(msgspec.Struct, frozen=True, array_like=True):
         """
         (key, entry) with start <= key < stop, in order.
 
-        :raises PageNeeded: on the way, when `lookup` does not have a page.
+        :raises PageNeeded: while iterating, if `lookup` does not have a page.
         """
         low = max(bisect_right(self.pages, start, key=_first) - 1, 0)
         before = self.pages[low].stop
@@ -140,9 +140,9 @@ class SortedRun(msgspec.Struct, frozen=True, array_like=True):
 
 def find_in(runs: Sequence[SortedRun], key: bytes, lookup: PageLookup) -> Entry | None:
     """
-    What the newest of some runs says of a key that says anything.
+    The newest entry of a key in runs, the newest first; None if they have none.
 
-    :raises PageNeeded: when `lookup` does not have a page that it takes to know.
+    :raises PageNeeded: `lookup` does not have a page that is needed.
     """
     for run in runs:
         entry = run.find(key, lookup)

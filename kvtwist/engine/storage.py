@@ -1,13 +1,13 @@
 """
-A directory with a store in it:
+The directory of a store:
 
-    lock                     one process at a time
-    manifest-<revision>      which pages make up the store at that revision
+    lock                     held by the process that has the directory open
+    manifest-<revision>      the pages that make up the store at that revision
     pages/                   a DirDBM of pages
-    journal-<revision>.log   what happened since
-    admin.sock               where the process that has it open can be spoken to
+    journal-<revision>.log   the transactions after that
+    admin.sock               the socket of the process that has the directory open
 
-Opening it blocks, and happens before the reactor runs: there is nothing to serve yet.
+Opening it blocks, and happens before the reactor runs.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from kvtwist.engine.worker import Worker
 from kvtwist.model import StoreDamaged, StoreError
 
 ADMIN_SOCKET = "admin.sock"
-"""Where, in the directory of a store, its server can be asked for a backup. See `kvtwist.profiles.admin`."""
+"""The socket at which the server of the directory can be asked for a backup. See `kvtwist.profiles.admin`."""
 
 
 class Storage:
     """
-    :param journal_worker: the one thread that writes the journal.
-    :param page_worker: the one thread that writes and removes pages and manifests, and reads pages to merge them.
+    :param journal_worker: the journal thread: it alone writes the journal.
+    :param page_worker: the page thread: it alone writes and removes pages and manifests; compaction runs in it.
     :param sync: whether a transaction is acknowledged after fdatasync, or already after the write.
-    :param read_worker: the thread that reads pages for those who wait for them; the one before if it is not given.
-    :param reserve: how many bytes to keep on the disk for what makes room, see `kvtwist.engine.disk_space`.
+    :param read_worker: the read thread, which reads pages for requests; by default the page thread.
+    :param reserve: bytes of disk space that are kept for deletions, see `kvtwist.engine.disk_space`.
     """
 
     pages: PageDirectory
@@ -69,11 +69,11 @@ class Storage:
 
     def open(self) -> Manifest:
         """
-        Take the directory, making it if there is none, and read its manifest.
+        Lock the directory, making it if it is missing, and read its manifest.
 
-        :raises StoreInUse: another process has it.
-        :raises StoreDamaged: what is there is not what was written.
-        :raises StoreError: it cannot be used at all.
+        :raises StoreInUse: another process has it open.
+        :raises StoreDamaged: a file does not hold what was written to it.
+        :raises StoreError: it cannot be used for another reason.
         """
         with self.released_on_error():
             self.disk.make_directory(self.path)
@@ -96,22 +96,22 @@ class Storage:
             raise
 
     def _check_pages(self) -> None:
-        """Refuse to take pages for leftovers when all that could name them is gone."""
+        """Refuse pages without a manifest and a journal: `begin` would remove them as leftovers."""
         if not manifests.found(self.disk, self.path) and not segments(self.disk, self.path) and self.pages.numbers():
-            raise StoreDamaged(f"{self.path}: there are pages, and neither a manifest nor a journal")
+            raise StoreDamaged(f"{self.path}: there are pages, but neither a manifest nor a journal")
 
     def replay(self, recovery: Recovery) -> Iterator[Transaction]:
-        """All transactions behind the manifest's revision. See `kvtwist.engine.recovery.replay`."""
+        """All transactions after the manifest's revision. See `kvtwist.engine.recovery.replay`."""
         return replay(self.disk, self.path, self.manifest.revision, recovery)
 
     def begin(self, revision: int) -> None:
         """
-        Remove what a checkpoint wrote that did not come to its end, and be ready to write behind the last revision.
+        Remove the files of an unfinished checkpoint, and prepare to write after the last revision.
 
-        :raises OSError: that cannot be done.
+        :raises OSError: a file cannot be removed, or the directory cannot be synced.
         """
-        # A process that was killed may have left the name of a manifest that is not on the disk itself, and nothing
-        # older may go before it is. (That of the directory was synced when the one of the pages was made in it.)
+        # A killed process may have renamed its manifest without syncing the name. It must be synced before older files
+        # are removed. (The name of the directory itself was synced when the directory of the pages was made in it.)
         self.disk.sync_directory(self.path)
         self.pages.remove(self.pages.numbers() - self.manifest.pages())
         manifests.remove_others(self.disk, self.path, self.manifest)
@@ -129,7 +129,7 @@ class Storage:
         return [self._journal_worker, self.page_worker, *others]
 
     async def close(self) -> None:
-        """Settle what was accepted, end the threads, and let the next process in, whatever happens."""
+        """Settle the transactions that were accepted, stop the threads, and release the directory in any case."""
         try:
             await self.commit.close()
         finally:
@@ -138,7 +138,7 @@ class Storage:
             self.release()
 
     def release(self) -> None:
-        """Let the next process in."""
+        """Release the directory."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None

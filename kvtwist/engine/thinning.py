@@ -1,13 +1,13 @@
 """
-Taking what is gone out of pages where there is no room to merge them: a few pages at a time, in their places.
+Thinning: removes dead records from pages when there is no disk space for a compaction, a few pages at a time.
 
-A merge writes all that is left before it removes anything, which takes as much room as what is left. On a full disk
-that is not there. Here pages of one run are written anew without what newer runs have replaced or removed, and what
-has expired; the manifest is written, and the old pages are removed, before the next few. Tombstones stay where they
-are, but for those of the oldest run: they go with the next merge.
+A compaction writes all live records before it removes anything, and a full disk has no space for that. Thinning
+rewrites a few pages of one run without the records that newer runs have replaced or removed, and without expired ones;
+then it writes the manifest and removes the old pages, before the next few. Tombstones stay until the next compaction,
+except in the oldest run.
 
-What the journal has on disk counts as newer, too, since a start applies it: so even where there is no room for a
-checkpoint, what has been deleted leads to some.
+Changes in the journal count as newer if they are on disk, since a start applies them. So deletions free space even when
+there is none for a checkpoint.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _first = attrgetter("first")
 @frozen
 class Thinned:
     """
-    :ivar run: the run as it is to be now.
-    :ivar following: the first key of the page to go on with; None: there is none.
+    :ivar run: the run that replaces the old one.
+    :ivar following: the first key of the page to go on with; None at the end.
     """
 
     run: SortedRun
@@ -48,19 +48,18 @@ async def thin(
     disk_state: DiskState, name: str, tables: Tables, now_ms: int, finished: Callable[[set[int]], object]
 ) -> None:
     """
-    Take what is of no use any more out of all runs of a keyspace, the oldest first. Nothing else may merge meanwhile.
+    Thin all runs of a keyspace, the oldest first. No compaction may run meanwhile.
 
-    :param finished: called with the pages that are of no use any more, each time that there are some.
-    Raises `OSError` or `StoreError`; what was thinned by then stays so.
+    :param finished: called each time with the numbers of pages that are no longer needed.
+    Raises `OSError` or `StoreError`; runs that are thinned by then stay so.
     """
     synced = await disk_state.storage.commit.flush()
     changed = _keys_of(tables, synced)
     most = max(disk_state.storage.disk_space.size // len(PIECES), run_writer.PAGE_SIZE)
     for run in reversed(list(tables.runs)):
         start: bytes | None = b""
-        while (
-            start is not None and disk_state.tables.get(name) is tables
-        ):  # else it was cleared, and its pages are gone
+        # The tables of a cleared keyspace are replaced, and their pages are gone.
+        while start is not None and disk_state.tables.get(name) is tables:
             depth = next(at for at, other in enumerate(tables.runs) if other is run)
             thinned = await disk_state.write(
                 write_thinned(
@@ -88,14 +87,15 @@ def write_thinned(
     most: int,
 ) -> Generator[None, None, Thinned]:
     """
-    Write anew those pages of a run in which something is of no use any more.
+    Rewrite those pages of a run that hold dead records.
 
-    :param runs: of the keyspace, the newest first; it is the one at `depth`.
-    :param changed: keys, in order, of which the journal has something newer than any run.
+    :param runs: all runs of the keyspace, the newest first.
+    :param depth: the index of the run to thin.
+    :param changed: the keys, in order, that the journal has changed after all runs.
     :param start: pages that begin before this key stay as they are.
     :param most: about how many bytes to write.
 
-    Raises `OSError` or `StoreError`, and leaves nothing then.
+    Raises `OSError` or `StoreError`, and then leaves no pages.
     """
     old = runs[depth]
     base = depth == len(runs) - 1
@@ -162,7 +162,7 @@ def write_thinned(
 
 
 def _keys_of(tables: Tables, synced: int) -> list[bytes]:
-    """The keys in memtables, in order, as far as the journal has them on the disk itself."""
+    """The keys in memtables, in order, whose changes the journal has on disk."""
     found: set[bytes] = set()
     for table in filter(None, (tables.active, tables.frozen)):
         found.update(key for key, entry in table.range(b"", None) if entry.revision <= synced)
@@ -170,7 +170,7 @@ def _keys_of(tables: Tables, synced: int) -> list[bytes]:
 
 
 class _Keys:
-    """The keys of newer runs, to be asked for in ascending order."""
+    """The keys of newer runs. They must be asked for in ascending order."""
 
     def __init__(self, keys: Iterator[bytes]) -> None:
         self._keys = keys
@@ -178,12 +178,12 @@ class _Keys:
         self._step()
 
     def are_between(self, first: bytes, stop: bytes | None) -> bool:
-        """Whether there are any with first <= key < stop (None: to the end)."""
+        """Whether any key is in first <= key < stop (None: to the end)."""
         self._go_to(first)
         return self._key is not None and (stop is None or self._key < stop)
 
     def have(self, key: bytes) -> bool:
-        """Whether a key is one of them."""
+        """Whether a key is among them."""
         self._go_to(key)
         return self._key == key
 

@@ -1,13 +1,12 @@
 """
-The store's time: milliseconds that never run backwards, whatever somebody does to the wall clock.
+The store's time: milliseconds that never run backwards, even if the wall clock is set.
 
-It goes on at the pace of a clock that cannot be set, and follows the wall clock forward, by a day at a time at most:
-what expires is gone for good, so a clock that is suddenly years ahead is not believed. A wall clock that is behind is
-not followed either, so that what is to expire in a minute does so in a minute.
+It advances with a monotonic clock, and follows the wall clock forward, by at most a day at a time: expired records are
+lost for good, so a clock that suddenly jumps by years is not believed. A wall clock that is behind is not followed
+either, so that a record that expires in a minute does so in a minute.
 
-A start believes the wall clock, which may have been right for as long as nobody looked, unless the store has written
-down a later time: then it goes on from that. What an operator does about a time that is years ahead is in
-docs/operations.md.
+A start believes the wall clock, unless the store has recorded a later time: then it goes on from that.
+docs/operations.md tells operators what to do if the recorded time is years ahead.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from twisted.logger import Logger
 log = Logger(namespace="kvtwist.store")
 
 CLOCK_STEP: Final = 86_400.0
-"""By how many seconds the wall clock may jump forward and be followed."""
+"""The largest jump of the wall clock, in seconds, that is followed."""
 _TOLERANCE: Final = 60.0
-"""By how many seconds it may be behind without a word."""
+"""How many seconds the wall clock may be behind without a log line."""
 
 since_boot: Final[Callable[[], float]] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 )
-"""Seconds from anywhere; never jumps, and counts what the machine has slept."""
+"""Seconds from any origin. Never jumps; includes the time in which the machine was suspended."""
 
 
 class _Clock(Enum):
-    """What the wall clock looks like."""
+    """The state of the wall clock."""
 
     UNSEEN = "unseen"
     RIGHT = "right"
@@ -45,8 +44,8 @@ class _Clock(Enum):
 class Timeline:
     """
     :param wall: seconds since the epoch; may jump.
-    :param monotonic: seconds from anywhere; never jumps.
-    :param step: by how many seconds `wall` may jump forward and be followed.
+    :param monotonic: seconds from any origin; never jumps.
+    :param step: the largest jump of `wall`, in seconds, that is followed.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Timeline:
         self._believes = False
 
     def now_ms(self) -> int:
-        """The present, in milliseconds since the epoch: never less than any answer before."""
+        """The present in milliseconds since the epoch: never less than any result before."""
         wall, monotonic = self._wall(), self._monotonic()
         now = self._last + (monotonic - self._last_monotonic)
         ahead = wall - now
@@ -78,12 +77,12 @@ class Timeline:
         return int(now * 1000)
 
     def not_before(self, ms: int) -> None:
-        """Go on from there if the clock is still before it: the time of what a former process wrote."""
-        # Half a millisecond more, so that the float, cut back to milliseconds, is not one less than was asked.
+        """Advance to at least `ms`, the time of records that an earlier process wrote."""
+        # Half a millisecond more, because the float is rounded down to milliseconds.
         self._last = max(self._last, (ms + 0.5) / 1000)
 
     def _look(self, ahead: float) -> None:
-        """Decide what the wall clock is worth, and tell when that has changed."""
+        """Decide whether to follow the wall clock, and log when that changes."""
         before = self._clock
         self._follows = False
         if ahead < -_TOLERANCE:
@@ -91,7 +90,7 @@ class Timeline:
         elif ahead > self._step and self._believes:
             self._clock = _Clock.AHEAD
         else:
-            # Of a clock that was behind at the start the first jump is believed: it has not been set until then.
+            # After a start with a clock that is behind, the first jump is believed: the clock was set.
             self._clock = _Clock.RIGHT
             self._follows = self._believes = True
         if self._clock is before:
@@ -114,9 +113,9 @@ class Timeline:
 
 class WallTime(Timeline):
     """
-    Shows the wall clock, whatever the store has written down.
+    The wall clock, whatever time the store has recorded.
 
-    :ivar written_ms: the latest time that it has.
+    :ivar written_ms: the latest time that the store has recorded.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = since_boot) -> None:
@@ -124,5 +123,5 @@ class WallTime(Timeline):
         self.written_ms = 0
 
     def not_before(self, ms: int) -> None:
-        """Remember it, and no more."""
+        """Record the time in `written_ms`, and do not advance."""
         self.written_ms = max(self.written_ms, ms)

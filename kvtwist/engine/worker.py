@@ -1,4 +1,4 @@
-"""Threads that each do one kind of blocking work, in order, so that the reactor thread does none."""
+"""Threads that do the blocking work, each one kind, so that the reactor thread does none."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ T = TypeVar("T")
 
 
 class Worker(Protocol):
-    """Runs jobs one after the other, in the order in which they were given."""
+    """Runs jobs one after the other, in the order of the calls of `run`."""
 
     def run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """Run a job; the Deferred fires in the reactor thread with what it returned, or fails with what it raised."""
+        """Run a job. The Deferred fires in the reactor thread with its result, or fails with its exception."""
 
     def start(self) -> None:
-        """Begin with the jobs."""
+        """Begin to run jobs."""
 
     def stop(self) -> None:
-        """End once all jobs given are done."""
+        """Return when all jobs are done; run no more."""
 
 
 class ThreadWorker:
     """
     A `Worker` with a thread of its own.
 
-    (`twisted.internet.threads` is made for any number of threads, and takes longer to hand over a job than a small
-    batch of the journal takes to be written.)
+    (`twisted.internet.threads` manages any number of threads, and takes longer to accept a job than a small batch
+    takes to be written.)
     """
 
     def __init__(self, reactor: IReactorFromThreads, name: str) -> None:
@@ -61,7 +61,7 @@ class ThreadWorker:
     def _work(self) -> None:
         while (task := self._jobs.get()) is not None:
             self._do(*task)
-            del task  # nor is its result held while there is nothing to do, which is why this is not one function
+            del task  # An idle thread must not keep a job alive, nor its result: therefore `_do` is another function.
 
     def _do(self, done: Deferred[Any], job: Callable[[], Any]) -> None:
         try:
@@ -73,12 +73,12 @@ class ThreadWorker:
 
 
 class InlineWorker:
-    """A `Worker` without a thread: every job is run at once. For tools and tests, which have nothing else to do."""
+    """A `Worker` without a thread: it runs every job at once. For tools and tests."""
 
     stopped = False
 
     def run(self, job: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
-        """See `Worker`. A thread that has ended runs no jobs, and nobody hears of it: neither does this one."""
+        """See `Worker`. After `stop` the Deferred never fires, as with a thread that has ended."""
         return Deferred() if self.stopped else execute(job, *args, **kwargs)
 
     def start(self) -> None:

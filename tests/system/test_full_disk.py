@@ -77,7 +77,7 @@ def test_a_write_without_room_is_507_until_there_is_room(profile: Profile, disk:
         kept["after"] = value
         server.kill()
     with running(disk, "--profile", profile.name, "--store", "dir") as server:
-        assert "were not whole" not in server.output(), "a part of what was refused was still in the journal"
+        assert "unfinished frame" not in server.output(), "a part of what was refused was still in the journal"
         refused = f"full{len(kept) - 1}"
         if profile.commits:  # its value may have been staged, and just the commit refused
             refused = "never"
@@ -180,7 +180,7 @@ def test_without_room_for_checkpoints_memory_stays_bounded(scarce: str, tmp_path
         assert "Traceback" not in server.output()
         behind = server.lines
         ballast.remove()
-        server.wait_for("there is room on the disk again", behind)
+        server.wait_for("there is free disk space again", behind)
         assert LSFR.put(Connection(server.address), "after", b"1").status == 200
         server.kill()
         with running(disk, *BOTH) as server:
@@ -264,9 +264,9 @@ def test_deleting_makes_room(profile: Profile, disk: Path) -> None:
         server.wait_for("the disk is full")
         deleted = remove_most(server, profile, kept)
         kept.update(write_again(server, profile, value, deleted // 2))
-        server.wait_for("there is room on the disk again")
+        server.wait_for("there is free disk space again")
         assert_there(server, profile, kept, "never")
-        assert server.output().count("the disk is full") == server.output().count("there is room on the disk again")
+        assert server.output().count("the disk is full") == server.output().count("there is free disk space again")
         assert "failed" not in server.output() + server.errors(), server.output()
         server.kill()
     with running(disk, *options) as server:

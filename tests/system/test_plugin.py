@@ -171,7 +171,7 @@ def test_a_torn_tail_is_a_warning(tmp_path: Path) -> None:
     [journal] = (tmp_path / "data").glob("journal-*")
     journal.write_bytes(journal.read_bytes().rstrip(b"\0")[:-1])
     with running(tmp_path / "data", "--profile", "lsfr") as server:
-        server.wait_for("frames of the journal were not whole")
+        server.wait_for("unfinished frame at the end of the journal")
         assert ask(server.address, "GET", "/kv/a").body == b"1"
         assert ask(server.address, "GET", "/kv/b").status == 404
 

@@ -1,6 +1,6 @@
 """
-Looking at a store from outside, whole or damaged: what the tools check, dump and repair with.
+Inspection of a store from outside, for the commands that check, dump and repair.
 
-It never changes a byte, never gives up at the first thing that is wrong, and parses nothing itself: the journal, the
-page and the manifest are read by their own modules.
+It never changes a byte, does not stop at the first fault, and parses no format itself: journal, pages and manifest are
+read by their own modules.
 """

@@ -1,7 +1,7 @@
 """
-What a store holds, read without opening it: manifest, journal and pages as they are, and nothing written.
+The records of a store, read without opening it: nothing is written.
 
-The journal is held in memory, as a start holds it; of the pages one of each run is.
+The changes in the journal are held in memory, as after a start, and one page of each run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kvtwist.model import Record
 
 
 def apply(keyspaces: dict[str, Keyspace], transaction: Transaction) -> None:
-    """Do to keyspaces what a transaction of the journal says."""
+    """Apply a transaction of the journal to keyspaces."""
     for change in transaction.changes:
         space = keyspaces[change.keyspace]
         entry: Entry = Tombstone(transaction.revision)
@@ -38,10 +38,10 @@ def apply(keyspaces: dict[str, Keyspace], transaction: Transaction) -> None:
 
 class Contents:
     """
-    A whole store.
+    An undamaged store.
 
     :ivar revision: its last transaction.
-    :ivar time_ms: the last time that it wrote down.
+    :ivar time_ms: the latest time that it has recorded.
     """
 
     def __init__(self, path: str, disk: Disk | None = None) -> None:
@@ -64,13 +64,13 @@ class Contents:
             self.time_ms = max(self.time_ms, transaction.time_ms)
 
     def names(self) -> list[str]:
-        """The keyspaces, in order."""
+        """The names of the keyspaces, sorted."""
         return sorted(self._keyspaces)
 
     def sources(self, keyspace: str, advance: Callable[[int], object] = lambda _: None) -> list[EncodedRecords]:
         """
-        (key, encoded record) of the journal and of each run, the newest first. What a later one says of a key that an
-        earlier one knows is superseded.
+        (key, encoded record) of the journal, and of each run, the newest first. Each source supersedes the records of
+        later ones.
 
         :param advance: called with the size of each page that is read.
         """
@@ -79,7 +79,7 @@ class Contents:
         return [frozen_records(tables.active), *runs]
 
     def records(self, keyspace: str, advance: Callable[[int], object] = lambda _: None) -> EncodedRecords:
-        """(key, encoded record) of a keyspace in order. What was removed or has expired is among them."""
+        """(key, encoded record) of a keyspace, in order, including tombstones and expired records."""
         return newest_of(self.sources(keyspace, advance))
 
     def _pages(self, refs: list[PageRef], advance: Callable[[int], object]) -> Iterator[tuple[bytes, bytes]]:

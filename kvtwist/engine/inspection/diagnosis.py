@@ -1,8 +1,8 @@
 """
-The whole of a store, looked at: every checksum and every invariant of manifest, pages and journal.
+Checks a whole store: every checksum and every invariant of manifest, pages and journal.
 
-Nothing is changed, and no more than a page and a segment are in memory at a time. Whether the journal can be replayed
-is decided by replaying it, as a start does; `journal_reading` then says what is missing.
+Nothing is changed, and at most one page and one segment are in memory at a time. The journal is replayed as a start
+does; if that fails, `journal_reading` tells what is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.inspection.directory import Listing, look
 from kvtwist.engine.inspection.findings import Finding
-from kvtwist.engine.inspection.journal_reading import Behind, Hole, JournalReading
+from kvtwist.engine.inspection.journal_reading import AfterGap, Hole, JournalReading
 from kvtwist.engine.inspection.page_faults import faults_of, tombstones_of
 from kvtwist.engine.inspection.readonly import ReadOnlyDisk
 from kvtwist.engine.inspection.salvage import claim_of, readable_records
@@ -29,7 +29,7 @@ from kvtwist.model import StoreDamaged
 from kvtwist.words import counted
 
 Advance = Callable[[int], object]
-"""Called with the number of bytes that have been looked at since the last time."""
+"""Called with the number of bytes that were read since the last call."""
 
 
 @frozen
@@ -37,9 +37,9 @@ class BadPage:
     """
     A page that cannot be used.
 
-    :ivar depth: of its run, 0 for the newest.
-    :ivar is_other: whether its file holds another page, of which nothing belongs here.
-    :ivar file: the number of another page, in whose file it is whole; None if there is none.
+    :ivar depth: the index of its run, 0 for the newest.
+    :ivar is_other: whether its file holds another page, so nothing of it can be read there.
+    :ivar file: the number of the page in whose file it is whole; None if it is in no other file.
     """
 
     keyspace: str
@@ -52,17 +52,17 @@ class BadPage:
 @define
 class Diagnosis:
     """
-    Look at a store: iterate over `findings`, and ask for the rest then.
+    The diagnosis of a store. Iterate over `findings` first: the attributes are valid after that.
 
-    :ivar manifest_path: the manifest to look at in place of the newest.
-    :ivar manifest: the newest one; None if it is damaged; an empty one if there is none and none is needed.
-    :ivar bad_pages: pages that the manifest names and that cannot be used, by number.
-    :ivar miscounted: keyspaces of which the manifest says something else than the pages.
-    :ivar after: the revision behind which the journal is needed.
-    :ivar journal: what is in it.
-    :ivar journal_error: what a start would say of it, None: nothing.
-    :ivar torn_bytes: what a start would cut off it.
-    :ivar problems: how many were found.
+    :ivar manifest_path: the manifest to check instead of the newest.
+    :ivar manifest: the manifest; None if it is damaged; an empty one if there is none and none is needed.
+    :ivar bad_pages: the unusable pages that the manifest names, by number.
+    :ivar miscounted: keyspaces whose manifest and pages differ in the number of tombstones.
+    :ivar after: the revision after which the journal is needed.
+    :ivar journal: the content of the journal.
+    :ivar journal_error: the error of a start; None if there is none.
+    :ivar torn_bytes: how many bytes a start would cut off.
+    :ivar problems: how many problems were found.
     """
 
     path: str
@@ -81,13 +81,13 @@ class Diagnosis:
     _strays: list[tuple[int, int]] | None = None
 
     def size(self) -> int:
-        """About how many bytes there are to look at."""
+        """About how many bytes the diagnosis reads."""
         files = [path for _, path in self.listing.segments]
         files += [self.listing.reader.file_of(number) for number in self.listing.pages]
         return sum(self._length(path) for path in files)
 
     def findings(self) -> Iterator[Finding]:
-        """Everything that is worth saying: problems, leftovers, notes."""
+        """All problems, leftovers and notes."""
         for finding in self._findings():
             self.problems += finding.kind == "problem"
             yield finding
@@ -103,7 +103,7 @@ class Diagnosis:
             for path, what in self.listing.leftovers(self.manifest):
                 yield Finding(kind="leftover", file=path, what=what, end=self._length(path), at=0)
         for path in self.listing.kept:
-            yield Finding(kind="note", file=path, what="what a repair has replaced; the store does not need it")
+            yield Finding(kind="note", file=path, what="files that a repair has replaced; the store does not need them")
         for path in self.listing.foreign:
             yield Finding(kind="note", file=path, what="is not the store's")
 
@@ -113,7 +113,7 @@ class Diagnosis:
         listing = self.listing
         if not listing.manifests:
             if not listing.segments and listing.pages:
-                what = "there are pages, and neither a manifest nor a journal"
+                what = "there are pages, but neither a manifest nor a journal"
                 yield Finding(kind="problem", file=listing.path, what=what)
             elif not listing.pages or listing.segments[0][0] == 1:
                 self.manifest = Manifest()  # there has been no checkpoint yet
@@ -172,7 +172,7 @@ class Diagnosis:
             yield Finding(kind="problem", file=path, what=what)
 
     def _page(self, keyspace: str, ref: PageRef, revision: int) -> tuple[Page | None, list[Finding], bool]:
-        """The page, if it is right; what is wrong with it; whether that is that it is another one."""
+        """The page if it can be used; the problems with it; whether its file holds another page."""
         number = ref.number
 
         def problem(what: str, at: int | None, end: int | None, count: int | None, readable: int) -> Finding:
@@ -215,8 +215,8 @@ class Diagnosis:
 
     def _elsewhere(self, ref: PageRef) -> tuple[int | None, int]:
         """
-        The number of another page in whose file this one is whole, and how many records it has: files may have been
-        swapped or renamed.
+        The number of the page in whose file this one is whole, and how many records it has. Files may have been swapped
+        or renamed.
         """
         if self._strays is None:
             self._strays = list(self.listing.reader.strays(sorted(self.listing.pages)))
@@ -227,7 +227,7 @@ class Diagnosis:
         return None, 0
 
     def _pages_alone(self) -> Iterator[Finding]:
-        """Without a manifest a page can just be right in itself."""
+        """Check the pages without a manifest."""
         for number in sorted(self.listing.pages):
             file = self.listing.reader.file_of(number)
             self.advance(self._length(file))
@@ -250,22 +250,22 @@ class Diagnosis:
         self.torn_bytes = recovery.torn_bytes
         self.journal = JournalReading(self.after, self.after)
         holes: list[Hole] = []
-        behind: list[Behind] = []
+        behind: list[AfterGap] = []
         count = 0
         for event in self.journal.read(self.disk, self.listing):
             if isinstance(event, Hole):
                 holes.append(event)
-            elif isinstance(event, Behind):
+            elif isinstance(event, AfterGap):
                 count += 1
                 behind = [*behind[:1], event]
         self.advance(sum(self._length(path) for _, path in self.listing.segments))
         if self.journal_error is None:
             if self.torn_bytes:
                 torn = counted(self.torn_bytes, "byte")
-                what = f"its end is not whole ({torn}): a crash came, and the next start cuts it off"
+                what = f"its end is unfinished ({torn}) after a crash; the next start cuts it off"
                 yield Finding(kind="note", file=self.listing.segments[-1][1], what=what)
             return
-        # Zeros, or frames of an older segment, may follow on the last frame: no hole, unless it is the only one.
+        # Zeros, or frames with an older salt, may follow the last frame. They count only if there is no other hole.
         certain = [hole for hole in holes if hole.found is not None and not hole.is_harmless] or holes
         told = [finding for hole in certain for finding in self._tell_hole(hole)]
         if not told:
@@ -275,7 +275,7 @@ class Diagnosis:
         yield from told
         if behind:
             first, last = behind[0].transaction.revision, behind[-1].transaction.revision
-            what = f"{counted(count, 'transaction')} from here on can be read, but built upon what is missing"
+            what = f"{counted(count, 'transaction')} from here on can be read, but follow missing ones"
             place = behind[0].place
             yield Finding(
                 kind="note", file=place.path, what=what, at=place.start, end=place.end, revisions=(first, last)
@@ -287,7 +287,7 @@ class Diagnosis:
         for place in hole.places:
             if place.is_rest and hole.found == hole.expected:
                 continue
-            what = f"no frame of the journal can be read here, behind revision {hole.expected - 1}{revisions}"
+            what = f"no frame of the journal can be read here, after revision {hole.expected - 1}{revisions}"
             yield Finding(kind="problem", file=place.path, what=what, at=place.start, end=place.end, revisions=lost)
         if not hole.places and hole.found is not None:
             what = f"revision {hole.found} follows on {hole.expected - 1}{revisions}"
@@ -301,7 +301,7 @@ class Diagnosis:
 
 
 def manifest_faults(manifest: Manifest) -> Iterator[str]:
-    """What is wrong with a manifest whose checksum is right."""
+    """The faults of a manifest with a valid checksum."""
     seen: set[int] = set()
     for keyspace, runs in manifest.keyspaces.items():
         for depth, run in enumerate(runs):
@@ -316,12 +316,12 @@ def manifest_faults(manifest: Manifest) -> Iterator[str]:
                     yield f"{where}: a page from {ref.first!r} to before {ref.stop!r}"
                 before = ref.first + b"\0" if ref.stop is None else ref.stop
                 if ref.number in seen or not 0 < ref.number < manifest.next_page:
-                    yield f"{where}: page number {ref.number} is used twice, or is one that is still to come"
+                    yield f"{where}: page number {ref.number} is used twice, or is not assigned yet"
                 seen.add(ref.number)
 
 
 def _checksum_fault(content: bytes, size: int) -> tuple[str, int, int]:
-    """What is wrong with the bytes of a page, and from where to where it may be."""
+    """The fault of a page with a wrong checksum, and the bytes concerned (from, to)."""
     length = "" if len(content) == size else f", and it is {counted(len(content), 'byte')} long instead of {size}"
     if not content.startswith((PAGE_HEADER, OLD_PAGE_HEADER)):
         return f"it does not begin as a page{length}", 0, min(len(PAGE_HEADER), len(content))
@@ -329,14 +329,14 @@ def _checksum_fault(content: bytes, size: int) -> tuple[str, int, int]:
 
 
 def _unless_damage(error: BaseException | None) -> None:
-    """:raises OSError: it says nothing about the file itself: this process may not read it, or has no memory for it."""
+    """Raise an error that says nothing about the file: the process may not read it, or has no memory for it."""
     passing = passing_error(error)
     if passing is not None:
         raise passing
 
 
 def _reason(error: Exception, path: str = "") -> str:
-    """Why something cannot be read, without the name of the file."""
+    """The reason of an error, without the name of the file."""
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror})"
     return str(error).removeprefix(f"{path}: ") if path else str(error)

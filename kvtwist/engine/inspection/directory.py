@@ -1,4 +1,4 @@
-"""What is in a store's directory, by name alone: the first look of every tool. It opens nothing and makes nothing."""
+"""Lists the files of a store by name: the first step of every tool. It opens no file and makes none."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from kvtwist.model import StoreError
 
 _ALWAYS = {"lock", "pages", SPARE, ADMIN_SOCKET, f"{ADMIN_SOCKET}.lock", END, *PIECES}
 DAMAGED = "damaged-"
-"""How the names of the directories begin in which a repair keeps what it has replaced."""
+"""The beginning of the names of directories in which a repair keeps the old files."""
 
 
 class NotAStore(StoreError):
-    """There is no store in a directory."""
+    """A directory holds no store."""
 
 
 @define
 class Listing:
     """
     :ivar path: the directory.
-    :ivar manifests: (revision, path) of each, oldest first.
-    :ivar segments: (first revision, path) of each, oldest first.
+    :ivar manifests: (revision, path) of each manifest, oldest first.
+    :ivar segments: (first revision, path) of each segment, oldest first.
     :ivar pages: the numbers of all pages.
-    :ivar unfinished: paths of manifests and pages that something began to write.
-    :ivar spare: path of the segment that waits to be used again, if there is one.
-    :ivar kept: paths of directories in which a repair keeps what it has replaced.
-    :ivar foreign: paths of what is not the store's.
+    :ivar unfinished: paths of manifests and pages that were not finished.
+    :ivar spare: path of the spare segment, if there is one.
+    :ivar kept: paths of directories in which a repair keeps the old files.
+    :ivar foreign: paths of files that do not belong to the store.
     """
 
     path: str
@@ -50,17 +50,17 @@ class Listing:
     foreign: list[str] = Factory(list)
 
     def needed_segments(self, after: int) -> list[tuple[int, str]]:
-        """The segments that a start reads whose manifest is of revision `after`."""
+        """The segments that a start reads after a manifest of revision `after`."""
         begun = [first for first, _ in self.segments if first <= after + 1]
         return [found for found in self.segments if found[0] >= max(begun, default=0)]
 
     def files(self) -> list[str]:
-        """The paths of all files of the store, but for the lock and what a repair keeps."""
+        """The paths of all files of the store, except the lock and the files that a repair keeps."""
         found = [path for _, path in [*self.manifests, *self.segments]]
         return [*found, *map(self.reader.file_of, sorted(self.pages)), *self.unfinished, *self.spare]
 
     def leftovers(self, manifest: Manifest) -> Iterator[tuple[str, str]]:
-        """(path, what it is) of files that the store of a manifest does not need, and that its next start removes."""
+        """(path, description) of files that the store of a manifest does not need. Its next start removes them."""
         for number in sorted(self.pages - manifest.pages()):
             yield self.reader.file_of(number), f"page {number}, which the manifest does not name"
         for revision, path in self.manifests:
@@ -76,10 +76,10 @@ class Listing:
 
 def look(disk: Disk, path: str) -> Listing:
     """
-    What is in a directory.
+    List the files of a store.
 
-    :raises NotAStore: there is no store in it.
-    :raises StoreError: it cannot be looked at.
+    :raises NotAStore: the directory holds no store.
+    :raises StoreError: it cannot be read.
     """
     path = os.path.abspath(path)
     try:

@@ -1,4 +1,4 @@
-"""What looking at a store finds: where it is, what it is, and what is lost by it."""
+"""The findings of an inspection: where a fault is, what it is, and which records are lost by it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Kind = Literal["problem", "leftover", "note"]
 @frozen(kw_only=True)
 class Finding:
     """
-    :ivar kind: a problem is damage; a leftover is removed by the next start; a note is worth knowing, and no more.
-    :ivar file: its path.
-    :ivar what: what is the matter, in a sentence.
-    :ivar at: the first byte that it is about; None: all of the file.
-    :ivar end: the byte behind the last one.
+    :ivar kind: a problem is damage; a leftover is removed by the next start; a note is information.
+    :ivar file: the path of the file.
+    :ivar what: the description, in a sentence.
+    :ivar at: the first byte concerned; None for the whole file.
+    :ivar end: the byte after the last one.
     :ivar page: the number of the page that cannot be used.
-    :ivar keyspace: whose records would be lost.
-    :ivar first: the first key of the range that they are in.
-    :ivar stop: the key at which the range ends, and that is not in it; None: it goes to the end.
-    :ivar records: how many records that page holds; None: nobody can tell.
+    :ivar keyspace: the keyspace whose records are lost.
+    :ivar first: the first key of their range.
+    :ivar stop: the key at which the range ends (exclusive); None for the end of the keyspace.
+    :ivar records: how many records the page holds; None if unknown.
     :ivar readable: how many of them can be read.
-    :ivar revisions: the first and the last transaction that would be lost.
+    :ivar revisions: the first and the last transaction that are lost.
     """
 
     kind: Kind

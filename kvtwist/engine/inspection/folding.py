@@ -1,9 +1,9 @@
 """
-One sequence of records out of sources of which some have holes: what a repair makes a keyspace of.
+Merges the records of a keyspace for a repair, from sources of which some have holes.
 
-Of each key the newest version counts. Where a page is lost, nobody knows what it said of the keys in its range: what
-older runs say of them is *older*, and may have been replaced or removed since. What can be read of the lost page is
-*unsure*. Both are told, and left out unless they are asked for.
+The newest version of each key counts. If a page is lost, versions in older runs of the keys in its range are *older*:
+they may have been replaced or removed since. Records that can be read of the lost page are *unsure*. Both are reported,
+and left out unless the operator asks for them.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ MAX_REVISION = 2**48 - 1
 @frozen(kw_only=True)
 class Report:
     """
-    Something that a repair does not save, or that it saves and that may be wrong.
+    Records that a repair does not save, or that it saves although they may be wrong.
 
     :ivar kind: `unsure`: a record of a damaged page; `older`: a version that a lost page may have replaced or removed;
-        `unreadable`: what else was in a damaged page; `behind`: a change after a gap in the journal; `missing`:
-        transactions of which nothing is left.
-    :ivar saved: whether it is in the repaired store.
-    :ivar key: the key of the record; None where it is not known.
-    :ivar revision: that wrote it.
+        `unreadable`: the other records of a damaged page; `behind`: a change after a gap in the journal; `missing`:
+        transactions that are lost.
+    :ivar saved: whether the records are in the repaired store.
+    :ivar key: the key of the record; None if unknown.
+    :ivar revision: its revision.
     :ivar size: bytes of key and value; None for a removed record.
     :ivar page: the damaged page.
-    :ivar records: how many records it is about, None if nobody can tell.
-    :ivar first: the first key of the range that they are in, and `stop` where it ends, None: at the end.
-    :ivar revisions: the first and the last transaction that are missing.
+    :ivar records: how many records are concerned; None if unknown.
+    :ivar first: the first key of their range; `stop`: its end (exclusive), None for the end of the keyspace.
+    :ivar revisions: the first and the last missing transaction.
     """
 
     kind: ReportKind
@@ -67,10 +67,10 @@ Told = Callable[[Report], object]
 @frozen
 class Version:
     """
-    What one source says of a key.
+    The record of a key in one source.
 
-    :ivar level: how deep the source is, 0 for the newest.
-    :ivar page: the damaged page that it is from, None if it is certain.
+    :ivar level: the index of the source, 0 for the newest.
+    :ivar page: the damaged page that it was read from; None if it is certain.
     """
 
     key: bytes
@@ -82,9 +82,11 @@ class Version:
 @frozen
 class Wishes:
     """
-    :ivar salvage: whether unsure records are saved.
-    :ivar keep_older: whether older ones are.
-    :ivar stop_at_gap: whether the transactions after a gap in the journal are left out.
+    The options of a repair.
+
+    :ivar salvage: whether to save unsure records.
+    :ivar keep_older: whether to save older ones.
+    :ivar stop_at_gap: whether to leave out the transactions after a gap in the journal.
     """
 
     salvage: bool = False
@@ -93,16 +95,16 @@ class Wishes:
 
 
 class Holes:
-    """Ranges of keys, by level, of which nobody knows what was there."""
+    """The key ranges of lost pages, by level."""
 
     def __init__(self, bad: Sequence[BadPage]) -> None:
-        """:param bad: the pages of one keyspace that are lost; the journal is level 0, the newest run level 1."""
+        """:param bad: the lost pages of one keyspace. The journal is level 0, the newest run level 1."""
         self._levels: dict[int, list[tuple[bytes, bytes | None, int]]] = defaultdict(list)
         for page in sorted(bad, key=lambda page: page.ref.first):
             self._levels[page.depth + 1].append((page.ref.first, page.ref.stop, page.ref.number))
 
     def above(self, key: bytes, level: int) -> int | None:
-        """The lost page that may have had a newer version of a key than that level has; None if there is none."""
+        """The lost page that may have held a newer version of a key than a level does; None if there is none."""
         for at, ranges in self._levels.items():
             if at < level:
                 index = bisect_right(ranges, key, key=lambda found: found[0]) - 1
@@ -112,7 +114,7 @@ class Holes:
 
 
 def certain(records: EncodedRecords, level: int) -> Iterator[Version]:
-    """Records that are what was written."""
+    """The versions of records that are undamaged."""
     for key, record in records:
         yield Version(key, record, level)
 
@@ -126,7 +128,7 @@ def run_versions(
     revision: int,
     advance: Advance,
 ) -> Iterator[Version]:
-    """What a run says, with what can be read of its damaged pages."""
+    """The versions in a run, including records that can be read of its damaged pages."""
     for ref in refs:
         advance(ref.size)
         page = bad.get(ref.number)
@@ -140,7 +142,7 @@ def run_versions(
 def salvaged(
     reader: PageReader, number: int, keyspace: str | None, first: bytes, stop: bytes | None, revision: int
 ) -> list[tuple[bytes, bytes]]:
-    """What can be read of a damaged page, see `kvtwist.engine.inspection.salvage`."""
+    """The readable records of a damaged page, see `kvtwist.engine.inspection.salvage`."""
     try:
         content = reader.content(number)
     except StoreDamaged:
@@ -160,7 +162,7 @@ def folded(
     (key, encoded record) of each key's newest version, in order.
 
     :param sources: the newest first.
-    :param holes: what is missing; None: it is not known which source is newer, the largest revision counts.
+    :param holes: the lost pages; None if the order of the sources is unknown, so that the largest revision counts.
     """
     by_key = attrgetter("key")
     for key, group in groupby(merge(*sources, key=by_key), key=by_key):
@@ -186,7 +188,7 @@ def _newest(
         if saved:
             return version.record
         if version.page is None:
-            return None  # what is older still has been replaced
+            return None  # it has replaced the versions below
         skipped = version.page
     return None
 
@@ -222,12 +224,12 @@ class _Found:
 
 class LoosePages:
     """
-    All pages of a directory, sorted into keyspaces by what they say themselves.
+    All pages of a directory without a manifest, by the keyspace in their headers.
 
-    Pages whose ranges do not overlap make a chain, so that no more are in memory than there were runs.
+    Pages whose ranges do not overlap form a chain, so that at most as many pages are in memory as there were runs.
 
-    :ivar highest: the largest revision of a record in a page that is whole.
-    :ivar unreadable: pages of which not even the keyspace can be read.
+    :ivar highest: the largest revision of a record in an undamaged page.
+    :ivar unreadable: pages whose keyspace cannot be read.
     """
 
     def __init__(self, reader: PageReader, numbers: set[int], advance: Advance) -> None:
@@ -241,7 +243,7 @@ class LoosePages:
             self._sort_in(number, found, advance)
         self._chains = {name: _chains(pages) for name, pages in found.items()}
         for name in [name for name in self._damaged if name not in {*found, DATA, STAGED, HISTORY}]:
-            self.unreadable += self._damaged.pop(name)  # the name is what is damaged
+            self.unreadable += self._damaged.pop(name)  # the name is damaged
 
     def _sort_in(self, number: int, found: dict[str, list[_Found]], advance: Advance) -> None:
         try:
@@ -264,11 +266,11 @@ class LoosePages:
                 self.unreadable.append(number)
 
     def names(self) -> set[str]:
-        """The keyspaces that there are pages of."""
+        """The keyspaces with pages."""
         return {*self._chains, *self._damaged}
 
     def damaged(self) -> Iterator[tuple[str | None, int]]:
-        """(keyspace, page) of each page that is not whole."""
+        """(keyspace, page) of each damaged page; the keyspace may be None."""
         for number in self.unreadable:
             yield None, number
         for name, numbers in self._damaged.items():
@@ -277,8 +279,8 @@ class LoosePages:
 
     def sources(self, keyspace: str, not_before: int, highest: int, advance: Advance) -> Iterator[Iterator[Version]]:
         """
-        :param not_before: the revision at which the keyspace was cleared: what is older is gone.
-        :param highest: the largest revision that a record of a damaged page can have.
+        :param not_before: the revision at which the keyspace was cleared. Older records are left out.
+        :param highest: the largest possible revision of a record in a damaged page.
         """
         for chain in self._chains.get(keyspace, []):
             yield self._chain(chain, not_before, advance)

@@ -1,8 +1,8 @@
 """
-Reading a journal that may be damaged: on past what cannot be read, saying what is missing.
+Reads a journal that may be damaged: skips what cannot be read, and reports what is missing.
 
-Transactions are given out for as long as their revisions are consecutive. What is behind a gap is told, and never
-given out as a part of the store: it was built upon what is missing.
+Transactions count as long as their revisions are consecutive. Those after a gap are reported as such (`AfterGap`), since
+they build on the missing ones.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kvtwist.engine.segment import header_of
 @frozen
 class Place:
     """
-    Bytes of a file that are no frame, or no header, of a journal.
+    Bytes of a segment.
 
-    :ivar is_rest: whether they are all that follows in the file: nothing need ever have been written there.
+    :ivar is_rest: whether they reach to the end of the file, so that there may never have been a frame.
     """
 
     path: str
@@ -34,11 +34,11 @@ class Place:
 @frozen
 class Hole:
     """
-    Something between two transactions that should not be there, or is missing.
+    Unreadable bytes, or missing transactions, between two transactions.
 
-    :ivar places: the bytes that it may have been in.
+    :ivar places: the unreadable bytes.
     :ivar expected: the revision that should be next.
-    :ivar found: the revision that is; None: none follows.
+    :ivar found: the revision that is next; None if none follows.
     """
 
     places: list[Place]
@@ -47,31 +47,31 @@ class Hole:
 
     @property
     def is_harmless(self) -> bool:
-        """Whether nothing is missing, and there is nothing that should not be there."""
+        """Whether nothing is missing, and the unreadable bytes are at the ends of files."""
         return self.found == self.expected and all(place.is_rest for place in self.places)
 
     @property
     def is_gap(self) -> bool:
-        """Whether transactions are missing here, and others follow."""
+        """Whether transactions are missing, and others follow."""
         return self.found is not None and self.found > self.expected
 
 
 @frozen
-class Behind:
-    """A transaction that can be read, and is behind a gap."""
+class AfterGap:
+    """A transaction that can be read, but follows a gap."""
 
     place: Place
     transaction: Transaction
 
 
-Event = Transaction | Hole | Behind
+Event = Transaction | Hole | AfterGap
 
 
 @define
 class JournalReading:
     """
     :ivar revision: the last transaction before the first gap.
-    :ivar highest: the largest revision that was seen anywhere.
+    :ivar highest: the largest revision that was found.
     """
 
     revision: int
@@ -80,7 +80,7 @@ class JournalReading:
     _gap: bool = False
 
     def read(self, disk: Disk, listing: Listing) -> Iterator[Event]:
-        """Everything that a listing's journal holds behind `revision`, in order. Read to the end before asking it."""
+        """All events after `revision`, in order. The attributes are valid after the last one."""
         after = self.revision
         needed = listing.needed_segments(after)
         if needed:
@@ -97,14 +97,14 @@ class JournalReading:
                     yield event
         yield from self._read_others(disk, listing, needed)
         if needed and not self._gap and self.revision + 1 < needed[-1][0]:
-            # The last segment is empty, and what should be before it is not.
+            # The last segment is empty, and the transactions before it are missing.
             yield self._hole(needed[-1][0])
         if self._places:
             yield self._hole(None)
         self.revision = max(self.revision, after)
 
     def _read_others(self, disk: Disk, listing: Listing, needed: list[tuple[int, str]]) -> Iterator[Event]:
-        """What follows in segments that are not needed by their names: somebody has renamed them."""
+        """Later transactions in segments that are not needed by their names: they were renamed."""
         for found in listing.segments:
             _, path = found
             if found in needed or any(disk.is_same(path, read) for _, read in needed):
@@ -135,13 +135,13 @@ class JournalReading:
         revision = transaction.revision
         self.highest = max(self.highest, revision)
         if self._gap:
-            yield Behind(place, transaction)
+            yield AfterGap(place, transaction)
             return
         if self._places or revision != self.revision + 1:
             yield self._hole(revision)
         if revision > self.revision + 1:
             self._gap = True
-            yield Behind(place, transaction)
+            yield AfterGap(place, transaction)
         elif revision == self.revision + 1:
             self.revision = revision
             yield transaction

@@ -1,4 +1,4 @@
-"""What can be wrong with a page that is whole, and the one that the manifest means: it was written wrong."""
+"""Faults in a page with a valid checksum that is the one that the manifest names: it was written wrong."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from kvtwist.engine.sorted_run import PageRef
 
 def faults_of(page: Page, keyspace: str, ref: PageRef, revision: int) -> Iterator[tuple[int | None, str]]:
     """
-    (byte, what is wrong there) for everything that is; no byte: it is about the page as a whole.
+    (byte, description) of each fault; the byte is None for faults of the whole page.
 
-    :param page: the one that the manifest means, see `PageRef.fault`.
-    :param ref: what the manifest says of it.
-    :param revision: that of the manifest.
+    :param page: the page that the manifest names, see `PageRef.fault`.
+    :param ref: its description in the manifest.
+    :param revision: the revision of the manifest.
 
-    Raises any of `NONSENSE` for what was never written as a page.
+    Raises any of `NONSENSE` for bytes that were never written as a page.
     """
     if page.keyspace != keyspace:
         yield None, f"it is a page of keyspace {page.keyspace!r}"
@@ -44,5 +44,5 @@ def faults_of(page: Page, keyspace: str, ref: PageRef, revision: int) -> Iterato
 
 
 def tombstones_of(page: Page) -> int:
-    """How many removed records a page remembers."""
+    """The number of tombstones in a page."""
     return sum(is_tombstone(record) for _, record in page.records())

@@ -1,4 +1,4 @@
-"""A disk for whoever looks at a store and must not touch it."""
+"""A disk for reading a store without changing it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kvtwist.engine.disk import Disk
 
 
 class ReadOnlyDisk(Disk):
-    """What a start does to the end of the journal it leaves undone; every other change is refused."""
+    """Skips the cut of a torn tail, which a start does; refuses every other change."""
 
     def create(self, path: str) -> NoReturn:
         _refuse(path)

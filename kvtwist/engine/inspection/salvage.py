@@ -1,8 +1,8 @@
 """
-What can still be read of a page whose checksum fails.
+Reads the records of a page whose checksum is wrong, as far as possible.
 
-A record is taken for one if it has the structure of one, its key is in the page's range, and its revision can be. That
-does not make it right: nobody knows which bytes of the page are wrong, and a value has no checksum of its own.
+Bytes count as a record if they have its structure, the key is in the page's range, and the revision is possible. Such a
+record may still be wrong: it is unknown which bytes of the page are, and values have no checksum of their own.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _OFFSET = struct.Struct("<I")
 @frozen
 class Claim:
     """
-    What a damaged page says of itself, as far as it makes sense.
+    The header of a damaged page, as far as it is consistent.
 
-    :ivar keyspace: the keyspace's name, None if it cannot be read.
-    :ivar count: how many records it has, None if nobody can tell.
+    :ivar keyspace: the name of the keyspace; None if it cannot be read.
+    :ivar count: how many records the page has; None if unknown.
     :ivar table: where the table of offsets begins.
     """
 
@@ -35,16 +35,18 @@ class Claim:
 
 def claim_of(content: bytes, keyspace: str | None = None) -> Claim:
     """
-    :param keyspace: whose page it is, if that is known.
+    Read the header of a damaged page.
+
+    :param keyspace: the keyspace of the page, if it is known.
     """
-    # The header tells the format, but it may be what is damaged.
+    # The first bytes tell the format, but they may be damaged.
     starts = (BODY, HEAD) if content.startswith(OLD_PAGE_HEADER) else (HEAD, BODY)
     claims = [_claim_at(content, start, keyspace) for start in starts]
     return next((claim for claim in claims if _is_table(content, claim.table, claim.count)), claims[0])
 
 
 def _claim_at(content: bytes, at: int, keyspace: str | None) -> Claim:
-    """The claim of a page in which the keyspace's name is there."""
+    """The claim of a page if the name of the keyspace begins at an offset."""
     if len(content) <= at:
         return Claim(keyspace, None, len(content))
     name = content[at + 1 : at + 1 + content[at]]
@@ -63,7 +65,7 @@ def _claim_at(content: bytes, at: int, keyspace: str | None) -> Claim:
     fitting = [other for other in counts if _end_of(content, table, other) == len(content)]
     if len(fitting) == 1:
         return Claim(keyspace, fitting[0], table)
-    # The length of the file says nothing: a part of it is missing, or something was put in.
+    # The length of the file does not help: bytes are missing, or were inserted.
     return Claim(keyspace, count if count in counts else None, table)
 
 
@@ -74,7 +76,7 @@ def _is_table(content: bytes, table: int, count: int | None) -> bool:
 
 
 def _end_of(content: bytes, table: int, count: int) -> int:
-    """Where the page would end if it had so many records."""
+    """Where the page would end if it had `count` records."""
     at = table + _OFFSET.size * count
     return at + _OFFSET.size + int(_OFFSET.unpack_from(content, at)[0])
 
@@ -83,10 +85,10 @@ def readable_records(
     content: bytes, claim: Claim, first: bytes, stop: bytes | None, revision: int
 ) -> list[tuple[bytes, bytes]]:
     """
-    (key, encoded record) of all that has the structure of a record, in key order, each key once.
+    (key, encoded record) of all bytes that count as a record, in key order, each key once.
 
-    :param first: its first key can be, and `stop` what it must be less than, None: any.
-    :param revision: the largest that a record can have.
+    :param first: the smallest possible key; `stop`: the end of the range (exclusive), None for any.
+    :param revision: the largest possible revision.
     """
     found: dict[bytes, bytes] = {}
     for start, end in _places(content, claim):
@@ -100,7 +102,7 @@ def readable_records(
 
 
 def _places(content: bytes, claim: Claim) -> Iterator[tuple[int, int]]:
-    """Where records may be: counted from the beginning, and from the end where bytes are missing or were put in."""
+    """Where records may be: counted from the beginning, and from the end if bytes are missing or were inserted."""
     if claim.count is None:
         return
     records = claim.table + _OFFSET.size * (claim.count + 1)

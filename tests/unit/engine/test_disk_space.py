@@ -338,12 +338,12 @@ class FullDiskTests(FullDiskCase):
             self.assertEqual(told, ["the disk is full"])
             self.engine.do(Clear(DATA))
             self.pass_time()
-            self.assertEqual(self.told(events), ["the disk is full", "there is room on the disk"])
+            self.assertEqual(self.told(events), ["the disk is full", "there is free disk space"])
         self.assertGreater(len(kept), 100)
 
     def told(self, events: Sequence[object]) -> list[str]:
         lines = [formatEvent(event) for event in events]  # type: ignore[arg-type]
-        return [part for line in lines for part in ("the disk is full", "there is room on the disk") if part in line]
+        return [part for line in lines for part in ("the disk is full", "there is free disk space") if part in line]
 
     def test_what_has_found_no_room_is_not_tried_over_and_over(self) -> None:
         self.fill()

@@ -142,7 +142,7 @@ class FaultsTests(TestCase):
         self.assertEqual(of(SortedRun([one, two], 1, 1)), "")
         for part, found in (
             ("used twice", of(SortedRun([one], 1, 1), SortedRun([one], 1, 1))),
-            ("still to come", of(SortedRun([one, two], 1, 1), next_page=2)),
+            ("not assigned yet", of(SortedRun([one, two], 1, 1), next_page=2)),
             ("key b'a' follows on b'b\\x00'", of(SortedRun([two, one], 1, 1))),
             ("key b'aa' follows on b'aa\\x00'", of(SortedRun([one, PageRef(2, b"aa", 9, None)], 1, 1))),
             ("a page from b'a' to before b'a'", of(SortedRun([PageRef(1, b"a", 9, None, b"a")], 1, 1))),
