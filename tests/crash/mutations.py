@@ -1,8 +1,8 @@
 """
 The engine with one thing wrong: a checker that does not notice would not notice other things, too.
 
-Every sync is left out in turn. A sync is told from others by who asks for it, and sometimes by what for. And some
-things happen in the wrong order.
+Every sync is left out, one at a time. A sync is identified by the functions that call it, and sometimes by its path. And
+some things happen in the wrong order.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def the_manifest_comes_before_the_names_of_pages() -> AbstractContextManager[obj
 
 
 def the_manifest_is_written_in_place() -> AbstractContextManager[object]:
-    """A merge writes the manifest of the same revision over."""
+    """A compaction writes the manifest of the same revision over."""
 
     def write(disk: Disk, directory: str, manifest: Manifest) -> None:
         disk.save(os.path.join(directory, manifests.name_of(manifest)), manifests.encoded(manifest))

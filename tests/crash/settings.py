@@ -36,7 +36,7 @@ class Settings:
 
     @property
     def reserve(self) -> int:
-        """How much room is kept on the disk for what makes room."""
+        """The size of the reserve of disk space."""
         return 800 * (self.salts % 2)
 
     @classmethod
@@ -62,7 +62,7 @@ class Settings:
             ],
             salts=choices.getrandbits(32),
         )
-        if settings.salts % 4 == 0:  # whatever has a few operations is done, and undone, in slices
+        if settings.salts % 4 == 0:  # a transaction with a few operations is applied, and undone, in steps
             settings = evolve(settings, limits=evolve(settings.limits, step=2))
         return settings
 

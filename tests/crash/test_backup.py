@@ -1,5 +1,5 @@
 """
-A backup of a store that writes, checkpoints, merges, fails and dies meanwhile holds what was there after the revision
+A backup of a store that writes, checkpoints, compacts, fails and dies meanwhile holds what was there after the revision
 that it says, and a power loss does not take that revision back.
 """
 

@@ -1,5 +1,5 @@
 """
-A random life of a store: transactions, time, checkpoints and merges, full disks, kills, power losses, stops and starts.
+A random life of a store: transactions, time, checkpoints and compactions, full disks, kills, power losses, stops and starts.
 
 Jobs of the journal and of pages wait until they are let run, so transactions go to the disk in batches, and cross
 checkpoints at every stage. Everything depends on the seed alone.
@@ -323,7 +323,7 @@ class Workload:
         steps = [worker.step for worker in workers if isinstance(worker, SteppedWorker)]
         if self._in_slices():
             steps.append(self._engine.iterate)
-        assert steps, "somebody waits for nothing"
+        assert steps, "something waits for nothing"
         self._choices.choice(steps)()
         self._settle()
 

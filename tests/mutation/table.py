@@ -25,7 +25,7 @@ _TESTS: Final = {
     "kvtwist/web/chunks.py": ("tests/unit/web/test_chunks.py",),
     "kvtwist/web/heads.py": ("tests/unit/web/test_heads.py",),
 }
-"""Of other modules: the one that is called after it, and all unit tests of its room, but for the slow ones."""
+"""For other modules: the test module of the same name, and all unit tests of its package except the slow ones."""
 _SLOW: Final = (
     "tests/unit/engine/test_model_property.py",
     "tests/unit/engine/test_page_property.py",
@@ -68,6 +68,6 @@ def tests_of(path: str) -> tuple[str, ...]:
     """Arguments for pytest."""
     if path in _TESTS:
         return _TESTS[path]
-    room = f"tests/unit/{Path(path).parts[1]}"
-    own = f"{room}/test_{Path(path).stem.lstrip('_')}.py"
-    return (*([own] if Path(own).exists() else []), room, *(f"--ignore={slow}" for slow in _SLOW))
+    package = f"tests/unit/{Path(path).parts[1]}"
+    own = f"{package}/test_{Path(path).stem.lstrip('_')}.py"
+    return (*([own] if Path(own).exists() else []), package, *(f"--ignore={slow}" for slow in _SLOW))

@@ -55,7 +55,7 @@ KEYSPACES = (DATA, STAGED, HISTORY)
 
 
 class TestCase(SynchronousTestCase):
-    """A test that leaves nothing behind: no file, and no Deferred with an error that nobody has heard of."""
+    """A test that leaves no file, and no Deferred with an unhandled error."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -144,7 +144,7 @@ class SteppedWorker:
 
 
 def finish(*workers: SteppedWorker) -> None:
-    """Run the jobs of several workers, in turns, until none has any."""
+    """Run the jobs of several workers, alternately, until none has any."""
     while any(workers):
         for worker in workers:
             if worker:
@@ -258,7 +258,7 @@ class FaultyDisk(WatchedDisk):
     """
     A disk whose calls fail when a test says so.
 
-    :ivar largest: for what is written to the journal at a time and takes more bytes, there is no room.
+    :ivar largest: a larger write to the journal finds no disk space.
     :ivar journal_writes: how often something was written there, or tried to.
     """
 
@@ -550,7 +550,7 @@ class Engine:
         iterate(self.clock)
 
     def pump(self) -> None:
-        """Let the reactor turn until nothing is due any more."""
+        """Let the reactor go on until nothing is due any more."""
         self.clock.advance(0)
 
     def get(self, key: bytes, keyspace: str = DATA) -> bytes | None:
@@ -606,7 +606,7 @@ def whole_scan(
     limit: int = 1000,
     reverse: bool = False,
 ) -> list[tuple[bytes, Record]]:
-    """All slices of a scan, one behind the other."""
+    """All slices of a scan, joined."""
     found: list[tuple[bytes, Record]] = []
     while True:
         piece = result_of(store.scan(keyspace, start, stop, limit, reverse))

@@ -1,8 +1,8 @@
 """
 Reads a journal that may be damaged: skips what cannot be read, and reports what is missing.
 
-Transactions count as long as their revisions are consecutive. Those after a gap are reported as such (`AfterGap`), since
-they build on the missing ones.
+Transactions count as long as their revisions are consecutive. Those after a gap are reported as such (`AfterGap`),
+since they build on the missing ones.
 """
 
 from __future__ import annotations

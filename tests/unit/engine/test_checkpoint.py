@@ -62,7 +62,7 @@ class CheckpointTests(EngineCase):
             self.assertEqual(len(self.engine.files("journal-0")), 1)
             self.assertEqual(len(self.engine.files("journal")), 2, "one may be kept as a spare")
 
-    def test_what_changed_is_written_as_a_run_of_its_own_until_merging_is_worth_it(self) -> None:
+    def test_what_changed_is_written_as_a_run_of_its_own_until_compaction_is_worth_it(self) -> None:
         self.patch(compaction, "SMALL", 0)
         self.fill()
         self.engine.checkpoint()
@@ -77,7 +77,7 @@ class CheckpointTests(EngineCase):
         self.assertEqual(set(self.refs()) & set(before), set())
         self.assertEqual(len(self.engine.store._keyspaces[DATA].tables.runs), 1)
 
-    def test_it_takes_what_comes_before_between_and_behind_its_pages(self) -> None:
+    def test_it_takes_what_comes_before_between_and_after_its_pages(self) -> None:
         keys = [b"%03d" % number for number in range(0, 400, 7)]
         rest = [b"%03d" % number for number in range(400)]
         random.Random(1).shuffle(rest)
@@ -227,7 +227,7 @@ class ConcurrentTests(EngineCase):
             self.engine.pages = self.page_jobs = SteppedWorker()
             self.engine.open()
 
-    def test_those_who_ask_for_one_share_the_one_that_runs(self) -> None:
+    def test_requests_for_one_share_the_one_that_runs(self) -> None:
         first, second = self.begin(), self.begin()
         self.page_jobs.finish()
         self.successResultOf(first)
@@ -288,7 +288,7 @@ class FailureTests(EngineCase):
                     self.assertEqual(self.engine.contents(), before, (call, skip))
         self.flushLoggedErrors()
 
-    def test_one_that_fails_and_a_crash_behind_it_lose_nothing(self) -> None:
+    def test_one_that_fails_and_a_crash_after_it_lose_nothing(self) -> None:
         for call in ("create", "write", "sync", "rename", "sync_directory"):
             for skip in range(6):
                 self.engine.put(b"%02d" % skip, call.encode() * skip)
@@ -350,7 +350,7 @@ class FailureTests(EngineCase):
         self.engine.checkpoint()
         self.assertEqual(self.engine.files("pages/"), before)
 
-    def test_an_error_that_nobody_thought_of_does_not_end_all_checkpoints(self) -> None:
+    def test_an_error_that_is_unexpected_does_not_end_all_checkpoints(self) -> None:
         self.engine.put(b"00", b"1")
         with_error = self.patch(self.engine.storage.pages, "write", lambda number, page: 1 // 0)
         self.engine.checkpoint()
@@ -507,7 +507,7 @@ class CrashTests(TestCase):
         engine.die()
         self.assert_survives(disk, [state])
 
-    def test_what_was_read_after_a_crash_is_not_lost_to_a_power_cut_behind_it(self) -> None:
+    def test_what_was_read_after_a_crash_is_not_lost_to_a_power_cut_after_it(self) -> None:
         # A process that is killed between a write and its sync leaves a record that the next one finds. Whoever reads it
         # there may rely on it, and all that is written from then on builds on it.
         for number, then in enumerate(("nothing", "a write", "a checkpoint", "a stop")):

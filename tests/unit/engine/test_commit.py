@@ -32,7 +32,7 @@ class CommitCase(TestCase):
         self.heard: list[object] = []
 
     def submit(self) -> Deferred[None]:
-        """Submit the next transaction, with two changes to undo; what becomes of it is told in `heard`."""
+        """Submit the next transaction, with two changes to undo; its result is added to `heard`."""
         revision = self.commit.assigned + 1
         transaction = Transaction(revision, 0, [Change("data", b"%d" % revision, b"v")])
         undo: list[Undo] = [partial(self.undone.append, 10 * revision + number) for number in (0, 1)]
@@ -83,7 +83,7 @@ class BatchTests(CommitCase):
         self.worker.step()
         self.assertEqual(jobs, [1])
 
-    def test_who_hears_may_write_at_once(self) -> None:
+    def test_an_answered_writer_may_write_at_once(self) -> None:
         self.submit().addCallback(lambda _: self.submit())
         self.submit().addCallback(lambda _: self.submit())
         self.worker.finish()
@@ -193,7 +193,7 @@ class FailureTests(CommitCase):
         self.worker.step()
         self.assert_all_taken_back(*["StoreUnavailable"] * 3)
 
-    def test_for_one_that_was_alone_there_is_no_room_and_those_behind_it_may_try_again(self) -> None:
+    def test_for_one_that_was_alone_there_is_no_room_and_those_after_it_may_try_again(self) -> None:
         self.submit_one()
         self.disk.fail("write", errno.ENOSPC)
         for _ in range(3):
@@ -201,7 +201,7 @@ class FailureTests(CommitCase):
         self.worker.step()
         self.assert_all_taken_back("NoRoom", "Crowded", "Crowded")
 
-    def test_those_who_shared_a_batch_may_all_try_again(self) -> None:
+    def test_transactions_of_one_batch_may_all_try_again(self) -> None:
         self.submit()
         for _ in range(2):
             self.submit()
@@ -212,7 +212,7 @@ class FailureTests(CommitCase):
         self.worker.step()
         self.assert_all_taken_back("Crowded", "Crowded", "Crowded")
 
-    def test_who_tries_again_does_so_before_those_who_have_waited(self) -> None:
+    def test_retries_go_before_writers_that_have_waited(self) -> None:
         for _ in range(2):
             self.submit().addErrback(lambda _: None).addCallback(lambda _: self.submit())
         self.settled(2)
@@ -243,7 +243,7 @@ class FailureTests(CommitCase):
         self.assertEqual(self.heard, [("written", 1), ("written", 2)])
         self.assertEqual(self.on_disk(), [1, 2])
 
-    def test_who_hears_of_it_may_write_at_once(self) -> None:
+    def test_a_failed_writer_may_write_at_once(self) -> None:
         self.disk.fail("write", errno.ENOSPC)
         for _ in range(2):
             self.submit().addCallback(lambda _: self.submit())
@@ -289,7 +289,7 @@ class FailureTests(CommitCase):
         self.successResultOf(commit.submit(Transaction(1, 0, []), [], None))
         result_of(commit.close())
 
-    def test_an_error_that_nobody_thought_of_breaks_it_too(self) -> None:
+    def test_an_error_that_is_unexpected_breaks_it_too(self) -> None:
         self.patch(self.writer, "append", lambda transactions: 1 // 0)
         done = self.commit.submit(Transaction(1, 0, []), [lambda: self.undone.append(1)], None)
         self.worker.step()

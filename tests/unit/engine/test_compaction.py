@@ -1,4 +1,4 @@
-"""When runs are merged, and that merging changes nothing but the number of files and what nobody can see."""
+"""Which runs are compacted, and that compaction changes nothing that a read can see."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def run(size: int, records: int = 1000, tombstones: int = 0) -> SortedRun:
     return SortedRun([PageRef(1, b"", size, None)], records, size, tombstones)
 
 
-class MergeDueTests(TestCase):
-    """How many runs, from the newest, are merged into one."""
+class CompactionDueTests(TestCase):
+    """How many runs, from the newest, are compacted into one."""
 
     def assert_due(self, cases: dict[str, tuple[list[SortedRun], int]]) -> None:
         for name, (runs, count) in cases.items():
@@ -38,7 +38,7 @@ class MergeDueTests(TestCase):
         self.assert_due(
             {
                 "nothing there": ([], 0),
-                "one run is merged already": ([run(100 * MIB)], 0),
+                "one run is compact already": ([run(100 * MIB)], 0),
                 "next to nothing": ([run(1), run(3 * MIB)], 2),
                 "little above a large base": ([run(MIB), run(100 * MIB)], 0),
                 "just below the share": ([run(35 * MIB), run(34 * MIB), run(100 * MIB)], 0),
@@ -104,7 +104,7 @@ class WritingTests(TestCase):
             found[key] = chance.choice([live, live, Tombstone(7)])
         return found
 
-    def test_merging_shows_what_the_runs_show_one_above_the_other(self) -> None:
+    def test_a_compacted_run_shows_what_the_runs_show_one_above_the_other(self) -> None:
         chance = random.Random(5)
         for _ in range(60):
             layers = [self.entries(chance) for _ in range(chance.randrange(2, 5))]
@@ -124,7 +124,7 @@ class WritingTests(TestCase):
             self.assertEqual(self.held(above), hidden)
             self.assertEqual(above.tombstones, len(hidden) - len(live))
 
-    def test_scrubbing_writes_only_the_pages_in_which_something_has_expired(self) -> None:
+    def test_purging_writes_only_the_pages_in_which_something_has_expired(self) -> None:
         old: dict[bytes, Entry] = {b"%02d" % n: Record(bytes(50), "text/plain", 7, 8) for n in range(20)}
         old[b"10"] = Record(bytes(50), "text/plain", 7, 8, 1500)
         before = self.frozen(old, base=True)
@@ -149,7 +149,7 @@ class WritingTests(TestCase):
         except PageNeeded:
             return "refused"
 
-    def test_merging_around_damaged_pages_changes_no_answer(self) -> None:
+    def test_compaction_around_damaged_pages_changes_no_answer(self) -> None:
         chance = random.Random(7)
         kinds = set()
         for _ in range(150):
@@ -214,7 +214,7 @@ class WritingTests(TestCase):
                 break
         self.assertEqual(failed, sum(len(run.pages) for run in after) - 1)
 
-    def test_a_page_that_is_not_known_to_be_damaged_ends_a_merge(self) -> None:
+    def test_a_page_that_is_not_known_to_be_damaged_ends_a_compaction(self) -> None:
         runs = [self.frozen({b"k": Tombstone(number)}, base=False) for number in (2, 1)]
         self.directory.remove([runs[1].pages[0].number])
         steps = write_compacted(self.directory, "data", self.numbers, runs, 0, True)

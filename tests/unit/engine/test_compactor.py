@@ -1,5 +1,5 @@
 """
-Merging while others read, write, clear, stop and crash: what it must not change, and what it must not leave behind.
+Compaction during reads, writes, clears, stops and crashes: what it must not change, and that it leaves no files.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from tests.support.engine import (
 )
 
 
-class MergeDueTests(TestCase):
-    def test_merging_comes_to_an_end(self) -> None:
+class CompactionDueTests(TestCase):
+    def test_compaction_comes_to_an_end(self) -> None:
         self.patch(compaction, "SMALL", 0)
         for sizes in ([10] * 9, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512], [512, 256, 128, 64, 32, 16, 8, 4, 2, 1]):
             left = [*sizes, 100_000]
@@ -40,7 +40,7 @@ class MergeDueTests(TestCase):
             self.assertLessEqual(len(left), compaction.MAX_RUNS + 1)
 
 
-class MergeCase(EngineCase):
+class CompactionCase(EngineCase):
     """A store with several runs, however little is in it; the test decides when each page is written."""
 
     disk: FaultyDisk
@@ -70,7 +70,7 @@ class MergeCase(EngineCase):
         return self.engine.store._keyspaces[DATA].tables.runs
 
     def grow(self, runs: int) -> None:
-        """Add runs above a base; the last checkpoint leaves the merge that it begins undone."""
+        """Add runs above a base; the last checkpoint leaves the compaction that it begins undone."""
         for number in range(runs):
             self.page_jobs.finish()
             self.do(*(put(b"%02d" % key, b"%d" % number * 30) for key in range(number % 2, 60, 2)))
@@ -93,8 +93,8 @@ class MergeCase(EngineCase):
         return len(self.engine.storage.manifest.pages())
 
 
-class MergeTests(MergeCase):
-    def test_merging_changes_nothing_but_the_number_of_runs(self) -> None:
+class CompactionTests(CompactionCase):
+    def test_compaction_changes_nothing_but_the_number_of_runs(self) -> None:
         self.grow(4)
         self.assertEqual(len(self.runs()), 4)
         self.assert_right()
@@ -105,7 +105,7 @@ class MergeTests(MergeCase):
         self.assertEqual(self.files(), self.named())
         self.assert_survives()
 
-    def test_merging_everything_leaves_no_trace_of_what_was_removed(self) -> None:
+    def test_compacting_everything_leaves_no_trace_of_what_was_removed(self) -> None:
         self.grow(4)
         self.do(*(Delete(DATA, b"%02d" % key) for key in range(60)))
         self.checkpoint()
@@ -114,7 +114,7 @@ class MergeTests(MergeCase):
         self.assertEqual(self.files(), 0)
         self.assertEqual(self.engine.store.usage(DATA), Usage(0, 0))
 
-    def test_merging_everything_makes_usage_exact(self) -> None:
+    def test_compacting_everything_makes_usage_exact(self) -> None:
         self.grow(4)
         self.patch(compaction, "FULL_SHARE", 0)
         self.grow(1)
@@ -180,7 +180,7 @@ class MergeTests(MergeCase):
             self.engine.open()
 
 
-class MergeFailureTests(MergeCase):
+class CompactionFailureTests(CompactionCase):
     def test_one_that_fails_changes_nothing_leaves_nothing_and_is_tried_again(self) -> None:
         for call in ("create", "write", "sync", "rename", "read"):
             for skip in range(4):
@@ -212,7 +212,7 @@ class MergeFailureTests(MergeCase):
             self.assertEqual(self.files(), self.named(), call)
         self.assert_survives()
 
-    def test_an_error_that_nobody_thought_of_does_not_end_all_merges(self) -> None:
+    def test_an_error_that_is_unexpected_does_not_end_all_compactions(self) -> None:
         self.grow(5)
         broken = self.patch(self.engine.storage.pages, "write", lambda number, content: 1 // 0)
         self.page_jobs.finish()
@@ -237,8 +237,8 @@ class MergeFailureTests(MergeCase):
             self.engine.open()
 
 
-class DamagedPageTests(MergeCase):
-    """A page of the store is damaged: merges go on, and in its range nobody hears what may not be so."""
+class DamagedPageTests(CompactionCase):
+    """A page of the store is damaged: compaction goes on, and reads in its range never return an outdated record."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -356,7 +356,7 @@ class DamagedPageTests(MergeCase):
             self.do(Clear(DATA))
             self.fill()
 
-    def test_a_small_keyspace_is_not_merged_for_ever(self) -> None:
+    def test_a_small_keyspace_is_not_compacted_for_ever(self) -> None:
         self.patch(compaction, "SMALL", 2**20)
         was = self.damage(2, 5)
         with capturedLogs():
@@ -373,7 +373,7 @@ class DamagedPageTests(MergeCase):
         self.minutes(2)
         self.assertEqual(len(self.runs()), 1)
 
-    def test_each_damaged_page_is_told_once(self) -> None:
+    def test_each_damaged_page_is_logged_once(self) -> None:
         self.patch(compaction, "SMALL", 2**20)
         seen = set()
         for page in (5, 9):
@@ -407,7 +407,7 @@ class DamagedPageTests(MergeCase):
         self.page_jobs.finish()
         self.assertEqual(self.answers(damaged=False), {})
 
-    def test_no_descriptors_and_no_memory_say_nothing_of_a_page(self) -> None:
+    def test_no_descriptors_and_no_memory_say_nothing_about_a_page(self) -> None:
         for number in (errno.EMFILE, errno.ENOMEM, errno.EACCES):
             while not self.page_jobs:
                 self.grow(1)
@@ -423,7 +423,7 @@ class DamagedPageTests(MergeCase):
             self.assertEqual(self.answers(damaged=False), {})
 
 
-class ScrubTests(MergeCase):
+class PurgeTests(CompactionCase):
     """Pages in which something has expired are written anew, once a minute."""
 
     def setUp(self) -> None:
@@ -439,12 +439,12 @@ class ScrubTests(MergeCase):
         self.page_jobs.finish()
 
     def expire(self) -> None:
-        """Pass a minute; the scrub that begins then is left undone."""
+        """Pass a minute; the purge that begins then is left undone."""
         for _ in range(int(PURGE_SECONDS / SWEEP_SECONDS) + 2):
             self.engine.clock.advance(SWEEP_SECONDS)
             if self.page_jobs:
                 return
-        self.fail("no scrub has begun")
+        self.fail("no purge has begun")
 
     def test_just_the_pages_in_which_something_has_expired_are_written_anew(self) -> None:
         before = {ref.number for run in self.runs() for ref in run.pages}
@@ -484,7 +484,7 @@ class ScrubTests(MergeCase):
             self.assertEqual(self.files(), self.named(), steps)
             self.fill()
 
-    def test_a_damaged_page_is_left_and_the_others_are_scrubbed(self) -> None:
+    def test_a_damaged_page_is_left_and_the_others_are_purged(self) -> None:
         ref = self.runs()[0].pages[1]
         path = Path(self.engine.storage.pages.file_of(ref.number))
         content = path.read_bytes()
@@ -504,7 +504,7 @@ class ScrubTests(MergeCase):
         self.assertEqual(self.engine.store.usage(DATA), Usage(8, 8 * 22))
         self.assert_right()
 
-    def test_a_keyspace_that_cannot_be_read_does_not_keep_others_from_being_scrubbed(self) -> None:
+    def test_a_keyspace_that_cannot_be_read_does_not_keep_others_from_being_purged(self) -> None:
         self.do(put(b"event", bytes(20), ttl_ms=5000, keyspace=HISTORY))
         self.checkpoint()
         self.page_jobs.finish()

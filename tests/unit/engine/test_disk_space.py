@@ -1,4 +1,4 @@
-"""A full disk: deletions always go on, and always lead to room, by the reserve that is kept for them."""
+"""A full disk: deletions always go on, and always free disk space, thanks to the reserve."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.engine import Engine, EngineCase, FaultyDisk, SmallDisk, Test
 MIB = 2**20
 
 
-class MakesRoomTests(SynchronousTestCase):
+class FreesSpaceTests(SynchronousTestCase):
     def test_what_leaves_no_more_than_there_was(self) -> None:
         """As each profile deletes, and what is no deletion."""
         written = Put(DATA, b"k", b"v", "")
@@ -58,7 +58,7 @@ def change(operation: Operation) -> Change:
     return Change(operation.keyspace, key, getattr(operation, "value", None))
 
 
-class RoomTests(TestCase):
+class DiskSpaceTests(TestCase):
     def disk_space(self, capacity: int, most: int) -> tuple[DiskSpace, SmallDisk]:
         disk = SmallDisk(self.path, capacity)
         return DiskSpace(disk, str(self.path), most), disk
@@ -122,11 +122,11 @@ class RoomTests(TestCase):
         disk_space.look()
         self.assertFalse(disk_space.full)
 
-    def test_nothing_of_it_is_made_again_while_it_is_lent(self) -> None:
+    def test_nothing_of_it_is_made_again_while_it_is_in_use(self) -> None:
         disk_space, _ = self.disk_space(10**6, 8000)
         disk_space.look()
         self.assertTrue(disk_space.release_all())
-        self.assertTrue(disk_space.release_all(), "for another one who makes room")
+        self.assertTrue(disk_space.release_all(), "for another one that frees space")
         disk_space.look()
         disk_space.restore()
         self.assertEqual((self.pieces(), disk_space.refill(), disk_space.full), ({}, False, True))

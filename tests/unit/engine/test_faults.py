@@ -1,5 +1,5 @@
 """
-A disk that fails or is full: what was refused is nowhere, what was acknowledged stays, and nobody is left waiting.
+A disk that fails or is full: what was refused is nowhere, what was acknowledged stays, and no transaction is left waiting.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class LostBatchTests(FaultCase):
         assert record is not None
         self.assertEqual(record.value, b"1")
 
-    def test_writing_goes_on_behind_it_with_the_same_revisions(self) -> None:
+    def test_writing_goes_on_after_it_with_the_same_revisions(self) -> None:
         lost = self.store.transact([], [put(b"k", b"2")])
         again: list[Deferred[Outcome]] = []
         lost.addErrback(lambda _: again.append(self.store.transact([Unchanged(DATA, b"k", 1)], [put(b"k", b"3")])))
@@ -281,7 +281,7 @@ class CrowdedTests(FaultCase):
         self.assertEqual(self.heard, [(b"k", "True"), (b"p", "NoRoom")])
         self.assertTrue(self.successResultOf(deleted).committed)
 
-    def test_who_comes_while_they_are_tried_waits_and_shares_batches_again(self) -> None:
+    def test_a_writer_that_comes_while_they_are_tried_waits_and_shares_batches_again(self) -> None:
         self.fly()
         self.ignore(self.write(b"large", 1000), *[self.write(b"%d" % number, 10) for number in range(3)])
         self.journal_jobs.step()
@@ -327,7 +327,7 @@ class CrowdedTests(FaultCase):
         self.patch(commit, "submit", counted)
         return submitted
 
-    def test_all_is_as_it_was_behind_those_that_fail(self) -> None:
+    def test_all_is_as_it_was_after_those_that_fail(self) -> None:
         self.store.transact([], [put(b"staged", b"1", keyspace=STAGED)])
         self.journal_jobs.finish()
         usages = [self.store.usage(name) for name in (DATA, STAGED)]
@@ -382,7 +382,7 @@ class CrowdedTests(FaultCase):
         self.assertIn([key for key, _ in self.successResultOf(scan).items], ([b"k"], [b"k", b"small"]))
         self.assertEqual(self.keys(), [b"k", b"small"])
 
-    def test_who_is_not_alone_when_tried_again_is_tried_once_more(self) -> None:
+    def test_a_retry_that_was_not_alone_is_tried_once_more(self) -> None:
         # Somebody hears of a failure, and writes before those behind can be tried.
         more: list[Deferred[Outcome]] = []
         self.write(b"large", 1000).addErrback(lambda _: more.append(self.write(b"larger", 2000)))
@@ -404,7 +404,7 @@ class CrowdedTests(FaultCase):
             self.refused(deferred, StoreUnavailable)
         self.assertEqual(self.keys(), [b"k"])
 
-    def test_who_has_left_is_not_tried_again_and_holds_nobody_up(self) -> None:
+    def test_a_cancelled_writer_is_not_tried_again_and_delays_no_other(self) -> None:
         self.fly()
         gone = [self.write(b"large", 1000), self.write(b"gone", 10)]
         late, stays = self.write(b"late", 10), self.write(b"stays", 10)
@@ -436,7 +436,7 @@ class CrowdedTests(FaultCase):
         self.engine.reopen()
         self.assertEqual([key for key, _ in self.engine.items()], [b"0", b"k"])
 
-    def test_time_that_passes_meanwhile_keeps_nobody_waiting(self) -> None:
+    def test_time_that_passes_meanwhile_keeps_no_writer_waiting(self) -> None:
         self.fly()
         self.ignore(*[self.write(b"%d" % number, 1000 if number == 1 else 10) for number in range(5)])
         while self.journal_jobs:
@@ -565,7 +565,7 @@ class StartTests(FaultCase):
         self.disk.fail("read", errno.EIO, path="journal")
         self.assert_refused("Input/output error")
 
-    def test_a_journal_that_cannot_be_made_is_told_to_who_writes_first(self) -> None:
+    def test_a_journal_that_cannot_be_made_fails_the_first_writer(self) -> None:
         self.engine.put(b"k", b"1")
         for call in ("create", "write", "sync", "sync_directory"):
             self.engine.reopen()
@@ -579,7 +579,7 @@ class StartTests(FaultCase):
         self.engine.reopen()
         self.engine.put(b"k", b"2")
 
-    def test_who_only_reads_changes_nothing(self) -> None:
+    def test_reading_changes_nothing(self) -> None:
         self.engine.put(b"k", b"1")
         self.engine.reopen()
         before = self.engine.files()
@@ -712,7 +712,7 @@ class MissingPartsTests(FaultCase):
         self.engine.open()
         self.assertEqual(self.engine.items(), [(b"k", b"1"), (b"l", b"1")])
 
-    def test_a_lost_or_damaged_page_is_told_to_who_reads_it_and_the_rest_goes_on(self) -> None:
+    def test_a_lost_or_damaged_page_fails_reads_of_it_and_the_rest_goes_on(self) -> None:
         for number in range(4):
             self.engine.put(b"%d" % number, bytes(60))
         self.engine.checkpoint()
@@ -730,7 +730,7 @@ class MissingPartsTests(FaultCase):
             page.write_bytes(content)
         self.assertEqual(self.engine.get(b"0"), bytes(60))
 
-    def test_a_page_that_the_disk_fails_to_read_is_missing_to_nobody(self) -> None:
+    def test_a_page_that_the_disk_fails_to_read_is_not_reported_as_missing(self) -> None:
         for number in range(4):
             self.engine.put(b"%d" % number, bytes(60))
         self.engine.checkpoint()
@@ -751,7 +751,7 @@ class MissingPartsTests(FaultCase):
         self.disk.heal()
         self.assertEqual([key for key, _ in self.engine.items()], [b"0", b"1", b"2", b"3", b"late"])
 
-    def test_a_damaged_page_is_never_replaced_by_a_merge(self) -> None:
+    def test_a_damaged_page_is_never_replaced_by_a_compaction(self) -> None:
         for number in range(4):
             self.engine.put(b"%d" % number, bytes(60))
         self.engine.checkpoint()
@@ -761,7 +761,7 @@ class MissingPartsTests(FaultCase):
         page.write_bytes(content[:-1] + b"?")
         self.engine.put(b"00", b"new")
         self.engine.checkpoint()
-        self.assertEqual(len(self.engine.store._keyspaces[DATA].tables.runs), 2, "it is merged around")
+        self.assertEqual(len(self.engine.store._keyspaces[DATA].tables.runs), 2, "compaction leaves it where it is")
         self.assertTrue(page.exists())
         page.write_bytes(content)
         self.engine.clock.pump([1.0] * 70)
@@ -976,7 +976,7 @@ class ClearedTests(FaultCase):
         self.engine.reopen()
         self.assertEqual(self.engine.items(), self.expected)
 
-    def test_a_checkpoint_that_began_behind_it(self) -> None:
+    def test_a_checkpoint_that_began_after_it(self) -> None:
         self.disk.fail("write", errno.ENOSPC, path="journal", times=2)  # the one, then the other, alone
         lost = self.engine.store.transact([], [Clear(DATA)])
         more = self.engine.store.transact([], [put(b"0", b"built on it")])
@@ -1034,7 +1034,7 @@ class ClearedTests(FaultCase):
         self.expected = [(b"x", b"1")]
         self.assert_all_there()
 
-    def test_a_write_behind_it_that_succeeds(self) -> None:
+    def test_a_write_after_it_that_succeeds(self) -> None:
         self.disk.fail("write", errno.ENOSPC, path="journal")
         lost = self.engine.store.transact([], [Clear(DATA)])
         lost.addErrback(lambda _: self.engine.store.transact([], [put(b"zz", b"new")]))

@@ -50,7 +50,7 @@ class RecordTests(TestCase):
                 self.assertFalse(is_record(record[:size]), (key, size))
         self.assertFalse(is_record(RECORDS[b"05"] + b"x"))
 
-    def test_one_of_a_media_type_that_nobody_knows_is_none(self) -> None:
+    def test_one_of_a_media_type_that_is_unknown_is_none(self) -> None:
         known = {JSON: 0, TEXT: 1, OCTETS: 2}
         for media_type, number in known.items():
             record = encode_record(b"k", Record(b"v" * 99, media_type, 1, 1))

@@ -1,6 +1,6 @@
 """
-A large transaction is applied in slices, and is one all the same: whatever happens between two of them, it is seen
-whole or not at all, and others have the reactor meanwhile.
+A large transaction is applied in steps, and is atomic all the same: whatever happens between two steps, it is seen whole
+or not at all, and the reactor goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class StepCase(EngineCase):
         self.finish()
 
     def begin(self, operations: list[Operation], *conditions: Any, iterations: int | None = None) -> Deferred[Outcome]:
-        """A transaction, so many iterations later; or as many as it takes for the first slice to be applied."""
+        """A transaction, so many iterations later; or as many as it takes for the first step to be applied."""
         done = self.store.transact(conditions, operations)
         if iterations is None:
             for _ in range(50):
@@ -155,7 +155,7 @@ class ReadingTests(StepCase):
                 self.successResultOf(done)
                 self.assertIn(set(self.successResultOf(answer)), ({value}, {before}), (way, iterations))
 
-    def test_nobody_hears_of_it_before_it_is_durable(self) -> None:
+    def test_it_is_not_seen_before_it_is_durable(self) -> None:
         self.begin(puts(b"new"))
         waiting = [self.store.get(DATA, b"0"), self.store.scan(DATA), self.store.transact([Exists(DATA, b"0")], [])]
         self.engine.pump()
@@ -279,7 +279,7 @@ class CheckpointTests(StepCase):
 
 
 class FailureTests(StepCase):
-    def test_a_batch_that_fails_meanwhile_takes_back_its_slices_and_it_starts_over(self) -> None:
+    def test_a_batch_that_fails_meanwhile_takes_back_its_steps_and_it_starts_over(self) -> None:
         usage = self.store.usage(DATA)
         for iterations in range(16):
             self.disk.fail("write", errno.ENOSPC, path="journal")
@@ -300,7 +300,7 @@ class FailureTests(StepCase):
             self.finish()
             self.assertEqual(self.store.usage(DATA), usage)
 
-    def test_it_is_taken_back_in_slices(self) -> None:
+    def test_it_is_taken_back_in_steps(self) -> None:
         usage = self.store.usage(DATA)
         self.disk.fail("write", errno.ENOSPC, path="journal")
         done = self.begin([*puts(b"lost"), Delete(DATA, b"1"), Clear(DATA), *puts(b"lost")], iterations=0)

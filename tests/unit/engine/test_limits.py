@@ -1,6 +1,6 @@
 """
-The memory limit: writers wait, first come first served, rather than memory grow; reads never do, and nobody waits for
-what will not come.
+The memory limit: writers wait in order before memory grows beyond it. Reads do not wait, and no writer waits for memory
+that will not be freed.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class MemtableLimitTests(LimitCase):
         for deferred in waiting:
             self.assertTrue(self.successResultOf(deferred).committed)
 
-    def test_those_who_wait_for_a_page_do_not_all_go_on_at_once(self) -> None:
+    def test_writers_that_wait_for_a_page_do_not_all_go_on_at_once(self) -> None:
         for _ in range(40):
             self.put()
         self.finish()
@@ -143,7 +143,7 @@ class MemtableLimitTests(LimitCase):
         for deferred in waiting:
             self.assertTrue(self.successResultOf(deferred).committed)
 
-    def test_a_writer_that_gives_up_does_nothing_and_holds_nobody_up(self) -> None:
+    def test_a_cancelled_writer_does_nothing_and_delays_no_other(self) -> None:
         first = self.fill()
         second, third = self.put(), self.put()
         for deferred in (first, second):
@@ -154,14 +154,14 @@ class MemtableLimitTests(LimitCase):
         self.engine.reopen()
         self.assertEqual(len(self.engine.items()), self.count - 2)
 
-    def test_a_condition_is_checked_when_its_turn_has_come(self) -> None:
+    def test_a_condition_is_checked_when_it_is_admitted(self) -> None:
         self.fill()
         one = self.store.transact([Unchanged(DATA, b"k", 0)], [put(b"k", b"1")])
         other = self.store.transact([Unchanged(DATA, b"k", 0)], [put(b"k", b"2")])
         self.finish()
         self.assertEqual([self.successResultOf(done).committed for done in (one, other)], [True, False])
 
-    def test_nobody_waits_for_checkpoints_that_fail(self) -> None:
+    def test_writers_do_not_wait_for_checkpoints_that_fail(self) -> None:
         self.disk.fail("write", errno.ENOSPC, path="pages", times=99)
         waiting = self.fill()
         self.finish()
@@ -202,7 +202,7 @@ class MemtableLimitTests(LimitCase):
         self.assertTrue(checkpoint.called, "the journal grows for ever")
         self.finish()
 
-    def test_nobody_waits_in_a_store_that_is_read_only(self) -> None:
+    def test_writers_do_not_wait_in_a_store_that_is_read_only(self) -> None:
         self.disk.fail("sync", errno.EIO, path="journal")
         waiting = [self.put() for _ in range(100)]
         self.finish()
@@ -223,7 +223,7 @@ class UnsyncedLimitTests(LimitCase):
         self.assertEqual(self.answers, list(range(60)))
         self.assertEqual(self.engine.storage.commit.unsynced, 0)
 
-    def test_those_who_wait_for_a_batch_that_fails_go_on_behind_it(self) -> None:
+    def test_writers_that_wait_for_a_batch_that_fails_go_on_after_it(self) -> None:
         done = [self.put() for _ in range(20)]
         self.disk.fail("write", errno.ENOSPC, path="journal")
         self.finish()

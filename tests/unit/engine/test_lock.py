@@ -1,4 +1,4 @@
-"""One process to a directory, whoever dies and however."""
+"""A directory is open in one process, and free when that process has died in any way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ sys.stdin.read()
 
 
 class LockTests(TestCase):
-    def test_a_second_one_is_refused_and_told_who_has_it(self) -> None:
+    def test_a_second_one_is_refused_and_names_the_process_that_has_it(self) -> None:
         lock = DirectoryLock(str(self.path))
         with self.assertRaises(StoreInUse) as caught:
             DirectoryLock(str(self.path))
@@ -52,7 +52,7 @@ class LockTests(TestCase):
             holder.kill()
         DirectoryLock(str(self.path)).release()
 
-    def test_on_a_full_disk_nobody_can_be_told_who_has_it(self) -> None:
+    def test_on_a_full_disk_the_process_that_has_it_is_unknown(self) -> None:
         def write(descriptor: int, data: bytes) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -67,7 +67,7 @@ class WaitingTests(EngineCase):
         self.page_jobs.finish()
         self.assertEqual(len(self.successResultOf(scan).items), 100)
 
-    def test_who_waits_goes_first_come_first_served(self) -> None:
+    def test_waiting_writers_are_admitted_in_order(self) -> None:
         self.write(20)
         same = [self.engine.store.transact([], [put(b"same", b"%d" % n)]) for n in range(50)]
         self.page_jobs.finish()
@@ -78,13 +78,13 @@ class WaitingTests(EngineCase):
         assert record is not None
         self.assertEqual(record.value, b"49")
 
-    def test_who_only_reads_does_not_wait(self) -> None:
+    def test_reads_do_not_wait(self) -> None:
         self.write(50)
         read = self.engine.store.transact([], [Get(DATA, b"0003")])
         [record] = self.successResultOf(read).results
         self.assertIsNotNone(record)
 
-    def test_writers_who_wait_hear_when_checkpoints_fail(self) -> None:
+    def test_waiting_writers_fail_when_checkpoints_fail(self) -> None:
         disk = self.engine.disk
         assert isinstance(disk, FaultyDisk)
         disk.fail("write", errno.ENOSPC, path="pages", times=99)
@@ -98,7 +98,7 @@ class WaitingTests(EngineCase):
         self.page_jobs.finish()
         self.successResultOf(self.engine.store.transact([], [put(b"more", b"")]))
 
-    def test_writers_who_wait_hear_when_the_store_closes(self) -> None:
+    def test_waiting_writers_fail_when_the_store_closes(self) -> None:
         writes = self.write(30)
         closed = self.engine.close()
         self.page_jobs.finish()

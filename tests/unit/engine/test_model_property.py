@@ -5,7 +5,7 @@ In the first machine every job is done at once, and each answer must be the dict
 wait until the history lets them run: transactions, reads, checkpoints and failures cross each other in every order, and
 a read must be the view of one moment between its question and its answer, and of nothing that a crash could take back.
 
-What has more than a few operations is large enough to be applied, and taken back, in slices.
+What has more than a few operations is large enough to be applied, and taken back, in steps.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ conditions = st.lists(
 
 
 SCALE = {"PAGE_SIZE": 60, "SMALL": 0, "FULL_SHARE": 3, "MAX_RUNS": 2}
-"""In which even a few records make many pages, and some runs that are merged now and then."""
+"""In which even a few records make many pages, and some runs that are compacted now and then."""
 _MODULES = {name: run_writer if name == "PAGE_SIZE" else compaction for name in SCALE}
 
 
@@ -335,7 +335,7 @@ class InterleavedMachine(Machine):
 
     @rule()
     def take_turn(self) -> None:
-        """The reactor goes on with what is done in slices."""
+        """The reactor goes on with work that is done in steps."""
         self.engine.iterate()
 
     @precondition(lambda self: self.journal_jobs)

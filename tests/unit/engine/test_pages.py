@@ -74,7 +74,7 @@ class PageTests(TestCase):
         self.assertEqual([key for key, _ in records], list(ENTRIES))
         self.assertEqual(encode_page(1, "data", [record for _, record in records]), CONTENT)
 
-    def test_what_a_merge_asks_of_an_encoded_record(self) -> None:
+    def test_what_a_compaction_asks_of_an_encoded_record(self) -> None:
         for key, entry in ENTRIES.items():
             found = encode_record(key, entry)
             self.assertEqual(key_of(found), key)
@@ -308,7 +308,7 @@ class PageCacheTests(TestCase):
             cache.put(*self.page(1, 400))
         self.assertEqual((self.held(cache), cache.size), ([1], 400))
 
-    def test_a_discarded_page_gives_its_room_back(self) -> None:
+    def test_a_discarded_page_gives_its_memory_back(self) -> None:
         cache = PageCache(1000)
         cache.put(*self.page(1, 400))
         cache.discard(1)

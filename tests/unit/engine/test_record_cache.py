@@ -1,4 +1,4 @@
-"""Records that were read lately: what they take, whose they are, and that nobody reads what is no longer true."""
+"""The record cache: the memory that it borrows, and that it never returns an outdated record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RecordCacheTests(SynchronousTestCase):
         for number in range(count):
             self.records.put(b"%02d" % number, record())
 
-    def test_who_has_been_there_longest_goes_first(self) -> None:
+    def test_the_oldest_one_is_dropped_first(self) -> None:
         self.fill(12)
         self.assertEqual((self.keys(), self.pages.borrowed), ([*range(2, 12)], 10 * COST))
 

@@ -1,4 +1,4 @@
-"""Long work is cut into steps: a reader never waits for all of a merge, nor a newcomer for all who wait for memory."""
+"""Long work is done in steps: a read never waits for a whole compaction."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StepTests(TestCase):
                 run: SortedRun = end.value
                 return run
 
-    def test_a_merge_that_keeps_nothing_stops_as_often_as_one_that_keeps_all(self) -> None:
+    def test_a_compaction_that_keeps_nothing_stops_as_often_as_one_that_keeps_all(self) -> None:
         looked_at = []
         records = Page.records
 

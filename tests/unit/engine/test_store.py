@@ -357,7 +357,7 @@ class PageMissTests(EngineCase):
     def test_a_key_before_all_pages_is_known_to_be_missing(self) -> None:
         self.assertIsNone(self.successResultOf(self.engine.store.get(DATA, b"")))
 
-    def test_those_who_want_the_same_page_share_one_read(self) -> None:
+    def test_reads_of_one_page_share_one_read_from_disk(self) -> None:
         gets = [self.engine.store.get(DATA, key) for key in (b"3", b"3", b"30")]
         self.assertEqual(len(self.page_jobs), 1)
         self.page_jobs.step()
@@ -452,7 +452,7 @@ class PageMissTests(EngineCase):
         self.successResultOf(closed)
         self.assertEqual(len(answers), 3, "a read or a transaction was forgotten")
 
-    def test_who_reads_after_the_end_gets_an_answer(self) -> None:
+    def test_a_read_after_the_end_is_answered(self) -> None:
         closed = self.engine.close()
         self.page_jobs.finish()
         self.successResultOf(closed)

@@ -106,7 +106,7 @@ class TimelineTests(TestCase):
         self.assertEqual(self.levels(-1, 7200), ["info"])
         self.assertEqual(self.levels(-7200, 10**9, -(10**9)), ["warn", "error", "warn"])
 
-    def test_a_clock_that_is_a_little_behind_is_no_news(self) -> None:
+    def test_a_clock_that_is_a_little_behind_is_not_logged(self) -> None:
         self.assertEqual(self.levels(0, -60), [])
         self.assertEqual(self.levels(-0.5), ["warn"])
 
@@ -115,7 +115,7 @@ class TimelineTests(TestCase):
         self.assertEqual(self.levels(0), [])
         self.assertEqual(self.timeline.now_ms(), 1_800_000_000_000)
 
-    def test_a_start_with_a_clock_that_is_behind_is_told(self) -> None:
+    def test_a_start_with_a_clock_that_is_behind_is_logged(self) -> None:
         self.timeline.not_before(1_900_000_000_000)
         self.assertEqual(self.levels(0), ["warn"])
         self.assertEqual(self.timeline.now_ms(), 1_900_000_000_000)
