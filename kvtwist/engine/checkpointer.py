@@ -70,7 +70,7 @@ class Checkpointer:
         self._not_before = 0.0
         self._stopped = False
         self._disk_space = disk_state.storage.disk_space
-        self._told_no_space = False
+        self._logged_no_space = False
         self._failures = 0
         commit.on_batch = self._begin_if_due
 
@@ -142,16 +142,16 @@ class Checkpointer:
             )
         except (OSError, StoreError, CancelledError) as error:
             self._failed(may_pass=isinstance(error, OSError) and (is_passing(error) or is_full(error)))
-            if not (is_full(error) and self._told_no_space):  # which is logged once, not at every retry
+            if not (is_full(error) and self._logged_no_space):  # which is logged once, not at every retry
                 log.error("checkpoint failed: {error}", error=error)
-            self._told_no_space = is_full(error)
+            self._logged_no_space = is_full(error)
         except Exception:
             self._failed()
             log.failure("checkpoint failed")
         else:
             self._unfinished = None
             self._not_before = 0.0
-            self._told_no_space = False
+            self._logged_no_space = False
             self._failures = 0
             self._count(checkpoint.revision, self._clock.seconds() - started)
             self._finished(checkpoint.superfluous)

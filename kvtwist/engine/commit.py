@@ -236,15 +236,15 @@ class GroupCommit:
         self.unsynced = 0
         revision = self.assigned = self.durable
         self.latch.release()
-        told: type[StoreError] = type(error)
-        behind = Crowded if told is NoRoom else told
-        if len(flying.writers) > 1 or (told is NoRoom and self.on_no_space()):
-            told = behind
+        kind: type[StoreError] = type(error)
+        kind_of_next = Crowded if kind is NoRoom else kind
+        if len(flying.writers) > 1 or (kind is NoRoom and self.on_no_space()):
+            kind = kind_of_next
         # Retries are queued before the waiting transactions go on, which are among the readers.
         for writer, _, again in flying.writers:
-            _tell(writer, told(str(error)), again)  # each its own exception, which gets a traceback of its own
+            _fail(writer, kind(str(error)), again)  # each its own exception, which gets a traceback of its own
         for writer, _, again in gathering.writers:
-            _tell(writer, behind(str(error)), again)
+            _fail(writer, kind_of_next(str(error)), again)
         for reader in flying.readers + gathering.readers:
             reader.callback(revision)
 
@@ -253,7 +253,7 @@ class GroupCommit:
             undo.pop()()
 
 
-def _tell(writer: Deferred[Any], error: StoreError, again: Again | None) -> None:
+def _fail(writer: Deferred[Any], error: StoreError, again: Again | None) -> None:
     if again is None or not isinstance(error, Crowded):
         writer.errback(error)
     elif not writer.called:  # else it was cancelled

@@ -87,7 +87,7 @@ class Compactor:
             if is_compact(old, now_ms):
                 continue
             steps = write_compacted(disk_state.storage.pages, name, disk_state.numbers, old, now_ms, True)
-            new = await disk_state.write(_told(steps, disk_state.numbers, advance))
+            new = await disk_state.write(_advancing(steps, disk_state.numbers, advance))
             superfluous = await disk_state.replace(name, tables, old, new)
             self._finished(superfluous)
             await disk_state.remove(superfluous)
@@ -106,9 +106,9 @@ class Compactor:
 
     async def _compact_all(self) -> None:
         failed: set[str] = set()
-        while (due := self._next(failed)) is not None:
+        while (due := self._next_due(failed)) is not None:
             name, tables, runs = due
-            if await self._has_space_for(runs) and await self._do(name, tables, runs, write_compacted):
+            if await self._has_space_for(runs) and await self._rewrite(name, tables, runs, write_compacted):
                 continue
             failed.add(name)
             if self._disk_space.size:
@@ -141,7 +141,7 @@ class Compactor:
         else:
             self._thinned[name] = list(tables.runs), revision
 
-    def _next(self, failed: set[str]) -> tuple[str, Tables, list[SortedRun]] | None:
+    def _next_due(self, failed: set[str]) -> tuple[str, Tables, list[SortedRun]] | None:
         for name, tables in self._disk_state.tables.items():
             if name in failed:
                 continue
@@ -160,7 +160,7 @@ class Compactor:
         for name, tables in list(self._disk_state.tables.items()):
             for run in tables.runs:
                 if purge_due(run, now_ms, self._damaged):
-                    await self._do(name, tables, [run], write_purged)
+                    await self._rewrite(name, tables, [run], write_purged)
 
     async def _look_again(self) -> None:
         """Read the damaged pages again: an operator may have repaired them."""
@@ -178,7 +178,7 @@ class Compactor:
             self._left.clear()
             log.info("{count} damaged pages can be read again", count=len(refs) - len(found))
 
-    async def _do(self, name: str, tables: Tables, old: list[SortedRun], write: Write) -> bool:
+    async def _rewrite(self, name: str, tables: Tables, old: list[SortedRun], write: Write) -> bool:
         """Replace runs by new ones; return whether that succeeded. A failure leaves no files."""
         disk_state = self._disk_state
 
@@ -231,7 +231,7 @@ class Compactor:
         self._not_before = self._clock.seconds() + PURGE_SECONDS
 
 
-def _told(
+def _advancing(
     steps: Generator[None, None, list[SortedRun]], numbers: PageNumbers, advance: Callable[[int], object]
 ) -> Generator[None, None, list[SortedRun]]:
     """Wrap a generator: call `advance` after each step, and throw its exception into the generator."""

@@ -157,7 +157,7 @@ class Housekeeping:
         )
         self._compactor = Compactor(disk_state, timeline, clock, finished=self._pages_changed)
         self._disk_space = disk_state.storage.disk_space
-        self._told_full = False
+        self._logged_full = False
         self._making_space: Deferred[None] | None = None
         self._space_tried = Waiters()
         self._tried_at = -1
@@ -290,16 +290,16 @@ class Housekeeping:
 
     def _disk_space_seen(self, _: None) -> None:
         full = self._disk_space.full
-        if full and not self._told_full:
+        if full and not self._logged_full:
             log.warn("the disk is full: writes are refused; deletions and checkpoints go on with the reserve")
-        elif not full and self._told_full:
+        elif not full and self._logged_full:
             log.info("there is free disk space again")
-        self._told_full = full
+        self._logged_full = full
 
     def _tick(self) -> None:
         more = self._sweeper.sweep()
         self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._tick)
-        if self._disk_space.is_scarce or self._told_full:
+        if self._disk_space.is_scarce or self._logged_full:
             self._look_at_disk_space()
         # A checkpoint removes expired records from the journal, too.
         expired = self._sweeper.swept and self._clock.seconds() - self._checkpointed >= PURGE_SECONDS

@@ -291,7 +291,7 @@ class Store:
         return self._submit(pending, effects)
 
     async def _execute_in_steps(self, pending: Pending, reading: Reading) -> Deferred[Outcome]:
-        """Do the same in steps. Only an admitted transaction may: others would read memory between two steps."""
+        """Do the same in steps, for an admitted transaction: no other one is applied between two steps."""
         latch = self._commit.latch
         while True:
             latch.hold()
