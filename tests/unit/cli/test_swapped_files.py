@@ -234,7 +234,7 @@ class OtherFilesTests(SwappedCase):
         for revision in (18, 20, 30):
             target = self.copy / f"manifest-{revision:020d}"
             path.rename(target)
-            self.assertIn(f"{target.name}: the manifest is of revision 19", self.start())
+            self.assertIn(f"{target.name}: the manifest has revision 19", self.start())
             target.rename(path)
         self.assertEqual(self.start(), "")
 
@@ -243,7 +243,7 @@ class OtherFilesTests(SwappedCase):
         older = self.copy / f"manifest-{7:020d}"
         older.write_bytes(manifests.encoded(manifests.Manifest(7)))
         swap(path, older)
-        self.assertIn("the manifest is of revision 7", self.start())
+        self.assertIn("the manifest has revision 7", self.start())
 
 
 class FirstFormatTests(SwappedCase):

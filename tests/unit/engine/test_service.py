@@ -53,7 +53,7 @@ class StoreServiceTests(TestCase):
             service.privilegedStartService()
         [_, (level, text)] = self.told(events)
         self.assertEqual(level, LogLevel.warn.name)
-        self.assertRegex(text, r"last frames .*\(\d+ bytes\)")
+        self.assertRegex(text, r"unfinished frame .*\(\d+ bytes\)")
         service.startService()
         self.successResultOf(service.stopService())
 
