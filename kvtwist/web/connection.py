@@ -32,21 +32,22 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, ServiceUnavailable
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from zope.interface import implementer
 
 from kvtwist.web import outbox, transports
+from kvtwist.web.account import Account, overloaded
 from kvtwist.web.deadlines import BODY_STEP, LINGER_SECONDS, NEVER, Stall, seconds_to_read
 from kvtwist.web.dispatch import Dispatcher
 from kvtwist.web.heads import Head, HeadReader
 from kvtwist.web.limits import WebLimits
-from kvtwist.web.outbox import JOINED, SMALL, Outbox
+from kvtwist.web.outbox import Outbox
 from kvtwist.web.poller import Poller
 from kvtwist.web.reader import DONE, HEAD, IDLE, Fault, Reader
 from kvtwist.web.refusal import Refused, client_of
 from kvtwist.web.replies import Replies
 from kvtwist.web.request import FrontRequest
-from kvtwist.web.request_memory import REQUEST_COST
+from kvtwist.web.request_memory import LARGE, REQUEST_COST
 
 log = Logger(namespace="kvtwist.web")
 
@@ -114,8 +115,7 @@ class FrontConnection(TwistedProtocol):
         self._request: FrontRequest | None = None
         """The one whose body is being read, or that is being answered."""
         self._producer: IPushProducer | None = None
-        self._counted = 0
-        """Bytes that the reader keeps, as request memory counts them."""
+        self._account = Account(site)
         self._paused = False
         """Whether the transport was told not to read."""
         self._lingers = False
@@ -185,17 +185,15 @@ class FrontConnection(TwistedProtocol):
         self.deadline = NEVER
         self._reader.stop()
         self.outbox.close()
-        memory = self._site.memory
-        memory.remove_evictable(self)
-        memory.give_back(self._counted)
-        self._counted = 0
+        self._site.memory.remove_evictable(self)
+        self._account.keep(0)
 
     def _abandon_request(self) -> None:
         """Cancel the handler of the current request: the client has left."""
         request, self._request = self._request, None
         if request is None:
             return
-        self._release(request)
+        self._account.release(request)
         request.left(is_complete=self.outbox.is_sent)
         if self._producer is not None:
             self._producer.stopProducing()
@@ -306,34 +304,28 @@ class FrontConnection(TwistedProtocol):
     def _settle(self) -> None:
         """Count what the reader keeps, and pause or resume reading accordingly."""
         kept = self._reader.kept
-        more = kept - self._counted
-        if more > 0 and not self._take(more, large=kept > SMALL):
+        if not self._account.keep(kept):
             if self._phase is READING and self._request is None:
                 self._refuse(503)
             else:
                 self.evict()
             return
-        if more < 0:
-            self._site.memory.give_back(-more)
-        self._counted = kept
-        if self._phase is READING and not self.outbox.blocked:
-            reads = True
-        else:
-            reads = self._phase is CLOSING or (self._phase is not GONE and kept < _AHEAD)
-        if reads is self._paused:
-            self._paused = not reads
-            if reads:
-                self.transport.resumeProducing()
-            elif self._phase is not GONE:
+        is_busy = self._phase is ANSWERING or (self._phase is READING and self.outbox.blocked)
+        pauses = is_busy and kept >= _AHEAD
+        if self._phase is not GONE and pauses is not self._paused:
+            self._paused = pauses
+            if pauses:
                 self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
 
     def _begin(self, head: Head) -> None:
         request = self._request = FrontRequest(self, head)
         length = head[2].length
         if length and length > request.route.profile.max_body:
             self._answer_unread(request, RequestEntityTooLarge())
-        elif not self._admit(request, length or 0):
-            self._answer_unread(request, _overloaded(request))
+        elif not self._account.admit(request, length or 0):
+            self._answer_unread(request, overloaded(request))
         elif length == 0:
             self._site.memory.remove_evictable(self)
             self._answer(request)
@@ -341,22 +333,6 @@ class FrontConnection(TwistedProtocol):
             self._wait_for_client(self._site.limits.body_seconds)
             if head[2].expects and not self._reader.kept:
                 self.outbox.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _admit(self, request: FrontRequest, length: int) -> bool:
-        """
-        Take the cost of a request, if there is memory for it and, at this moment, for its body. The body itself is
-        counted when it arrives: announcing one must not cost other clients anything.
-        """
-        memory = self._site.memory
-        if request.route.is_urgent:
-            if not memory.take_urgent(REQUEST_COST):
-                return False
-        elif not self._take(REQUEST_COST + length, large=length > JOINED):
-            return False
-        else:
-            memory.give_back(length)
-        request.held = REQUEST_COST
-        return True
 
     def _add(self, piece: bytes) -> None:
         """Add a piece of the body; answer if that was the last one."""
@@ -367,10 +343,9 @@ class FrontConnection(TwistedProtocol):
         if size + self._reader.promised > request.route.profile.max_body:
             self._answer_unread(request, RequestEntityTooLarge())
             return
-        if not self._take(len(piece), large=size > JOINED):
-            self._answer_unread(request, _overloaded(request))
+        if not self._account.add_body(request, len(piece)):
+            self._answer_unread(request, overloaded(request))
             return
-        request.held += len(piece)
         request.add(piece)
         if self._reader.state is DONE:
             self._site.memory.remove_evictable(self)
@@ -384,26 +359,10 @@ class FrontConnection(TwistedProtocol):
         self.deadline = site.now + seconds
         site.memory.add_evictable(self, site.now)
 
-    def _take(self, size: int, large: bool) -> bool:
-        return self._site.memory.take_for_request(size, self._site.now, large)
-
     def hold(self, request: FrontRequest, size: int) -> None:
-        """
-        Count the bytes that a handler holds for the rest of its answer; replaces the count before.
-
-        :raises ServiceUnavailable: there is no request memory for them.
-        """
-        more = size - request.extra
-        if more > 0 and self._phase is not GONE and not self._take(more, large=True):
-            raise _overloaded(request)
-        if more < 0:
-            self._site.memory.give_back(-more)
-        request.extra = size
-        request.held += more
-
-    def _release(self, request: FrontRequest) -> None:
-        self._site.memory.give_back(request.held)
-        request.held = request.extra = 0
+        """See `Account.hold`."""
+        if self._phase is not GONE:
+            self._account.hold(request, size)
 
     def _answer(self, request: FrontRequest) -> None:
         self._request = request
@@ -423,7 +382,7 @@ class FrontConnection(TwistedProtocol):
         site = self._site
         start = start or self._reader.start_of_head()
         if request is not None:
-            self._release(request)
+            self._account.release(request)
         refused = Refused(self.client, code, site.wall(), start, request)
         site.dispatcher.refused(refused, None if request is None else request.route)
         self.outbox.send(site.replies.refusal(code, site.now))
@@ -444,7 +403,7 @@ class FrontConnection(TwistedProtocol):
         elif request.version == b"0":
             framing += b"Connection: keep-alive\r\n"
         head = site.replies.head(code, headers, site.now)
-        if len(body) <= JOINED:
+        if len(body) <= LARGE:
             self.outbox.send(b"%b%b\r\n%b" % (head, framing, body))
         else:
             self.outbox.send(b"%b%b\r\n" % (head, framing))
@@ -465,7 +424,7 @@ class FrontConnection(TwistedProtocol):
             self.deadline = site.now + site.limits.idle_seconds
         if reader.state is DONE:
             reader.go_on()
-        if (self._counted or self._paused) and not self.outbox.corked:
+        if (self._account.kept or self._paused) and not self.outbox.corked:
             self._advance()
 
     def produce(self, producer: IPushProducer | None) -> None:
@@ -510,8 +469,3 @@ class FrontConnection(TwistedProtocol):
 
     def stopProducing(self) -> None:
         """Called by the transport when the connection is lost; `connectionLost` is called as well."""
-
-
-def _overloaded(request: FrontRequest) -> HTTPException:
-    request.overload = ServiceUnavailable("the server has too much to do")
-    return request.overload

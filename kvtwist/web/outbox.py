@@ -13,12 +13,10 @@ from collections import deque
 from typing import Any, Protocol
 
 from kvtwist.web import transports
-from kvtwist.web.request_memory import Evictable, RequestMemory
+from kvtwist.web.request_memory import LARGE, Evictable, RequestMemory
 
-SMALL = 4 * 1024
+_SMALL = 4 * 1024
 """Pieces up to this size are gathered."""
-JOINED = 64 * 1024
-"""Objects up to this size are counted for each response; larger ones once for all responses that share them."""
 _GATHERED = 64
 """How many pieces are gathered at most."""
 _PIECE = 64 * 1024
@@ -92,7 +90,7 @@ class Outbox:
         """Send bytes, or gather them if they are a small piece."""
         pieces = self._pieces
         pieces.append(data)
-        if len(data) > SMALL or len(pieces) >= _GATHERED:
+        if len(data) > _SMALL or len(pieces) >= _GATHERED:
             self.flush()
         elif not self.corked:
             if not self._gathers:
@@ -116,7 +114,7 @@ class Outbox:
             return
         if len(pieces) == 1:
             data = pieces.pop()
-        elif len(pieces[-1]) > JOINED:
+        elif len(pieces[-1]) > LARGE:
             data = pieces.pop()
             self.flush()
         else:
@@ -182,7 +180,7 @@ class Outbox:
         memory, owner = self._site.memory, self._owner
         assert owner is not None
         memory.remove_evictable(owner)  # or it might be evicted to make room for its own answer
-        if not (memory.share(data) if len(data) > JOINED else memory.take_for_answer(len(data))):
+        if not (memory.share(data) if len(data) > LARGE else memory.take_for_answer(len(data))):
             owner.evict()
             return
         self._queue.append((memoryview(data)[sent:], data))
@@ -220,7 +218,7 @@ class Outbox:
             memory.add_evictable(owner, self._site.now)
 
     def _give_back(self, data: bytes) -> None:
-        if len(data) > JOINED:
+        if len(data) > LARGE:
             self._site.memory.unshare(data)
         else:
             self._site.memory.give_back(len(data))

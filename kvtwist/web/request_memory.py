@@ -16,6 +16,8 @@ from typing import Protocol
 
 REQUEST_COST = 4096
 """Bytes that a request counts for beside its body."""
+LARGE = 64 * 1024
+"""Bytes of a body, or of an object that is sent, beyond which it is large. Responses share large objects."""
 SHARE_LEFT = 8
 """Large bodies and answers leave one part in so many of the limit to small requests."""
 STALLED_SECONDS = 1.0

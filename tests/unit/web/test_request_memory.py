@@ -11,15 +11,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.model import DATA, JSON, Put
 from kvtwist.profiles._scan import send
-from kvtwist.web.outbox import JOINED
-from kvtwist.web.request_memory import REQUEST_COST, SHARE_LEFT, URGENT_BYTES, RequestMemory
+from kvtwist.web.request_memory import LARGE, REQUEST_COST, SHARE_LEFT, URGENT_BYTES, RequestMemory
 from tests.support.fronts import Fronted, responses, statuses
 from tests.support.net import Peer
 from tests.support.wire import chunked, head, sized
 from tests.unit.web.probe import MAX_BODY, probed
 
 LIMIT = 400_000
-LARGE = LIMIT - LIMIT // SHARE_LEFT
+LARGE_LIMIT = LIMIT - LIMIT // SHARE_LEFT
 """How much large bodies and answers may take together."""
 
 
@@ -36,7 +35,7 @@ class BodyTests(SynchronousTestCase):
         return self.fronted.ask(head("PUT", "/echo", f"Content-Length: {size}") + bytes(sent))
 
     def test_what_is_announced_costs_nothing(self) -> None:
-        peers = [self.begun(LARGE - REQUEST_COST * 20, 0) for _ in range(16)]
+        peers = [self.begun(LARGE_LIMIT - REQUEST_COST * 20, 0) for _ in range(16)]
         self.assertEqual(self.held, 16 * REQUEST_COST)
         self.assertEqual(statuses(self.fronted.ask(sized("PUT", "/echo", bytes(200_000)))), [200])
         self.assertEqual([peer.fate for peer in peers], ["open"] * 16)
@@ -52,8 +51,8 @@ class BodyTests(SynchronousTestCase):
     def test_a_body_that_cannot_have_room_is_503_before_it_is_read(self) -> None:
         self.begun(200_000, 200_000 - 1)
         for request in (
-            head("PUT", "/echo", f"Content-Length: {LARGE - 200_000}"),
-            head("PUT", "/echo", f"Content-Length: {LARGE - 200_000}", "Expect: 100-continue"),
+            head("PUT", "/echo", f"Content-Length: {LARGE_LIMIT - 200_000}"),
+            head("PUT", "/echo", f"Content-Length: {LARGE_LIMIT - 200_000}", "Expect: 100-continue"),
         ):
             peer = self.fronted.ask(request)
             self.assertEqual((statuses(peer), peer.fate), ([503], "half"))
@@ -107,7 +106,7 @@ class BodyTests(SynchronousTestCase):
     def test_small_requests_have_room_beside_large_bodies(self) -> None:
         for _ in range(10):
             self.begun(80_000, 79_999)
-        self.assertGreater(self.held, LARGE - 80_000 - REQUEST_COST)
+        self.assertGreater(self.held, LARGE_LIMIT - 80_000 - REQUEST_COST)
         self.assertEqual(statuses(self.begun(80_000, 0)), [503])
         self.assertEqual(statuses(self.fronted.ask(sized("PUT", "/echo", bytes(40_000)))), [200])
 
@@ -167,10 +166,10 @@ class AnswerTests(SynchronousTestCase):
 
     def test_one_object_for_any_number_of_clients(self) -> None:
         peers = [self.unread() for _ in range(15)]
-        self.assertLess(self.held, MAX_BODY + 15 * (JOINED + 1024))
+        self.assertLess(self.held, MAX_BODY + 15 * (LARGE + 1024))
         self.assertGreater(self.held, MAX_BODY + 15 * 50)
         for peer in peers:
-            self.assertLess(len(peer.transport.dataBuffer) + peer.transport._tempDataLen, JOINED + 1024)
+            self.assertLess(len(peer.transport.dataBuffer) + peer.transport._tempDataLen, LARGE + 1024)
         for peer in peers:
             peer.take(None)
             self.assertEqual(responses(peer.received)[0].body, self.value)
@@ -180,7 +179,7 @@ class AnswerTests(SynchronousTestCase):
         peers = [self.unread("/large") for _ in range(3)]
         self.assertGreater(self.held, 3 * MAX_BODY)
         peers[1].leave()
-        self.assertLess(self.held, 2 * MAX_BODY + 2 * JOINED + 1024)
+        self.assertLess(self.held, 2 * MAX_BODY + 2 * LARGE + 1024)
 
     def test_the_client_that_has_taken_nothing_for_longest_is_hung_up_on(self) -> None:
         peers = [self.unread("/large") for _ in range(3)]
