@@ -46,7 +46,6 @@ ROWS: Final = (
     ("load", "load: bytes written per byte of records", "written", short),
     ("update", "update: bytes written per byte of records", "written", short),
     ("load", "load: memory, MiB", "resident", mebi),
-    ("prefix", "reads: memory, MiB", "resident", mebi),
     ("update", "update: memory, MiB", "resident", mebi),
     ("load", "disk after the load, times raw data", "disk", short),
     ("update", "disk after the updates, times raw data", "disk", short),
@@ -56,7 +55,7 @@ ROWS: Final = (
     ("scan", "full scan: reactor held, longest, ms", "held", milli),
 )
 """Phase, title, figure and its form."""
-DRAWN: Final = (0, 1, 4, 5, 11, 14)
+DRAWN: Final = (0, 1, 4, 5, 11, 12)
 """The rows of the picture."""
 
 
