@@ -4,9 +4,9 @@ The journal: each batch is appended to it, and synced, before its transactions a
 It is a series of segments (`kvtwist.engine.segment`) that hold frames (`kvtwist.engine.frame`); a start reads it back
 (`kvtwist.engine.recovery`).
 
-A sync is nearly twice as fast where the file need not grow (docs/benchmarks.md). So a segment grows by `EXTENT` of zeros
-ahead of what is written. One that a checkpoint has made superfluous is kept, as `journal-spare`, and written over as
-the next one.
+A sync is nearly twice as fast where the file need not grow (docs/benchmarks.md). So a segment grows by `EXTENT` of
+zeros ahead of what is written. One that a checkpoint has made superfluous is kept, as `journal-spare`, and written over
+as the next one.
 """
 
 from __future__ import annotations
