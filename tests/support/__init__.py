@@ -1,1 +1,1 @@
-"""What the black-box tests share: servers, clients, and what the profiles have in common."""
+"""Shared by tests: servers, clients, profiles, and stand-ins for the kernel and the disk."""

@@ -1,4 +1,4 @@
-"""The server's HTTP front over a store in memory and a `Net`, and what it sends as h11 reads it."""
+"""The server's HTTP front over a store in memory and a `Net`, and its responses parsed by h11."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ _STEP = 4096
 
 @contextmanager
 def without_threads() -> Iterator[None]:
-    """Let nothing wait for the next turn of the reactor, which does not run: what is done in steps is done in one go."""
+    """Run work in steps at once: the reactor, which would run the later steps, does not run."""
     hasty = Cooperator(lambda: lambda: False, lambda work: work())
     with patch.object(_steps, "cooperate", hasty.cooperate):
         yield
 
 
 def memory_store(net: Net) -> Store:
-    """A store that is open, and gone with the test."""
+    """An open store in memory."""
     store = Store(net, Timeline(net.seconds, net.seconds), None, Limits())  # type: ignore[arg-type]
     store.open()
     return store
 
 
 def profiles_over(store: Store, profiles: Iterable[str | IProfile]) -> list[IProfile]:
-    """Profiles, by name, over a store; those that are there already are left as they are."""
+    """Profiles over a store, made of their names; instances are returned as they are."""
     settings = Settings(max_value=MAX_VALUE)
     return [PROFILES[profile](store, settings) if isinstance(profile, str) else profile for profile in profiles]
 
 
 class Fronted:
     """
-    A front, and what is behind it.
+    A front with its dispatcher and store.
 
-    :cvar polled: whether it watches its connections itself.
-    :ivar methods: those of all requests that are over, in the order in which they ended.
+    :cvar polled: whether it polls its connections itself.
+    :ivar methods: the methods of all answered requests, in the order in which they ended.
     """
 
     polled = False
@@ -82,7 +82,7 @@ class Fronted:
         return self.net.connect(self.site)
 
     def ask(self, data: bytes) -> Peer:
-        """A new connection on which something is sent."""
+        """A new connection on which these bytes are sent."""
         peer = self.connect()
         peer.send(data)
         return peer
@@ -90,10 +90,10 @@ class Fronted:
 
 def responses(data: bytes, methods: Iterable[bytes | str] = ()) -> list[Answer]:
     """
-    All responses in what a server has sent, interim ones included.
+    All responses in the bytes that a server has sent, interim ones included.
 
-    :param methods: of the requests, as far as that is not GET.
-    :raises h11.RemoteProtocolError: it is no sequence of whole responses.
+    :param methods: of the requests; GET if there are more responses.
+    :raises h11.RemoteProtocolError: the bytes are not a sequence of whole responses.
     """
     asked = iter(methods)
     answers: list[Answer] = []
@@ -102,14 +102,14 @@ def responses(data: bytes, methods: Iterable[bytes | str] = ()) -> list[Answer]:
         found, at = _response(data, at, next(asked, b"GET"))
         answers += found
         closes = (answers[-1].header("connection") or "").lower() == "close"
-        assert at == len(data) or not closes, f"more behind the last response: {data[at:]!r}"
+        assert at == len(data) or not closes, f"bytes after the last response: {data[at:]!r}"
     return answers
 
 
 def _response(data: bytes, at: int, method: bytes | str) -> tuple[list[Answer], int]:
     """A response, with the interim ones before it, and where the next one begins."""
     parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=2**20)
-    asked = "HEAD" if method in (b"HEAD", "HEAD") else "GET"  # others have no say in what is a response
+    asked = "HEAD" if method in (b"HEAD", "HEAD") else "GET"  # other methods do not affect the framing
     parser.send(h11.Request(method=asked, target="/", headers=[("Host", "localhost")]))
     parser.send(h11.EndOfMessage())
     answers = []
@@ -119,7 +119,7 @@ def _response(data: bytes, at: int, method: bytes | str) -> tuple[list[Answer], 
         event = parser.next_event()
         if event is h11.NEED_DATA:
             if at == len(data) and head is None and answers:
-                return answers, at  # no more than `100 Continue` yet
+                return answers, at  # only `100 Continue` so far
             parser.receive_data(data[at : at + _STEP])
             at = min(at + _STEP, len(data))
         elif isinstance(event, h11.InformationalResponse):

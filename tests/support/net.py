@@ -1,10 +1,9 @@
 """
-A reactor without a kernel: connections whose other end is in the test's hands, and time that passes when told to.
+A reactor without a kernel: a test controls the other end of each connection, and the clock.
 
-The transport is Twisted's own, over a socket that is a few buffers. So all that Twisted does between a protocol and a
-socket is done: pausing and resuming producers, closing behind what is unsent, half-closing, aborting. What a kernel
-does is said here: how much a `send` takes, when nothing can be read, and when a connection is gone; and, for fronts
-that watch their connections themselves, what an epoll tells them.
+The transport is Twisted's own, over a socket that consists of a few buffers. So pausing and resuming producers, closing
+after unsent bytes, half-closing and aborting are Twisted's. This module replaces the kernel: how much a `send` takes,
+whether anything can be read, when a connection is lost, and the events of an epoll.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class FakeSocket:
     """
     The server's end.
 
-    :ivar room: how many bytes the client's end still takes; None for any number.
+    :ivar room: how many more bytes the client takes; None for any number.
     :ivar at_most: how many bytes one `send` takes.
     """
 
@@ -49,9 +48,9 @@ class FakeSocket:
         self.at_most: int | None = None
         self.sends = 0
         self.ended = self.broken = False
-        """Whether the client has finished, or is gone."""
+        """Whether the client has finished sending, or is gone."""
         self.finished = self.closed = self.reset = False
-        """Whether the server has finished, closed, or hung up."""
+        """Whether the server has finished sending, closed, or aborted."""
 
     def recv(self, size: int) -> bytes:
         if self.broken:
@@ -63,7 +62,7 @@ class FakeSocket:
         return data
 
     def send(self, data: bytes | memoryview) -> int:
-        assert not self.finished and not self.closed, "sent behind the end"
+        assert not self.finished and not self.closed, "sent after the end"
         self.sends += 1
         if self.broken:
             raise BrokenPipeError(errno.EPIPE, "the client is gone")
@@ -105,7 +104,7 @@ class FakeSocket:
 
 
 class FakeEpoll:
-    """What is there to do on the sockets that it watches."""
+    """The events of fake sockets."""
 
     def __init__(self) -> None:
         self._awaited: dict[int, int] = {}
@@ -141,7 +140,7 @@ class FakeEpoll:
 
 
 class NetPoller(Poller):
-    """A poller of sockets that no kernel knows."""
+    """A poller of fake sockets."""
 
     def _watch(self, descriptor: Any, add: int, remove: int) -> None:
         if self._epoll is None:
@@ -151,7 +150,7 @@ class NetPoller(Poller):
 
     @property
     def socket(self) -> NetPoller:
-        """Itself: as with a socket, there is something to read from it, or there is not."""
+        """Itself: like a socket, it can be readable."""
         return self
 
     @property
@@ -163,7 +162,7 @@ class Net(_DisconnectSelectableMixin, Clock):
     """
     The reactor.
 
-    :ivar faults: what has escaped from a protocol.
+    :ivar faults: exceptions that a protocol has raised.
     """
 
     def __init__(self) -> None:
@@ -197,7 +196,7 @@ class Net(_DisconnectSelectableMixin, Clock):
         return Peer(self, end, protocol, transport)
 
     def settle(self) -> None:
-        """Do all that can be done now."""
+        """Handle events until there are none."""
         busy = True
         while busy:
             self.advance(0)
@@ -212,7 +211,7 @@ class Net(_DisconnectSelectableMixin, Clock):
                     busy = True
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, a second or what is left of it at a time, as a reactor's is looked at."""
+        """Let time pass, in steps of at most a second."""
         while seconds > 0:
             step = min(seconds, 1.0)
             self.advance(step)
@@ -239,35 +238,35 @@ class Peer:
         self.transport = transport
 
     def send(self, *pieces: bytes) -> None:
-        """Send bytes; each piece is read on its own."""
+        """Send bytes; the server reads each piece on its own."""
         for piece in pieces:
             if not self.end.closed:
                 self.end.arrived += piece
                 self.net.settle()
 
     def finish(self) -> None:
-        """Send no more, and go on reading."""
+        """Finish sending, and go on reading."""
         self.end.ended = True
         self.net.settle()
 
     def leave(self) -> None:
-        """Be gone."""
+        """Break the connection."""
         self.end.broken = True
         self.net.settle()
 
     def take(self, size: int | None) -> None:
-        """Read so many bytes more; None: all that ever comes."""
+        """Read so many more bytes; None: all that come."""
         self.end.room = size
         self.net.settle()
 
     @property
     def received(self) -> bytes:
-        """All that has come."""
+        """All bytes that the client has received."""
         return bytes(self.end.sent)
 
     @property
     def fate(self) -> str:
-        """What the server has done with the connection: left it `open`, or `half` closed; `closed` or `reset` it."""
+        """The connection as the client sees it: `open`, `half` closed by the server, `closed` or `reset`."""
         if self.end.closed:
             return "reset" if self.end.reset else "closed"
         return "half" if self.end.finished else "open"

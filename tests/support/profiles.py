@@ -1,8 +1,7 @@
 """
-What the five profiles have in common, for tests that hold over all of them: how to write and read one key.
+How to write, read and delete one key in each profile, for tests that apply to all five.
 
-A value here is a JSON text, since that is a value in every profile; keys are letters and digits, for the same
-reason.
+Values here are JSON texts, and keys are letters and digits: both are valid in every profile.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from tests.support.answer import JSON, TEXT, Answer, is_json_error
 from tests.support.wire import Address, Connection, sized
 
 MAX_VALUE: Final = 64 * 1024
-"""The limit on values that servers of the wire tests run with, so that a body over it is sent in no time."""
+"""The `--max-value` of servers in the wire tests: a larger body is sent quickly."""
 
 
 @frozen
@@ -32,7 +31,7 @@ class Call:
 @frozen
 class Profile:
     """
-    One profile.
+    One profile, as tests use it.
 
     :ivar error_type: the media type of its errors.
     :ivar max_value: the longest value it takes, in bytes.
@@ -40,7 +39,7 @@ class Profile:
     :ivar write: the request that writes a value.
     :ivar delete: the request that deletes a key.
     :ivar target: where a key's value is read.
-    :ivar shown: the body of the answer to such a read.
+    :ivar shown: makes the body of the answer to such a read.
     :ivar commits: whether a write is seen only after `POST /commit`.
     """
 
@@ -55,11 +54,11 @@ class Profile:
     commits: bool = False
 
     def put(self, connection: Connection, key: str, value: bytes) -> Answer:
-        """Write so that it can be read. Of the two answers that may take, the commit's if only that is an error."""
+        """Write, and commit if the profile needs that. Returns the answer to the write; the commit's if only that is an error."""
         return self._change(connection, self.write(key, value))
 
     def remove(self, connection: Connection, key: str) -> Answer:
-        """Delete so that it can be seen. See `put`."""
+        """Delete, and commit if the profile needs that. See `put`."""
         return self._change(connection, self.delete(key))
 
     def _change(self, connection: Connection, call: Call) -> Answer:
@@ -70,7 +69,7 @@ class Profile:
         return answer
 
     def is_error(self, answer: Answer, status: int) -> None:
-        """An error in the format of the profile."""
+        """Assert that an answer is an error in the format of the profile."""
         if self.error_type == JSON:
             is_json_error(answer, status)
         else:
@@ -78,7 +77,7 @@ class Profile:
             assert re.fullmatch(rb"[^\n]+\n", answer.body), answer
 
     def read(self, address: Address, key: str) -> bytes | None:
-        """The value of a key, once all that was written is visible; None when there is none."""
+        """The value of a key, after a commit if the profile needs one; None if there is none."""
         with Connection(address) as connection:
             if self.commits:
                 assert connection.ask("POST", "/commit").status == 204
@@ -144,10 +143,10 @@ ALL_PROFILES: Final = (TRANSACTIONAL, HISTORY, LSFR, CLSTR, KEYS)
 
 
 def value_of(length: int) -> bytes:
-    """A value of exactly that many bytes."""
+    """A value of exactly so many bytes."""
     return b'"' + b"v" * (length - 2) + b'"'
 
 
 def encoded(call: Call, *headers: str) -> bytes:
-    """The call as an ordinary client sends it."""
+    """The bytes of a call, as an ordinary client sends it."""
     return sized(call.method, call.target, call.body, *headers)

@@ -1,6 +1,5 @@
 """
-Requests, good and bad, for whoever compares what different parsers make of them: those that are written down in
-`tests/wire`, and those that hypothesis puts together.
+Valid and malformed requests, to compare the results of different parsers: a fixed corpus, and hypothesis strategies.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ LINES = {
     "newer": "GET /{k} HTTP/2.0",
     "two spaces": "GET  /{k} HTTP/1.1",
     "a tab": "GET\t/{k} HTTP/1.1",
-    "a space behind": "GET /{k} HTTP/1.1 ",
+    "a trailing space": "GET /{k} HTTP/1.1 ",
     "HTTP/2's first words": "PRI * HTTP/2.0",
     "TLS": "\x16\x03\x01\x02\x00\x01",
 }
@@ -152,11 +151,11 @@ CHUNKED = (
         "1\r\n1\rX0\r\n\r\n",
     ),
 )
-"""Bodies in chunks, as they are and as they should not be."""
+"""Chunked bodies, valid and malformed."""
 
 
 def own_requests(profile: Profile) -> dict[str, bytes]:
-    """Requests that mean something to a profile, each behind what it needs."""
+    """Requests that a profile has handlers for, each after the writes that it needs."""
     write = profile.write(KEY, b'"v"')
     change = encoded(write) + (sized("POST", "/commit", b"") if profile.commits else b"")
     target = profile.target(KEY)
@@ -225,7 +224,7 @@ def corpus(profile: Profile) -> dict[str, bytes]:
     return requests
 
 
-# --- those that hypothesis makes --------------------------------------------------------------------------------------
+# --- strategies of hypothesis -----------------------------------------------------------------------------------------
 
 
 def _targets(profile: Profile) -> list[str]:
@@ -234,7 +233,7 @@ def _targets(profile: Profile) -> list[str]:
 
 @st.composite
 def requests(draw: st.DrawFn, profile: Profile) -> bytes:
-    """One request, mostly good."""
+    """One request, usually valid."""
     kind = draw(st.integers(0, 9))
     if kind < 4:
         return draw(st.sampled_from(list(own_requests(profile).values())))
@@ -263,25 +262,25 @@ MUTATIONS = st.lists(
 
 
 def mutated(data: bytes, mutations: list[tuple[str, float, bytes]]) -> bytes:
-    """The data, damaged: by what, where, and with what."""
+    """Damage data: each mutation is a kind, a relative position, and the bytes to use."""
     for kind, where, piece in mutations:
         at = int(where * len(data))
-        before, behind = data[:at], data[at:]
+        before, after = data[:at], data[at:]
         match kind:
             case "replace":
-                data = before + piece + behind[len(piece) :]
+                data = before + piece + after[len(piece) :]
             case "insert":
-                data = before + piece + behind
+                data = before + piece + after
             case "delete":
-                data = before + behind[len(piece) :]
+                data = before + after[len(piece) :]
             case _:
-                data = before + behind[:20] + behind
+                data = before + after[:20] + after
     return data
 
 
 @st.composite
 def conversations(draw: st.DrawFn, profile: Profile) -> list[bytes]:
-    """What a client sends on one connection, in the pieces in which it arrives."""
+    """The bytes of a client on one connection, in the pieces in which they arrive."""
     data = b"".join(draw(st.lists(requests(profile), min_size=1, max_size=4)))
     if draw(st.booleans()):
         data = mutated(data, draw(MUTATIONS))

@@ -77,7 +77,7 @@ class _Request(Request):
         self.requestHeaders.removeHeader(b"Expect")
 
     def hold(self, size: int) -> None:
-        """Handlers say what they hold; here nobody counts it."""
+        """Do nothing: twisted.web has no request memory."""
 
     def _handleStar(self) -> None:
         """Called for the target `*`, which is an unknown path here."""
@@ -158,7 +158,7 @@ class _Channel(HTTPChannel):
 
 
 def _is_well_formed(target: bytes, version: bytes, headers: Headers) -> bool:
-    """Whether a head is what RFC 9112 asks for in sections 3.2 (target, Host) and 6.1 (transfer coding)."""
+    """Whether a head follows sections 3.2 (target, Host) and 6.1 (transfer coding) of RFC 9112."""
     codings = headers.getRawHeaders(b"Transfer-Encoding", [])
     if codings and [coding.lower() for coding in codings] != [b"chunked"]:
         return False
@@ -169,7 +169,7 @@ def _is_well_formed(target: bytes, version: bytes, headers: Headers) -> bool:
 
 
 class _Site(Site):
-    protocol = _Channel  # type: ignore[assignment] # twisted.web would wrap it in what speaks HTTP/2
+    protocol = _Channel  # type: ignore[assignment] # twisted.web would wrap it in a protocol for HTTP/2
     requestFactory = _Request
     noisy = False
 

@@ -1,8 +1,7 @@
 """
 A client that sends exactly the bytes it is given, over a blocking socket.
 
-What comes back is parsed with h11, which is strict where browsers are kind: a response with wrong framing
-fails the test that received it, whatever the test is about.
+Responses are parsed with h11, which is stricter than browsers: one with wrong framing fails the test that receives it.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ def head(method: str, target: str, *headers: str, version: str = "HTTP/1.1") -> 
 
 
 def sized(method: str, target: str, body: bytes, *headers: str, version: str = "HTTP/1.1") -> bytes:
-    """A request whose Content-Length tells how long its body is."""
+    """A request whose body has a Content-Length."""
     return head(method, target, *headers, f"Content-Length: {len(body)}", version=version) + body
 
 
 def chunked(method: str, target: str, *chunks: bytes, headers: Iterable[str] = ()) -> bytes:
-    """A request whose body comes in these chunks."""
+    """A request with a chunked body."""
     body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
     return head(method, target, *headers, "Transfer-Encoding: chunked") + body + b"0\r\n\r\n"
 

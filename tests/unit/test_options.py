@@ -1,4 +1,4 @@
-"""Every option by flag, with and without `=`, and by environment; what is wrong is told in one clear line."""
+"""Every option as a flag, with and without `=`, and as a variable; an invalid one gives one clear line."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ GOOD: list[tuple[str, str, Any]] = [
     ("log-buffer", "1GiB", 2**30),
 ]
 
-# Option, text, and what the message says.
+# Option, text, and a part of the message.
 BAD = [
     ("port", "65536", "65536"),
     ("port", "-1", "-1"),
@@ -145,7 +145,7 @@ class OptionsTests(SynchronousTestCase):
         )
         self.assertEqual((options["port"], options["profile"], options["store"]), (1, ["keys"], "memory"))
 
-    def test_what_is_wrong_is_told_in_one_line(self) -> None:
+    def test_an_invalid_value_gives_one_line(self) -> None:
         for option, text, part in BAD:
             ways: list[tuple[list[str], dict[str, str]]] = [
                 ([f"--{option}={text}"], {}),
@@ -162,7 +162,7 @@ class OptionsTests(SynchronousTestCase):
                 if option != "profile":
                     self.assertIn(f"--{option}", message)
 
-    def test_unknown_options_and_arguments_are_told(self) -> None:
+    def test_unknown_options_and_arguments_are_named(self) -> None:
         for arguments in (["--ports=1"], ["-x"], ["stray"], ["--port"], ["--port=1", "stray"]):
             self.assertRaises(usage.UsageError, parse, *arguments)
 
@@ -173,7 +173,7 @@ class OptionsTests(SynchronousTestCase):
             options.parseOptions(["--port=http"])
         self.assertRegex(str(caught.exception.code), r"\Akvtwist: --port: .*'http'.*\Z")
 
-    def test_the_logger_that_had_to_be_given_once_is_what_there_is_in_any_case(self) -> None:
+    def test_the_logger_of_earlier_versions_is_still_accepted(self) -> None:
         for logger, expected in (("kvtwist.ops.logs.stdout", None), ("my.own", "my.own"), (None, None)):
             options = Options({})
             options.parent = usage.Options()

@@ -1,4 +1,4 @@
-"""The access log: a line an exchange, in two formats, which no client can break out of."""
+"""The access log: one line for each exchange, in two formats; no client can forge a line."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class AccessLogTests(SynchronousTestCase):
             end = next(at for at, letter in enumerate(rest) if letter == '"' and _backslashes(rest[:at]) % 2 == 0)
             self.assertEqual(rest[end:], '" 200 31')
 
-    def test_lines_together_are_what_each_is_alone(self) -> None:
+    def test_lines_do_not_depend_on_each_other(self) -> None:
         later = NOW + 1.5
         told = [exchange("/a"), exchange("/b", status=LEFT, ended=later), exchange("/c", ended=later)]
         for lines in FORMATS.values():

@@ -1,4 +1,4 @@
-"""Services that depend on each other start in order and stop in reverse order; what keeps one from starting is one line."""
+"""Services start in order and stop in reverse order; one line says why one cannot start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kvtwist.ops.system import WANTED_FILES, raise_file_limit
 
 
 class Part(Service):
-    """Tells what is done to it."""
+    """Records its calls."""
 
     def __init__(self, name: str, told: list[str], fails: Exception | None = None) -> None:
         self.setName(name)
@@ -67,7 +67,7 @@ class OrderedServicesTests(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
-    def test_what_keeps_one_from_starting_is_printed_in_one_line_and_ends_the_process(self) -> None:
+    def test_a_failed_start_prints_one_line_and_ends_the_process(self) -> None:
         errors = io.StringIO()
         self.patch(sys, "__stderr__", errors)
         services = OrderedServices()

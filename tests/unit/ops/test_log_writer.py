@@ -1,4 +1,4 @@
-"""The log's writer keeps order and bounds whatever its target does; what it drops is counted, and told."""
+"""The log writer keeps order and its limit whatever its target does; dropped lines are counted and reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.server import PATIENCE
 
 
 class FakeTarget(Target):
-    """Takes bytes while it is open, and all that it has room for."""
+    """Takes bytes while it is open, up to its room."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -77,14 +77,14 @@ class LogWriterTests(TestCase):
         self.writer.start()
         self.assertEqual(self.written(), "a\n")
 
-    def test_what_is_not_ascii_is_utf_8_and_what_is_not_unicode_is_escaped(self) -> None:
+    def test_other_characters_are_utf_8_and_half_surrogates_escaped(self) -> None:
         self.writer.start()
         self.writer.write("\u00e9 \udc80\n")
         self.assertEqual(self.written(), "\u00e9 \\udc80\n")
 
-    def test_what_there_is_no_room_for_is_dropped_and_told(self) -> None:
+    def test_lines_beyond_the_capacity_are_dropped_and_reported(self) -> None:
         self.start_blocked()
-        self.writer.write("b" * 93 + "\n")  # with what is being written, all the room
+        self.writer.write("b" * 93 + "\n")  # fills the capacity, with the line that is being written
         self.writer.write("c\nd\n")
         self.assertEqual(self.writer.dropped, 2)
         self.writer.write("e\n")
@@ -93,25 +93,25 @@ class LogWriterTests(TestCase):
         self.assertEqual(self.written(), "first\n" + "b" * 93 + "\n(3 dropped)\nf\n")
         self.assertEqual(self.writer.dropped, 3)
 
-    def test_after_a_gap_nothing_is_written_before_it_is_told(self) -> None:
+    def test_after_dropped_lines_the_report_comes_first(self) -> None:
         self.start_blocked()
         self.writer.write("b" * 95 + "\n")
-        self.writer.write("c\n")  # there would be room for it
+        self.writer.write("c\n")  # it would fit
         self.assertEqual(self.written(), "first\n(2 dropped)\n")
 
-    def test_what_has_been_written_takes_no_room(self) -> None:
+    def test_written_lines_free_capacity(self) -> None:
         self.writer.start()
         for _ in range(10):
             self.writer.write("a" * 90 + "\n")
             self.written()
         self.assertEqual(self.writer.dropped, 0)
 
-    def test_what_is_larger_than_the_room_is_taken_when_nothing_waits(self) -> None:
+    def test_a_text_larger_than_the_capacity_is_accepted_when_none_waits(self) -> None:
         self.writer.start()
         self.writer.write("a" * 1000 + "\n")
         self.assertEqual(self.written(), "a" * 1000 + "\n")
 
-    def test_lines_that_cannot_be_written_are_told_once_one_can(self) -> None:
+    def test_lines_that_cannot_be_written_are_reported_once_one_can(self) -> None:
         self.writer.start()
         self.target.room = 0
         for _ in range(3):
@@ -124,7 +124,7 @@ class LogWriterTests(TestCase):
         self.writer.write("d\n")
         self.assertEqual(self.written(), "(6 dropped)\nc\nd\n")
 
-    def test_after_a_line_that_is_not_whole_comes_a_new_one(self) -> None:
+    def test_a_torn_line_is_ended_before_the_next(self) -> None:
         for room in range(1, 6):
             self.target.written = b""
             self.writer = LogWriter(self.target, 100, "({} dropped)\n".format)
@@ -172,7 +172,7 @@ class LogWriterTests(TestCase):
             of_one = [line for line in lines if line.startswith(f"{name} ")]
             self.assertEqual(of_one, [f"{name} {number}" for number in range(500)])
 
-    def test_it_is_reopened_after_what_was_logged_before(self) -> None:
+    def test_it_is_reopened_after_earlier_lines(self) -> None:
         self.writer.start()
         self.writer.write("a\n")
         self.writer.reopen()
@@ -195,7 +195,7 @@ class TargetTests(TestCase):
         self.reader, self.descriptor = os.pipe()
         self.target = Target(self.descriptor)
 
-    def test_a_descriptor_that_somebody_else_has_made_non_blocking(self) -> None:
+    def test_a_descriptor_that_another_process_has_made_non_blocking(self) -> None:
         reader = self.reader
         received: list[bytes] = []
 
@@ -213,11 +213,11 @@ class TargetTests(TestCase):
         self.assertEqual(self.target.write(bytes(1_000_000)), 1_000_000)
         self.assertEqual(sum(map(len, received)) + len(os.read(reader, 2**20)), 1_000_000)
 
-    def test_nobody_reads_any_more(self) -> None:
+    def test_a_pipe_without_a_reader(self) -> None:
         os.close(self.reader)
         self.assertEqual(self.target.write(b"a\n"), 0)
 
-    def test_no_room_on_the_device(self) -> None:
+    def test_a_full_device(self) -> None:
         with open("/dev/full", "wb") as full:
             self.assertEqual(Target(full.fileno()).write(b"a\n"), 0)
 

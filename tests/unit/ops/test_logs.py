@@ -1,4 +1,4 @@
-"""Log lines: one an event, with its time, level and place; what goes on behind the first line is indented."""
+"""Log lines: one for each event, with time, level and namespace; further lines of an event are indented."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class FormatTests(SynchronousTestCase):
             line, r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*[+-]\d{4} info kvtwist\.test: listening on 4000\Z"
         )
 
-    def test_levels_are_told(self) -> None:
+    def test_levels_are_named(self) -> None:
         for level in LogLevel.iterconstants():
             self.logger().emit(level, "text")
         self.assertEqual([line.split()[1] for line in self.lines()], ["debug", "info", "warn", "error", "critical"])
 
-    def test_an_error_carries_its_traceback_behind_it(self) -> None:
+    def test_a_traceback_follows_its_error(self) -> None:
         try:
             raise ValueError("reason")
         except ValueError:
@@ -58,7 +58,7 @@ class FormatTests(SynchronousTestCase):
         self.assertEqual(len(events), 6)
         self.assertTrue(all(re.match(r"\d{4}-", line) for line in events), events)
 
-    def test_what_says_nothing_is_no_line(self) -> None:
+    def test_an_event_without_text_has_no_line(self) -> None:
         for event in ({}, {"log_format": ""}, {"log_format": "\n"}, {"log_format": " \n"}):
             self.publisher({"log_namespace": "x", "log_level": LogLevel.info, "log_time": 0.0, **event})
         self.assertEqual([line for line in self.lines() if line.strip() and not line.rstrip().endswith(":")], [])
@@ -78,7 +78,7 @@ class FormatTests(SynchronousTestCase):
 
 
 class LevelTests(SynchronousTestCase):
-    def test_what_twisted_tells_of_its_work_is_for_debugging(self) -> None:
+    def test_events_of_twisted_are_debug(self) -> None:
         for namespace, level, expected in (
             ("twisted.internet.base", LogLevel.info, LogLevel.debug),
             ("twisted.internet.base", LogLevel.warn, LogLevel.warn),
@@ -113,11 +113,11 @@ class LogTests(TestCase):
         for number, level in enumerate(LEVELS):
             self.assertEqual(self.lines(level), everything[number:])
 
-    def test_what_standard_error_has_is_not_shown_twice_on_a_terminal(self) -> None:
+    def test_a_printed_event_is_not_logged_to_standard_output(self) -> None:
         self.assertEqual(self.lines("error", True, printed=True), ["access"])
         self.assertEqual(self.lines("error", False, printed=True), ["error", "critical", "access"])
 
-    def test_what_was_dropped_is_a_line_of_the_log(self) -> None:
+    def test_the_report_of_dropped_lines(self) -> None:
         log = Log(Target(-1), "info", 10_000)
         log.privilegedStartService()
         Logger(namespace="kvtwist.test", observer=log).info("lost")
@@ -127,7 +127,7 @@ class LogTests(TestCase):
 
 
 class ChoiceTests(TestCase):
-    """Where the log goes is for twistd's options to say."""
+    """twistd's options choose the target of the log."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -171,7 +171,7 @@ class ChoiceTests(TestCase):
         self.assertIsNone(self.log_of(logger=print))
         self.assertIsNone(self.log_of(syslog=True))
 
-    def test_what_cannot_be_is_one_line(self) -> None:
+    def test_a_log_that_cannot_be_opened_is_one_line(self) -> None:
         for options, part in (
             ({"logfile": "-", "nodaemon": False}, "standard output"),
             ({"logfile": "none/such"}, "none/such: No such file or directory"),

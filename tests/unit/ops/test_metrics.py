@@ -1,4 +1,4 @@
-"""Metrics: what happened is counted under the right labels, and no client can make labels of its own."""
+"""Metrics: requests are counted under the right labels, and no client can create labels."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class MetricsTests(EngineCase):
         )
         self.assertAlmostEqual(self.value("kvtwist_http_request_seconds_sum", **labels), 9.0061)
 
-    def test_the_bounds_of_the_histogram_and_what_falls_on_them(self) -> None:
+    def test_the_bounds_of_the_histogram_include_their_values(self) -> None:
         bounds = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
         for seconds in bounds:
             self.count(seconds=seconds)
@@ -104,7 +104,7 @@ class MetricsTests(EngineCase):
             {bound: number for number, bound in enumerate([*bounds, float("inf")], 1)} | {float("inf"): len(bounds)},
         )
 
-    def test_what_others_know_is_asked_of_them(self) -> None:
+    def test_watched_values_are_read_in_each_scrape(self) -> None:
         known = 0
         self.metrics.watch(GaugeMetricFamily, "kvtwist_a", "help", lambda: known)
         self.metrics.watch(CounterMetricFamily, "kvtwist_b", "help", lambda: known)
@@ -112,7 +112,7 @@ class MetricsTests(EngineCase):
             self.assertEqual(self.value("kvtwist_a"), known)
             self.assertEqual(self.value("kvtwist_b_total"), known)
 
-    def test_the_store_is_asked_when_somebody_scrapes(self) -> None:
+    def test_the_store_is_read_in_each_scrape(self) -> None:
         self.engine.put(b"ab", b"123")
         self.engine.put(b"k", b"", keyspace=STAGED)
         self.assertEqual(self.value("kvtwist_store_records", keyspace=DATA), 1)
@@ -139,7 +139,7 @@ class MetricsTests(EngineCase):
             self.successResultOf(checkpoint)
         self.assertEqual(self.value("kvtwist_checkpoint_seconds_total"), 0.5)
 
-    def test_trouble_is_told(self) -> None:
+    def test_failures_are_counted(self) -> None:
         self.assertEqual(self.value("kvtwist_store_read_only"), 0)
         self.disk.fail("sync", errno.EIO)
         self.failureResultOf(self.engine.store.transact([], [put(b"k", b"v")]), StoreUnavailable)

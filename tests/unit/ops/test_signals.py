@@ -1,4 +1,4 @@
-"""SIGHUP and SIGUSR1 reload what there is to be reloaded, whatever becomes of a part of it."""
+"""SIGHUP and SIGUSR1 reload everything, even if a part of it fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kvtwist.ops.signals import RELOADING, Signals
 
 
 class Reactor:
-    """Keeps what it is to call."""
+    """Records the calls."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], object]] = []
@@ -53,7 +53,7 @@ class SignalsTests(SynchronousTestCase):
             self.assertEqual(self.reloaded, ["a", "b"])
             self.assertEqual([formatEvent(event) for event in events], [f"{number.name}: reloading a, b"])
 
-    def test_what_cannot_be_reloaded_keeps_nothing_else(self) -> None:
+    def test_a_failed_reload_does_not_stop_the_others(self) -> None:
         self.signals.add("a", lambda: 1 // 0)
         self.signals.add("b", lambda: self.reloaded.append("b"))
         self.start()
@@ -62,14 +62,14 @@ class SignalsTests(SynchronousTestCase):
         self.assertEqual(self.reloaded, ["b"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
-    def test_with_nothing_to_reload_it_is_told_so(self) -> None:
+    def test_without_reloads_the_log_says_so(self) -> None:
         self.start()
         os.kill(os.getpid(), signal.SIGHUP)
         with capturedLogs() as events:
             self.reactor.run()
         self.assertIn("nothing", str(formatEvent(events[0])))
 
-    def test_a_sigint_that_is_ignored_stays_so_and_is_told(self) -> None:
+    def test_an_ignored_sigint_stays_ignored_and_is_logged(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         [line] = self.start()
         self.assertIn("SIGINT is ignored", line)

@@ -1,4 +1,4 @@
-"""What the process asks of what it runs on."""
+"""Limits of the operating system, and the garbage collector."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SystemTests(SynchronousTestCase):
             if told:
                 self.assertIn(f"at most {most} connections instead of {wanted}", told[0])
 
-    def test_what_is_there_is_searched_for_garbage_once_and_not_again(self) -> None:
+    def test_existing_objects_are_frozen(self) -> None:
         self.addCleanup(gc.unfreeze)
         there = [object() for _ in range(10)]
         garbage: list[object] = []

@@ -1,1 +1,1 @@
-"""What several profiles build on."""
+"""The profiles, without HTTP, and the modules that several share."""

@@ -1,4 +1,4 @@
-"""A profile on a store whose clock and journal the test moves."""
+"""A profile on a store whose clock and journal a test controls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, 
 
 
 class Request:
-    """As much of a request as the handlers look at."""
+    """The part of a request that the handlers use."""
 
     def __init__(self, method: bytes, uri: bytes, body: bytes = b"") -> None:
         self.method = method
@@ -25,11 +25,11 @@ class Request:
         self.content = BytesIO(body)
 
     def hold(self, size: int) -> None:
-        """Handlers say what they hold; here nobody counts it."""
+        """Do nothing: request memory is not tested here."""
 
 
 class ProfileCase(EngineCase):
-    """:ivar profile: the profile's name."""
+    """:ivar profile: its name."""
 
     profile: ClassVar[str]
 
@@ -55,7 +55,7 @@ class ProfileCase(EngineCase):
         return Deferred.fromCoroutine(route.handler(route.profile, request, key))
 
     def ask(self, method: str, target: str, body: bytes = b"") -> Response:
-        """The answer, once all is written that there is to write."""
+        """The response, once all is written to the journal."""
         return self.finished(self.begin(method, target, body))
 
     def finished(self, done: Deferred[Response]) -> Response:

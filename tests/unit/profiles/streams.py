@@ -12,7 +12,7 @@ from tests.support.engine import result_of
 
 
 class Request:
-    """A request whose client takes a piece when the test says so; `eager`, it takes all there is."""
+    """A request whose client takes a piece when the test says so; an `eager` one takes every piece at once."""
 
     def __init__(self, uri: bytes = b"/keys", method: bytes = b"GET", eager: bool = True) -> None:
         self.uri = uri
@@ -43,7 +43,7 @@ class Request:
             self._producer.pauseProducing()
 
     def take(self) -> None:
-        """Let the client take what was written last."""
+        """Let the client take the last piece."""
         self.pieces.clear()
         assert self._producer is not None
         self._producer.resumeProducing()
@@ -54,7 +54,7 @@ class Request:
 
 
 def finished(deferred: Deferred[Any]) -> Any:
-    """What a handler returns, others having their turn as often as it lets them."""
+    """The result of a handler; the reactor iterates as often as the handler needs."""
     for _ in range(1000):
         if deferred.called:
             break

@@ -1,4 +1,4 @@
-"""`POST /commit` among others who stage and commit: it is whole, and it comes to an end however busy they are."""
+"""`POST /commit` while other requests stage and commit: it is atomic, and it ends however busy they are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, 
 
 
 class Body:
-    """As much of a request as the handlers look at."""
+    """The part of a request that the handlers use."""
 
     def __init__(self, text: bytes) -> None:
         self.content = BytesIO(text)
@@ -53,7 +53,7 @@ class CommitRaceTests(EngineCase):
         self.assertEqual(self.engine.items(STAGED), [])
         self.assertEqual(self.engine.items(DATA), [(b"k%d" % n, b"%d" % n) for n in range(5)])
 
-    def test_it_comes_to_an_end_behind_a_change_that_found_no_room(self) -> None:
+    def test_it_ends_after_a_change_that_found_no_room(self) -> None:
         self.stage(b'{"k":1}')
         self.journal_jobs.finish()
         self.disk.fail("write", errno.ENOSPC, times=2)
@@ -67,7 +67,7 @@ class CommitRaceTests(EngineCase):
         self.assertEqual(self.successResultOf(commit).code, 204)
         self.assertEqual(self.engine.items(DATA), [(b"k", b"1")])
 
-    def test_what_was_staged_and_taken_back_is_not_committed(self) -> None:
+    def test_changes_that_were_rolled_back_are_not_committed(self) -> None:
         self.stage(b'{"k":1}')
         self.journal_jobs.finish()
         self.disk.fail("write", errno.ENOSPC)
@@ -79,7 +79,7 @@ class CommitRaceTests(EngineCase):
         self.assertEqual(self.engine.items(DATA), [(b"k", b"1")])
         self.assertEqual(self.engine.items(STAGED), [])
 
-    def test_one_that_finds_no_room_holds_up_nobody(self) -> None:
+    def test_a_commit_that_finds_no_room_delays_no_request(self) -> None:
         self.stage(b'{"k":1}')
         self.journal_jobs.finish()
         self.disk.fail("write", errno.ENOSPC)
@@ -97,7 +97,7 @@ class CommitRaceTests(EngineCase):
         self.assertEqual([key for key, _ in self.engine.items(DATA)], [b"k"])
 
     def allow_transactions(self, count: int) -> None:
-        """Let so many succeed, and then none: what would go on for ever ends here."""
+        """Let so many succeed, and then none, to end a loop that would go on for ever."""
         transact = self.engine.store.transact
         left = [None] * count
 
@@ -109,7 +109,7 @@ class CommitRaceTests(EngineCase):
 
         self.patch(self.engine.store, "transact", counted)
 
-    def test_what_is_staged_meanwhile_is_committed_or_stays(self) -> None:
+    def test_changes_staged_meanwhile_are_committed_or_stay(self) -> None:
         for steps in range(8):
             self.stage(b'{"k":"old"}')
             self.journal_jobs.finish()
@@ -143,7 +143,7 @@ class CommitRaceTests(EngineCase):
         self.journal_jobs.finish()
 
     def test_a_long_queue_is_committed_as_it_was_at_one_instant(self) -> None:
-        # It takes several slices to look at, and others get their turn in between.
+        # It is scanned in several slices, and other requests are answered in between.
         self.engine.store.limits = Limits(slice_entries=5)
         for number in range(40):
             self.stage(b'{"m%02d":1}' % number)
@@ -153,12 +153,12 @@ class CommitRaceTests(EngineCase):
         self.journal_jobs.finish()
         self.successResultOf(first)
         last = self.stage(b'{"z":1}')
-        turns = 0
+        attempts = 0
         while not commit.called:
             reactor.iterate(0)
             self.journal_jobs.finish()
-            turns += 1
-            self.assertLess(turns, 1000)
+            attempts += 1
+            self.assertLess(attempts, 1000)
         self.assertEqual(result_of(commit).code, 204)
         self.successResultOf(last)
         committed = dict(self.engine.items(DATA))

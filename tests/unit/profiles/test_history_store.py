@@ -14,15 +14,15 @@ class TwoMinutesTests(ProfileCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.engine.clock.advance(1 / 2048)  # what follows falls between two milliseconds, and not on one
+        self.engine.clock.advance(1 / 2048)  # later times are between two milliseconds
 
     def history(self) -> list[str | None]:
-        """The values of what happened to a key, newest first."""
+        """The values of a key's events, newest first."""
         body = self.ask("GET", "/foo/history").body
         assert isinstance(body, bytes)
         return [event["value"] for event in json.loads(body)]
 
-    def test_a_write_is_told_of_for_two_minutes(self) -> None:
+    def test_a_write_is_listed_for_two_minutes(self) -> None:
         self.ask("PUT", "/foo", b"1")
         self.engine.clock.advance(120 - MILLISECOND)
         self.assertEqual(self.history(), ["1"])

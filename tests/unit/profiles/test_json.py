@@ -150,7 +150,7 @@ def is_refused(text: bytes) -> bool:
 
 
 def loads(text: bytes) -> Any:
-    """The standard library's reading; objects are lists of pairs, behind a mark, so that none is lost."""
+    """Parsed by the standard library; objects become marked lists of pairs, to keep repeated names."""
     return json.loads(text.decode("utf-8"), parse_constant=_refused, object_pairs_hook=lambda pairs: ("{}", pairs))
 
 
@@ -159,7 +159,7 @@ def _refused(word: str) -> NoReturn:
 
 
 class ValueTests(SynchronousTestCase):
-    def test_what_is_json_comes_back_to_the_byte(self) -> None:
+    def test_json_comes_back_to_the_byte(self) -> None:
         for text in GOOD:
             self.assertEqual(value(text), text)
             self.assertTrue(_json.is_json(text))
@@ -168,14 +168,14 @@ class ValueTests(SynchronousTestCase):
         for text in GOOD:
             self.assertEqual(value(b" \t\r\n" + text + b"\n\r\t "), text)
 
-    def test_what_is_not_json_is_refused_in_one_line(self) -> None:
+    def test_other_text_is_refused_in_one_line(self) -> None:
         for text in BAD:
             with self.assertRaises(NotJSON, msg=text) as caught:
                 value(text)
             self.assertRegex(str(caught.exception), r"\A[ -~]+\Z")
             self.assertFalse(is_json(text), text)
 
-    def test_what_is_not_json_is_refused_inside_of_something_too(self) -> None:
+    def test_other_text_is_refused_inside_of_json_too(self) -> None:
         for text in BAD:
             if text.strip() and not text.startswith((b"1 //", b"/*")):
                 for around in (b"[%b]", b'{"a":%b}', b'[0,"",%b]', b'{"b":0,"a":%b,"c":0}', b"[[%b],1]"):
@@ -183,7 +183,7 @@ class ValueTests(SynchronousTestCase):
                     if not is_json(whole):
                         self.assertRaises(NotJSON, value, whole)
 
-    def test_the_place_of_the_error_is_told(self) -> None:
+    def test_the_message_has_the_position_of_the_error(self) -> None:
         for text, place in (
             (b'{"a":1,}', "byte 7"),
             (b"[1 2]", "byte 3"),
@@ -218,7 +218,7 @@ class ValueTests(SynchronousTestCase):
             b"[1" + b" " * big + b",1]",
         ]
         for text in texts:
-            self.assertTrue(value(text) == text, text[:9])  # whoever shows megabytes in a log has no log
+            self.assertTrue(value(text) == text, text[:9])  # assertEqual would print megabytes
             for broken in (text + b"!", b"[" + text, text[: big // 2] + b"\x01" + text[big // 2 :]):
                 self.assertTrue(is_refused(broken), text[:9])
 
@@ -243,7 +243,7 @@ class MembersTests(SynchronousTestCase):
             if not text.lstrip().startswith(b"{") or text in BAD:
                 self.assertRaises(NotJSON, members, text)
 
-    def test_what_is_json_and_no_object_is_told_apart(self) -> None:
+    def test_json_that_is_not_an_object_has_its_own_message(self) -> None:
         for text in (b"1", b'"a"', b"[]", b"null"):
             with self.assertRaises(NotJSON) as caught:
                 members(text)
@@ -267,7 +267,7 @@ class StringTests(SynchronousTestCase):
 
 
 class StepsTests(SynchronousTestCase):
-    """However long a text is, and whatever is long in it, reading goes in steps that are short."""
+    """Reading works in short steps, however long a text or any part of it is."""
 
     def test_no_step_looks_at_much(self) -> None:
         size = 2**18

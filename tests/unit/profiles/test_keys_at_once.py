@@ -19,7 +19,7 @@ from tests.support.engine import Engine, EngineCase, SteppedWorker, TestCase
 
 
 class Put:
-    """As much of a request as the handler looks at."""
+    """The part of a request that the handler uses."""
 
     def __init__(self, body: bytes, query: bytes = b"") -> None:
         self.content = BytesIO(body)
@@ -60,7 +60,7 @@ class ManyTests(KeysCase):
         self.finish()
         self.assertEqual(json.loads(self.successResultOf(done).body), pairs(10))
 
-    def test_one_more_is_refused_with_what_to_do(self) -> None:
+    def test_one_more_is_refused_with_advice(self) -> None:
         for body in (json.dumps(pairs(11)).encode(), json.dumps(pairs(11)).encode()[:-1] + b"no JSON"):
             error = self.failureResultOf(self.put(body), RequestEntityTooLarge).value
             for word in ("10 keys", "several requests", "kvtwist import"):
@@ -76,7 +76,7 @@ class ManyTests(KeysCase):
             self.assertEqual(self.successResultOf(done).code, 201)
         self.assertEqual(self.engine.store.usage(DATA).records, 16)
 
-    def test_a_request_that_fails_gives_back_what_it_held(self) -> None:
+    def test_a_request_that_fails_releases_its_permits(self) -> None:
         for body in (b'{"a":1,"b":2,"":3}', b"[::::::::::::]", b'{"a":1,"a":2}', b"::::::::::::::"):
             self.failureResultOf(self.put(body), BadRequest)
         done = self.put(pairs(10))
@@ -94,19 +94,19 @@ class ManyTests(KeysCase):
 
 
 class LargeTests(KeysCase):
-    def test_it_takes_its_turns(self) -> None:
+    def test_it_works_in_steps(self) -> None:
         self.profile = Keys(self.engine.store, Settings(max_operations=5000))
         members = pairs(5000)
         done = self.put(members)
         self.assertNoResult(done)
-        turns = 0
+        iterations = 0
         while not done.called:
             reactor.iterate(0)  # type: ignore[attr-defined]
             self.engine.iterate()
             if self.jobs:
                 self.jobs.step()
-            turns += 1
-        self.assertGreater(turns, 5000 / 500)
+            iterations += 1
+        self.assertGreater(iterations, 5000 / 500)
         self.assertEqual(json.loads(self.successResultOf(done).body), members)
         self.assertEqual(self.engine.store.usage(DATA).records, 5000)
 
@@ -160,7 +160,7 @@ class PermitsTests(TestCase):
         first.callback(None)
         self.assertEqual(self.done, ["first", "second"])
 
-    def test_one_that_leaves_holds_nobody_up(self) -> None:
+    def test_a_request_that_leaves_the_queue_delays_none(self) -> None:
         _, first = self.hold("first", 6)
         waiting, _ = self.hold("second", 10)
         self.hold("third", 4)
@@ -172,7 +172,7 @@ class PermitsTests(TestCase):
         self.assertEqual(self.done[-1], "fourth")
 
 
-class TurnsTests(TestCase):
+class StepsTests(TestCase):
     def test_one_that_is_cancelled_goes_on_no_more(self) -> None:
         steps: list[int] = []
 
@@ -188,7 +188,7 @@ class TurnsTests(TestCase):
         reactor.iterate(0)  # type: ignore[attr-defined]
         self.assertEqual(steps, [0])
 
-    def test_what_a_step_raises_is_told(self) -> None:
+    def test_the_error_of_a_step_is_raised(self) -> None:
         def work() -> Any:
             yield
             raise ValueError("no")

@@ -1,4 +1,4 @@
-"""`keys`: expiry to the second, and deletions by a filter, of what others change meanwhile."""
+"""`keys`: expiry to the second, and deletions by a filter while other requests change keys."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ class PagingTests(ProfileCase):
     profile = "keys"
 
     def test_no_page_passes_over_a_key_because_of_one_that_comes_in_between(self) -> None:
-        # A page is gone through twice, and others get their turn while it is.
+        # A page is scanned twice, and other requests are answered meanwhile.
         self.engine.store.limits = Limits(slice_entries=2)
         names = [f"a{number:02}" for number in range(20)]
-        for turn in range(12):
+        for iterations in range(12):
             self.put(*names)
             found: list[str] = []
             target = "/keys?limit=7"
             while target:
                 page = self.begin("GET", target)
-                for _ in range(turn):
+                for _ in range(iterations):
                     reactor.iterate(0)
-                self.put(f"a{len(found):02}-{turn}")
+                self.put(f"a{len(found):02}-{iterations}")
                 answer = self.finished(page)
                 assert isinstance(answer.body, bytes)
                 found += json.loads(answer.body)
                 target = str(answer.headers.get("Link", ""))[1:].partition(">")[0]
             self.assertEqual(len(found), len(set(found)))
-            self.assertEqual([name for name in found if "-" not in name], names, turn)
+            self.assertEqual([name for name in found if "-" not in name], names, iterations)
             self.assertEqual(self.status("DELETE", "/keys"), 204)
 
 
@@ -81,8 +81,8 @@ class FilteredDeletionTests(ProfileCase):
         """How many have been written."""
         return self.engine.store.figures().transactions
 
-    def test_what_a_filter_matches_goes_in_one_transaction(self) -> None:
-        # Others get their turn between two slices; by then nothing has been deleted.
+    def test_matching_keys_are_deleted_in_one_transaction(self) -> None:
+        # Other requests are answered between two slices; nothing has been deleted by then.
         self.engine.store.limits = Limits(slice_entries=5)
         names = [f"{number:02}{letter}" for number in range(40) for letter in "ab"]
         self.put(*names)

@@ -143,7 +143,7 @@ def _record(kind: str, size: int) -> tuple[bytes, str]:
 class AnyListingTests(TestCase):
     @REPEATABLE
     @given(RECORDS, st.integers(1, 13))
-    def test_keys_shows_what_is_there(self, records: list[tuple[bytes, str]], batch: int) -> None:
+    def test_keys_lists_the_records(self, records: list[tuple[bytes, str]], batch: int) -> None:
         items = [(b"%d" % at, Record(value, media_type, 1, 1)) for at, (value, media_type) in enumerate(records)]
         text, _ = list_keys(*sliced(items, batch))
         found = json.loads(text)
@@ -155,7 +155,7 @@ class AnyListingTests(TestCase):
 
     @REPEATABLE
     @given(RECORDS, st.integers(1, 13))
-    def test_history_tells_what_happened(self, records: list[tuple[bytes, str]], batch: int) -> None:
+    def test_history_lists_the_events(self, records: list[tuple[bytes, str]], batch: int) -> None:
         items = [event(at, value, media_type) for at, (value, media_type) in enumerate(records)]
         text, _ = list_history(*sliced(items, batch))
         found = json.loads(text)
@@ -167,7 +167,7 @@ class AnyListingTests(TestCase):
 
 
 class Value(bytes):
-    """Bytes that tell when nobody has them any more."""
+    """Bytes that report when they are freed."""
 
     gone = 0
 
@@ -242,7 +242,7 @@ class TakingTests(TestCase):
         finished(self.begin(Slices(items), request))
         self.assertEqual(len(request.pieces), 3)
 
-    def test_what_has_been_sent_is_let_go(self) -> None:
+    def test_sent_values_are_freed(self) -> None:
         for size in (1000, LARGE):
             values = [Value(b"1" * size) for _ in range(200)]
             Value.gone = 0
@@ -301,7 +301,7 @@ class TakingTests(TestCase):
         self.assertEqual(request.pieces, [])
         self.assertLess(len(taken), 70)
 
-    def test_what_a_slice_takes_is_said(self) -> None:
+    def test_the_bytes_of_a_slice_are_held(self) -> None:
         request = Request(eager=False)
         items = [(b"a", Record(b"1" * 70_000, JSON, 1, 1)), (b"bc", Record(b"22", JSON, 1, 1))]
         self.begin(Slices(items, items[1:]), request)

@@ -1,4 +1,4 @@
-"""Routes of profiles as the router sees them: what refuses unknown query parameters costs a read nothing."""
+"""Routes of profiles as the router sees them: reads are not wrapped to refuse unknown query parameters."""
 
 from __future__ import annotations
 

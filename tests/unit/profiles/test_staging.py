@@ -1,4 +1,4 @@
-"""What may wait for a commit: counted to the byte, with what each change really takes, and for those that are replaced."""
+"""The limit of staged changes: counted to the byte, with the memory that a change really takes, and replacements."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.engine import Engine, EngineCase, SteppedWorker, put
 
 
 class Body:
-    """As much of a request as the handlers look at."""
+    """The part of a request that the handlers use."""
 
     def __init__(self, text: bytes) -> None:
         self.content = BytesIO(text)
@@ -78,7 +78,7 @@ class StagingCase(EngineCase):
 
 
 class RoomTests(StagingCase):
-    def test_a_change_counts_for_its_key_and_its_value_and_what_it_takes_beside_them(self) -> None:
+    def test_a_change_counts_its_key_its_value_and_its_overhead(self) -> None:
         cases = [
             (CHANGE_COST + 1 + 3, lambda: self.stage("k", 123)),
             (CHANGE_COST + 3 + 4, lambda: self.stage("key", "é"[:0] + "ab")),
@@ -103,7 +103,7 @@ class RoomTests(StagingCase):
             self.is_taken(self.stage(str(number), 1))
         self.is_refused(self.stage("x", 1))
 
-    def test_what_is_replaced_makes_room_to_the_byte(self) -> None:
+    def test_a_replaced_change_is_no_longer_counted(self) -> None:
         for in_pages in (False, True):
             self.allow(2 * CHANGE_COST + 2 + 3 + 300)
             self.is_taken(self.stage("a", 123))
@@ -124,7 +124,7 @@ class RoomTests(StagingCase):
             self.assertEqual(self.engine.store.usage(STAGED).size, 0)
 
     def test_of_those_that_come_at_once_only_as_many_are_taken_as_fit(self) -> None:
-        # All wait for a page: when it comes, there is room for two.
+        # All wait for a page; when it is loaded, there is memory for two.
         self.engine.store.transact([], [put(b"%d" % number, b"1") for number in range(5)])
         self.checkpoint()
         self.allow(2 * (CHANGE_COST + 2))

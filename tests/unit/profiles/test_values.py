@@ -1,4 +1,4 @@
-"""Any record as JSON, whoever wrote it."""
+"""Any record as JSON, whichever profile wrote it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AsJsonTests(SynchronousTestCase):
                 found = shown(Record(text.encode(), media_type, 1, 1))
                 self.assertEqual(json.loads(found), text)
 
-    def test_what_is_not_utf_8_is_base64(self) -> None:
+    def test_bytes_that_are_not_utf_8_are_base64(self) -> None:
         for value in (b"\xff", b"a\xc3", b"\xed\xa0\x80", bytes(range(256))):
             found = json.loads(shown(Record(value, OCTETS, 1, 1)))
             self.assertEqual(list(found), ["base64"])
@@ -85,7 +85,7 @@ class AnswerTests(TestCase):
             request.headers.update(response.headers)
         return request
 
-    def test_every_value_is_itself_between_what_is_around_it(self) -> None:
+    def test_every_value_is_unchanged_between_the_text_around_it(self) -> None:
         for size in (1, _reply.LARGE - 3, _reply.LARGE, 100_000):
             for before, after in ((b"", b""), (b'{"k":', b"}")):
                 for value, media_type in ((b"1" * size, JSON), (b"t" * size, TEXT), (b"\xff" * size, OCTETS)):
@@ -102,7 +102,7 @@ class AnswerTests(TestCase):
             self.assertEqual(sum(piece is value for piece in request.pieces), 1)
             self.assertEqual(request.headers.get("Content-Length"), str(_reply.LARGE + 6) if text[0] else None)
 
-    def test_what_a_streamed_value_takes_is_said(self) -> None:
+    def test_the_bytes_of_a_streamed_value_are_held(self) -> None:
         for media_type, text in ((TEXT, (b"", b"")), (JSON, (b'{"k":', b"}"))):
             self.assertEqual(self.answer(b"1" * _reply.LARGE, media_type, text).held, [_reply.LARGE])
 
@@ -118,7 +118,7 @@ class ReplyTests(SynchronousTestCase):
     def test_an_error_is_an_object(self) -> None:
         self.assertEqual(json.loads(json_error('no "such"\nthing é')), {"error": 'no "such"\nthing é'})
 
-    def test_a_reply_says_what_it_is(self) -> None:
+    def test_a_reply_has_a_content_type(self) -> None:
         reply = json_reply(201, b"{}")
         self.assertEqual((reply.code, reply.body), (201, b"{}"))
         self.assertEqual(dict(reply.headers), {"Content-Type": JSON})

@@ -1,4 +1,4 @@
-"""A profile in a test's hands: handlers that wait until the test lets them go on, large answers, and wrong ones."""
+"""A profile that a test controls: handlers that wait for the test, large responses, and invalid ones."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PIECE = b"p" * 32 * 1024
 @implementer(IProfile)
 class Probe:
     """
-    :ivar waiting: what the requests to /wait and /stream wait for, by key.
-    :ivar cancelled: the keys of those that were given up.
-    :ivar done: what has been asked for, in order.
+    :ivar waiting: the Deferreds that requests to /wait and /stubborn wait for, by key.
+    :ivar cancelled: the keys of cancelled requests.
+    :ivar done: the handlers that were called, in order.
     """
 
     name = "probe"
@@ -67,7 +67,7 @@ class Probe:
 
     @app.route("/key/<key>", methods=["GET"])
     async def key(self, request: Any, key: str) -> Response:
-        """What it was asked for."""
+        """The key itself."""
         return Response(200, {}, key.encode())
 
     @app.route("/large", methods=["GET"])
@@ -78,17 +78,17 @@ class Probe:
 
     @app.route("/value", methods=["GET"])
     async def get_value(self, request: Any) -> Response:
-        """One object, whoever asks for it."""
+        """The same object for every client."""
         return Response(200, {}, self.value)
 
     @app.route("/health", methods=["GET"])
     async def health(self, request: Any) -> Response:
-        """Answered even when there is no room."""
+        """Answered even beyond the limit of request memory."""
         return Response(200, {}, b"fine")
 
     @app.route("/streams", methods=["GET"])
     async def streams_as_told(self, request: Any) -> None:
-        """What the test says."""
+        """The response that the test defines."""
         await self.streams(self, request)
 
     @app.route("/stream", methods=["GET", "HEAD"])
@@ -104,7 +104,7 @@ class Probe:
 
     @app.route("/stubborn/<key>", methods=["GET"])
     async def stubborn(self, request: Any, key: str) -> None:
-        """Waits for the test, and does not mind being given up."""
+        """Waits for the test, and goes on when it is cancelled."""
         self.waiting[key] = Deferred()
         with suppress(CancelledError):
             await self.waiting[key]
@@ -112,13 +112,13 @@ class Probe:
 
     @app.route("/text", methods=["GET"])
     async def text(self, request: Any) -> None:
-        """A piece that is no bytes, which is noticed where it is sent."""
+        """A piece that is not bytes, which fails when it is sent."""
         request.setHeader("Content-Length", "4")
         request.write("text")
 
     @app.route("/code/<code>", methods=["GET", "HEAD"])
     async def code(self, request: Any, code: str) -> Response:
-        """Any status, with a body that not every one may have."""
+        """Any status, with a body that some may not have."""
         return Response(int(code), {}, b"body")
 
     @app.route("/header", methods=["GET"])
@@ -129,7 +129,7 @@ class Probe:
 
     @app.route("/wrong", methods=["GET"])
     async def wrong(self, request: Any) -> Response:
-        """A body that is no bytes."""
+        """A body that is not bytes."""
         return Response(200, {}, "text")
 
     async def _eight(self) -> AsyncIterator[bytes]:
@@ -146,6 +146,6 @@ answer_errors(Probe.app, "text/plain", str.encode)
 
 
 def probed(**options: Any) -> tuple[Probe, Fronted]:
-    """A probe behind the server's own front."""
+    """A front with a probe as its profile."""
     probe = Probe()
     return probe, Fronted([probe], **options)

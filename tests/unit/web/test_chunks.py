@@ -1,4 +1,4 @@
-"""Chunked bodies at every split, and every way in which they can be broken, as soon as that can be told."""
+"""Chunked bodies, split at every position; malformed ones are refused as early as possible."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class ChunkTests(SynchronousTestCase):
             for pieces in [[data[:cut], data[cut:]] for cut in cuts]:
                 self.assertRaises(BadChunk, Fed().feed, *pieces)
 
-    def test_bad_ones_need_not_be_whole(self) -> None:
+    def test_incomplete_bodies_are_refused_as_soon_as_they_are_wrong(self) -> None:
         for data in (
             b"x",
             b"1x",
@@ -151,6 +151,6 @@ class ChunkTests(SynchronousTestCase):
         body = ChunkedBody()
         self.assertEqual(body.take(b"before1\r\na\r\n0\r\n\r\nbehind", 6), ([b"a"], 17))
 
-    def test_what_is_promised(self) -> None:
+    def test_the_least_number_of_bytes_to_come(self) -> None:
         for data, promised in ((b"", 0), (b"10\r\n", 16), (b"10\r\n12345", 11), (b"1\r\na", 0), (b"1\r\na\r\n", 0)):
             self.assertEqual(Fed().feed(data).chunked.promised, promised, data)

@@ -1,4 +1,4 @@
-"""How connections end, whoever ends them, and what happens to what is under way; and how bytes reach the socket."""
+"""The end of connections, by client, server or error, with active requests; and how bytes reach the socket."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HALF = head("PUT", "/echo", "Content-Length: 10") + b"12345"
 
 
 class LeavingTests(SynchronousTestCase):
-    def test_who_leaves_is_waited_for_by_nobody(self) -> None:
+    def test_the_handler_of_a_client_that_leaves_is_cancelled(self) -> None:
         for leave in ("leave", "finish"):
             probe, fronted = probed()
             peer = fronted.ask(head("GET", "/wait/a") + head("GET", "/now"))
@@ -25,7 +25,7 @@ class LeavingTests(SynchronousTestCase):
             self.assertEqual((peer.received, peer.fate), (b"", "closed"))
             self.assertEqual((fronted.dispatcher.active_requests, fronted.memory.held), (0, 0))
 
-    def test_who_leaves_in_the_middle_of_a_request(self) -> None:
+    def test_a_client_leaves_in_the_middle_of_a_request(self) -> None:
         for data in (b"", b"GET", HALF, head("PUT", "/echo", "Transfer-Encoding: chunked") + b"5\r\n12"):
             for leave in ("leave", "finish"):
                 probe, fronted = probed()
@@ -34,7 +34,7 @@ class LeavingTests(SynchronousTestCase):
                 self.assertEqual((peer.received, peer.fate, probe.done), (b"", "closed", []))
                 self.assertEqual(fronted.memory.held, 0)
 
-    def test_who_leaves_in_the_middle_of_a_stream(self) -> None:
+    def test_a_client_leaves_in_the_middle_of_a_stream(self) -> None:
         probe, fronted = probed()
         peer = fronted.connect()
         peer.take(0)
@@ -43,7 +43,7 @@ class LeavingTests(SynchronousTestCase):
         self.assertEqual((fronted.dispatcher.active_requests, fronted.memory.held, peer.fate), (0, 0, "closed"))
         self.assertLess(probe.pieces, 4)
 
-    def test_who_has_finished_sending_gets_what_was_answered(self) -> None:
+    def test_a_client_that_has_finished_sending_gets_finished_answers(self) -> None:
         probe, fronted = probed()
         peer = fronted.connect()
         peer.take(0)
@@ -53,7 +53,7 @@ class LeavingTests(SynchronousTestCase):
         peer.take(None)
         self.assertEqual((statuses(peer), peer.fate, probe.done), ([200], "closed", ["large"]))
 
-    def test_who_has_finished_sending_gets_nothing_that_is_written_later(self) -> None:
+    def test_a_client_that_has_finished_sending_gets_nothing_written_later(self) -> None:
         _, fronted = probed()
         peer = fronted.connect()
         peer.take(0)
@@ -63,7 +63,7 @@ class LeavingTests(SynchronousTestCase):
         self.assertEqual((statuses(peer), peer.fate), ([200], "closed"))
         self.assertEqual((fronted.dispatcher.active_requests, fronted.memory.held), (0, 0))
 
-    def test_who_has_finished_sending_and_does_not_read_is_hung_up_on(self) -> None:
+    def test_a_client_that_has_finished_sending_and_does_not_read_is_aborted(self) -> None:
         _, fronted = probed()
         peer = fronted.connect()
         peer.take(0)
@@ -72,7 +72,7 @@ class LeavingTests(SynchronousTestCase):
         fronted.net.pass_time(62)
         self.assertEqual(peer.fate, "reset")
 
-    def test_who_leaves_while_nothing_is_read_from_it(self) -> None:
+    def test_a_client_leaves_while_reading_is_paused(self) -> None:
         probe, fronted = probed()
         peer = fronted.ask(head("GET", "/wait/a") + head("GET", "/now") * 3000)
         self.assertFalse(peer.reads)
@@ -114,7 +114,7 @@ class StopTests(SynchronousTestCase):
         self.fronted.site.drain().addCallback(self.drained.append)
         self.fronted.net.settle()
 
-    def test_with_nobody_there(self) -> None:
+    def test_without_connections(self) -> None:
         self.stop()
         self.assertEqual(len(self.drained), 1)
         self.assertEqual(self.fronted.net.calls, [], "no timer is left")
@@ -126,7 +126,7 @@ class StopTests(SynchronousTestCase):
         self.assertEqual(len(self.drained), 1)
         self.assertEqual(self.fronted.net.calls, [])
 
-    def test_what_is_under_way_is_finished_and_nothing_behind_it(self) -> None:
+    def test_a_begun_request_is_finished_and_none_after_it(self) -> None:
         half_head, half_body = self.fronted.ask(head("GET", "/now")[:-3]), self.fronted.ask(HALF)
         answering = self.fronted.ask(head("GET", "/wait/a") + head("GET", "/now"))
         self.stop()
@@ -155,7 +155,7 @@ class StopTests(SynchronousTestCase):
         [answer] = responses(peer.received)
         self.assertEqual((len(answer.body), peer.fate, len(self.drained)), (8 * 32 * 1024, "closed", 1))
 
-    def test_what_is_unsent_is_sent(self) -> None:
+    def test_unsent_bytes_are_sent(self) -> None:
         peer = self.fronted.connect()
         peer.take(0)
         peer.send(head("GET", "/large"))
@@ -165,14 +165,14 @@ class StopTests(SynchronousTestCase):
         self.assertEqual((len(responses(peer.received)[0].body), peer.fate), (MAX_BODY, "closed"))
         self.assertEqual(len(self.drained), 1)
 
-    def test_who_is_refused_may_still_read_why(self) -> None:
+    def test_a_refused_client_can_still_read_the_reason(self) -> None:
         peer = self.fronted.ask(b"BAD\r\n\r\n")
         self.stop()
         self.assertEqual((statuses(peer), peer.fate, self.drained), ([400], "half", []))
         peer.finish()
         self.assertEqual((peer.fate, len(self.drained)), ("closed", 1))
 
-    def test_what_takes_too_long_is_hung_up_on(self) -> None:
+    def test_requests_that_take_too_long_are_aborted(self) -> None:
         peers = [self.fronted.ask(data) for data in (head("GET", "/wait/a"), HALF, b"GET", b"BAD\r\n\r\n")]
         self.stop()
         self.fronted.site.abort_all()
@@ -182,7 +182,7 @@ class StopTests(SynchronousTestCase):
         self.assertEqual((self.fronted.dispatcher.active_requests, self.fronted.memory.held), (0, 0))
         self.assertEqual(self.fronted.net.calls, [])
 
-    def test_who_comes_later_is_sent_away(self) -> None:
+    def test_later_connections_are_closed(self) -> None:
         waiting = self.fronted.ask(head("GET", "/wait/a"))
         self.stop()
         self.assertEqual(self.fronted.ask(b"").fate, "closed")
@@ -203,7 +203,7 @@ class SendingTests(SynchronousTestCase):
         peer = fronted.ask(head("GET", "/now") * 50)
         self.assertEqual((statuses(peer), peer.end.sends), ([200] * 50, 1))
 
-    def test_what_the_socket_does_not_take_follows_in_order(self) -> None:
+    def test_bytes_that_the_socket_does_not_take_follow_in_order(self) -> None:
         for at_most in (1, 2, 3, 100, 1000):
             _, fronted = probed()
             peer = fronted.connect()
@@ -223,7 +223,7 @@ class SendingTests(SynchronousTestCase):
         peer.send(head("GET", "/now"))
         self.assertEqual([len(answer.body) for answer in responses(peer.received)], [3, MAX_BODY, 3])
 
-    def test_what_has_to_wait_is_not_overtaken(self) -> None:
+    def test_waiting_bytes_are_not_overtaken(self) -> None:
         _, fronted = probed()
         peer = fronted.connect()
         peer.take(0)
@@ -247,14 +247,14 @@ class BusyTests(SynchronousTestCase):
         _, fronted = probed()
         peer = fronted.connect()
         peer.protocol.dataReceived(head("GET", "/now", "Connection: close"))
-        for _ in range(5):  # in which the transport does not have its turn
+        for _ in range(5):  # the transport does not send meanwhile
             fronted.net.advance(1)
         fronted.net.settle()
         self.assertEqual((statuses(peer), peer.fate), ([200], "closed"))
 
 
-class HouseholdTests(SynchronousTestCase):
-    def test_a_fault_of_ours_ends_the_connection_and_gives_back_what_it_held(self) -> None:
+class CleanupTests(SynchronousTestCase):
+    def test_a_bug_ends_the_connection_and_frees_its_memory(self) -> None:
         _, fronted = probed()
         peer = fronted.connect()
         self.patch(FrontConnection, "_add", lambda self, piece: 1 // 0)

@@ -1,4 +1,4 @@
-"""What is the head of a request, and what can no longer become one."""
+"""Heads of requests: valid, malformed, and incomplete ones that cannot become valid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read(*lines: str, reader: HeadReader | None = None) -> Head:
 
 
 class HeadTests(SynchronousTestCase):
-    def test_what_is_read(self) -> None:
+    def test_heads(self) -> None:
         method, target, fields, (route, key) = read(
             "PUT /kv/a?b HTTP/1.1", "Host: a", "Content-Length: 5", "EXPECT: 100-Continue"
         )
@@ -38,7 +38,7 @@ class HeadTests(SynchronousTestCase):
         for target in (b"", b"a", b"**", b"http:/a", b"http:///a", b"://a/", b"1a://a/", b"http://a@b/", b"http://a b"):
             self.assertFalse(is_target(target), target)
 
-    def test_who_waits_for_100_continue(self) -> None:
+    def test_expectations_of_100_continue(self) -> None:
         for version, value, expects in (
             ("1.1", "100-continue", True),
             ("1.1", " 100-Continue\t", True),
@@ -104,7 +104,7 @@ class HeadTests(SynchronousTestCase):
         for method in ("GET", "get", "M-SEARCH", "CONNECT", "PRI", "X!#$%&'*+-.^_`|~9", "A" * 500):
             self.assertEqual(read(f"{method} /a HTTP/1.1", "Host: a")[0], method.encode())
 
-    def test_what_is_none(self) -> None:
+    def test_malformed_heads(self) -> None:
         for lines in (
             ("GET /",),
             ("GET / HTTP/1.1", "Host: a", "Content-Length: " + "9" * 5000),
@@ -153,7 +153,7 @@ class RequestTests(SynchronousTestCase):
         whole = b"DELETE /kv/b HTTP/1.1\r\nHost: a\r\n\r\n"
         self.assertEqual(self.reader.read_request(whole), (self.reader.read(whole), b""))
 
-    def test_what_has_to_be_read_in_steps(self) -> None:
+    def test_data_that_is_not_one_known_request(self) -> None:
         get = b"GET /kv/a HTTP/1.1\r\nHost: a\r\n\r\n"
         for data in (
             b"",
@@ -238,6 +238,6 @@ class FaultTests(SynchronousTestCase):
             target = b"/" * at + b"\x00" + b"a" * (150 - at)
             self.assertEqual(self.fault(b"GET " + target), status, at)
 
-    def test_what_was_looked_at_is_not_looked_at_again(self) -> None:
+    def test_checked_bytes_are_not_checked_again(self) -> None:
         data = b"GET / HTTP/1.1\r\nX: \n"
         self.assertEqual((self.fault(data, len(data) - 1), self.fault(data, len(data))), (400, 0))

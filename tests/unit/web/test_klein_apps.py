@@ -1,4 +1,4 @@
-"""What is asked of Klein beyond its documented interfaces is checked at the start."""
+"""Private attributes of Klein are checked at the start."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ class CheckTests(SynchronousTestCase):
             self.patch(Klein, name, property(lambda app: app.moved))
             self.assertRaisesRegex(RuntimeError, "Klein is not supported", klein_apps.check)
 
-    def test_a_klein_whose_wrappers_do_not_tell_what_they_wrap_fails_at_the_start(self) -> None:
+    def test_a_klein_whose_wrappers_hide_the_handler_fails_at_the_start(self) -> None:
         self.patch(klein_apps, "inspect", type("inspect", (), {"unwrap": staticmethod(lambda wrapper: wrapper)}))
         self.assertRaisesRegex(RuntimeError, "wraps handlers differently", klein_apps.check)

@@ -140,7 +140,7 @@ EXPECTED: Final[dict[str, dict[str, tuple[str, str, list[int]]]]] = {
         "leave": ("gone", "closed", []),
     },
 }
-"""By state and event: the phase after it, what has become of the connection, and the statuses that were sent."""
+"""By state and event: the phase after it, the client's view of the connection, and the statuses that were sent."""
 
 
 class PhaseTests(SynchronousTestCase):

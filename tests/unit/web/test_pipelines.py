@@ -21,7 +21,7 @@ class Polled(Fronted):
 
 
 def late(fronted: Fronted, probe: Probe) -> bool:
-    """Let the handler that waits go on; returns whether there was one."""
+    """Let the waiting handler go on; returns whether there was one."""
     for key in list(probe.waiting):
         probe.waiting.pop(key).callback(key.encode())
         fronted.net.settle()

@@ -1,4 +1,4 @@
-"""All that holds for a connection also holds where the front watches its connections itself, and answers in turns."""
+"""The tests of connections again, with a front that polls its connections itself; and tests of its polls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PolledStop(PolledCase, test_connection.StopTests): ...
 class PolledSending(PolledCase, test_connection.SendingTests): ...
 
 
-class PolledHousehold(PolledCase, test_connection.HouseholdTests): ...
+class PolledCleanup(PolledCase, test_connection.CleanupTests): ...
 
 
 class PolledAnswer(PolledCase, test_requests.AnswerTests): ...
@@ -86,7 +86,7 @@ class PollTests(PolledCase):
             bodies = [answer.body.decode() for answer in responses(peer.received)]
             self.assertEqual((bodies, peer.end.sends), ([f"{number}-{i}" for i in range(5)], 1))
 
-    def test_answers_that_come_about_together_outside_of_a_turn_are_all_sent(self) -> None:
+    def test_answers_outside_of_a_poll_are_all_sent(self) -> None:
         peers = [self.fronted.connect() for _ in range(100)]
         self.send_all({peer: head("GET", f"/wait/{number}") for number, peer in enumerate(peers)})
         for number in range(len(peers)):
@@ -95,7 +95,7 @@ class PollTests(PolledCase):
         for number, peer in enumerate(peers):
             self.assertEqual([answer.body for answer in responses(peer.received)], [b"%d" % number])
 
-    def test_the_last_answer_behind_what_was_unsent_closes_in_good_order(self) -> None:
+    def test_the_last_answer_after_unsent_ones_closes_the_connection(self) -> None:
         peer = self.fronted.connect()
         peer.take(0)
         peer.send(head("GET", "/now"))
@@ -103,7 +103,7 @@ class PollTests(PolledCase):
         peer.send(head("GET", "/now", "Connection: close"))
         self.assertEqual((statuses(peer), peer.fate), ([200, 200], "closed"))
 
-    def test_who_finishes_sending_or_leaves_changes_nothing_for_the_others_of_the_turn(self) -> None:
+    def test_a_client_that_leaves_does_not_affect_others_of_the_poll(self) -> None:
         peers = [self.fronted.connect() for _ in range(40)]
         for number, peer in enumerate(peers):
             peer.end.ended = number % 4 == 1
@@ -113,7 +113,7 @@ class PollTests(PolledCase):
         self.assertEqual(got, [([200], "open"), ([200], "closed"), ([], "closed"), ([200], "open")] * 10)
         self.assertEqual(self.fronted.net.faults, [])
 
-    def test_who_is_hung_up_on_before_the_turn_ends_leaves_nothing_behind(self) -> None:
+    def test_a_connection_aborted_during_a_poll_leaves_nothing(self) -> None:
         peer, other = self.fronted.connect(), self.fronted.connect()
         peer.send(head("GET", "/wait/a"))
         self.probe.waiting["a"].callback(b"a")
@@ -122,7 +122,7 @@ class PollTests(PolledCase):
         self.assertEqual((peer.fate, statuses(other)), ("reset", [200]))
         self.assertEqual((self.fronted.net.faults, self.fronted.memory.held), ([], 0))
 
-    def test_what_cannot_be_sent_ends_one_connection_and_is_logged(self) -> None:
+    def test_an_invalid_response_ends_one_connection_and_is_logged(self) -> None:
         peers = [self.fronted.connect() for _ in range(5)]
         self.send_all({p: head("GET", "/text" if number == 2 else "/now") for number, p in enumerate(peers)})
         self.assertEqual([statuses(peer) for peer in peers], [[200], [200], [], [200], [200]])

@@ -1,4 +1,4 @@
-"""What is watched for connections, and what becomes of them when they have something, or nothing any more."""
+"""The poller: which events it watches, and how it handles those of each kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kvtwist.web.poller import Poller
 
 
 class FakeReactor(Clock):
-    """What a poller needs of one, and what it has told it."""
+    """The methods of a reactor that a poller uses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class FakeReactor(Clock):
 
 
 class Descriptor:
-    """One end of a pair of sockets, which does what a test tells it to."""
+    """A transport over one end of a socket pair, controlled by a test."""
 
     reactor: Any = None
     connected = True
@@ -123,7 +123,7 @@ class PollerTests(SynchronousTestCase):
         self.poller.doRead()
         self.assertEqual(again.happened, ["read 1"])
 
-    def test_who_does_not_want_to_read_is_not_asked_to(self) -> None:
+    def test_a_transport_that_stopped_reading_is_not_read(self) -> None:
         descriptor = self.adopted()
         descriptor.peer.send(b"1")
         self.poller.removeReader(descriptor)
@@ -148,7 +148,7 @@ class PollerTests(SynchronousTestCase):
         self.poller.doRead()
         self.assertEqual(descriptor.happened, ["read 1", "write", "write"])
 
-    def test_what_is_lost_by_reading_or_writing(self) -> None:
+    def test_reading_or_writing_can_end_a_connection(self) -> None:
         for wants_to_write in (False, True):
             for outcome, lost in ((ConnectionDone(), "ConnectionDone"), (ConnectionLost(), "ConnectionLost")):
                 descriptor = self.adopted()
@@ -161,7 +161,7 @@ class PollerTests(SynchronousTestCase):
                 self.assertEqual(descriptor.happened[-1], f"lost: {lost}")
                 self.assertEqual((self.poller.getReaders(), self.poller.getWriters()), ([], []))
 
-    def test_who_has_finished_sending_may_still_be_sent_to(self) -> None:
+    def test_a_client_that_has_finished_sending_can_be_sent_to(self) -> None:
         descriptor = self.adopted(HalfCloseable)
         self.poller.addWriter(descriptor)
         descriptor.outcome = ConnectionDone()
@@ -173,7 +173,7 @@ class PollerTests(SynchronousTestCase):
         self.poller.doRead()
         self.assertEqual(descriptor.happened[1:], ["write", "lost: ConnectionLost"])
 
-    def test_who_is_only_written_to_and_hangs_up_is_lost(self) -> None:
+    def test_a_client_that_is_only_sent_to_and_closes_is_lost(self) -> None:
         descriptor = self.adopted(HalfCloseable)
         self.poller.removeReader(descriptor)
         self.poller.addWriter(descriptor)
@@ -183,7 +183,7 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual(descriptor.happened[-1], "lost: ConnectionLost")
         self.assertEqual(self.poller.getWriters(), [])
 
-    def test_who_is_done_once_all_is_sent_is_lost_whatever_has_just_been_read(self) -> None:
+    def test_a_transport_that_is_done_after_sending_is_lost_whatever_it_has_read(self) -> None:
         descriptor = self.adopted(HalfCloseable)
         self.patch(descriptor, "doWrite", ConnectionDone)
         self.poller.addWriter(descriptor)
@@ -231,7 +231,7 @@ class PollerTests(SynchronousTestCase):
             self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
             self.assertEqual(self.polls, poll)
 
-    def test_who_is_lost_in_a_turn_hears_nothing_more_in_it(self) -> None:
+    def test_a_transport_that_is_lost_gets_no_more_events_of_the_poll(self) -> None:
         descriptors = [self.adopted() for _ in range(3)]
 
         def lose_all(data: bytes) -> None:
@@ -245,7 +245,7 @@ class PollerTests(SynchronousTestCase):
         self.poller.doRead()
         self.assertEqual([descriptor.happened for descriptor in descriptors], [["lost: ConnectionLost"]] * 3)
 
-    def test_what_was_there_in_vain_is_none_of_its_business(self) -> None:
+    def test_an_event_without_data_is_left_to_the_transport(self) -> None:
         first, second = self.adopted(), self.adopted()
         first.peer.send(b"1")
         second.peer.send(b"2")
@@ -260,7 +260,7 @@ class PollerTests(SynchronousTestCase):
         self.assertEqual((first.happened, second.happened), (["read 1"], []))
         self.assertCountEqual(self.poller.getReaders(), [first, second])
 
-    def test_a_turn_has_an_end(self) -> None:
+    def test_a_poll_handles_a_limited_number_of_events(self) -> None:
         descriptors = [self.adopted() for _ in range(100)]
         for descriptor in descriptors:
             descriptor.peer.send(b"1")

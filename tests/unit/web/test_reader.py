@@ -16,7 +16,7 @@ PLAIN = head("GET", "/kv/a")
 SIZED = head("PUT", "/kv/a", "Content-Length: 5")
 CHUNKED = head("PUT", "/kv/a", "Transfer-Encoding: chunked")
 
-# What brings a reader into a state, and what it is asked to read there: what it gives for it, and its state after that.
+# Bytes that bring a reader into a state, and bytes that it reads there: its events, and its state after them.
 INTO = {IDLE: b"", HEAD: PLAIN[:9], BODY: SIZED + b"12", CHUNKS: CHUNKED + b"5\r\n12", DONE: PLAIN, OVER: b"BAD\r\n"}
 TABLE = {
     IDLE: [
@@ -121,7 +121,7 @@ class ReaderTests(SynchronousTestCase):
                 else:
                     self.assertEqual((joined(found), one.state), (expected, after), (state, data))
 
-    def test_what_is_kept_is_what_was_not_given(self) -> None:
+    def test_kept_counts_the_bytes_not_returned(self) -> None:
         one = reader()
         for data, kept in ((PLAIN[:9], 9), (PLAIN[9:] + b"abc", 3), (b"de", 5)):
             one.receive(data)
@@ -150,7 +150,7 @@ class ReaderTests(SynchronousTestCase):
         one.go_on()
         self.assertIs(one.state, HEAD, "only what is done can be followed")
 
-    def test_what_a_body_has_at_least(self) -> None:
+    def test_promised_is_the_least_number_of_bytes_to_come(self) -> None:
         for data, promised in (
             (PLAIN, 0),
             (SIZED, 5),
@@ -164,7 +164,7 @@ class ReaderTests(SynchronousTestCase):
             given(one)
             self.assertEqual(one.promised, promised, data)
 
-    def test_the_start_of_a_fault_is_told(self) -> None:
+    def test_a_fault_has_the_first_bytes_of_its_head(self) -> None:
         one = reader()
         one.receive(b"BAD thing\r\n\r\n")
         fault = one.next()

@@ -1,4 +1,4 @@
-"""Whatever is answered is told to log and metrics, be it a request or not; and a client that had its answer had it."""
+"""Observers see every request, answered or refused; a client that leaves after its response is not counted as LEFT."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Told(SynchronousTestCase):
 
 
 class RefusedTests(Told):
-    def test_every_status_is_told(self) -> None:
+    def test_every_status_is_observed(self) -> None:
         begun = head("PUT", "/echo", "Content-Length: 10") + b"12345"
         for data, wait, expected in (
             (head("GET", "/now"), 0, (GET, b"/now", b"HTTP/1.1", 200, "/now")),
@@ -59,14 +59,14 @@ class RefusedTests(Told):
             self.assertEqual((told.client, told.profile), ("192.0.2.1", "probe" if told.route else "none"))
             self.assertEqual(statuses(peer), [expected[3]])
 
-    def test_a_refused_connection_is_told(self) -> None:
+    def test_a_refused_connection_is_observed(self) -> None:
         for _ in range(3):
             self.fronted.connect()
         self.fronted.connect()
         [told] = self.told
         self.assertEqual((told.status, told.method, told.client), (503, b"", "192.0.2.1"))
 
-    def test_what_was_sent_cannot_end_a_line(self) -> None:
+    def test_a_request_cannot_end_its_line(self) -> None:
         for junk in (b"BAD\n\rX\r\n", b'G"T / \\x\r\n', b"\xff\xfe \x00\x1b[0m x\r\n"):
             self.told.clear()
             self.fronted.ask(junk + b"\r\n").leave()
@@ -79,7 +79,7 @@ class RefusedTests(Told):
 
 class LeftTests(Told):
     def leave_after(self, pieces: int, promised: int | None) -> int:
-        """The status that is told when a client leaves after so many of three pieces."""
+        """The observed status when a client leaves after so many of three pieces."""
         self.told.clear()
         waiting: Deferred[None] = Deferred()
 

@@ -1,4 +1,4 @@
-"""What clients can make the front keep is counted, has a limit together, and is lost first by those that do nothing."""
+"""Request memory: everything that clients make the front keep is counted and limited; stalled clients are evicted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.unit.web.probe import MAX_BODY, probed
 
 LIMIT = 400_000
 LARGE_LIMIT = LIMIT - LIMIT // SHARE_LEFT
-"""How much large bodies and answers may take together."""
+"""The limit for large bodies and responses together."""
 
 
 class BodyTests(SynchronousTestCase):
@@ -31,16 +31,16 @@ class BodyTests(SynchronousTestCase):
         return self.fronted.memory.held
 
     def begun(self, size: int, sent: int) -> Peer:
-        """A request whose body has come in part."""
+        """A request of which a part of the body has arrived."""
         return self.fronted.ask(head("PUT", "/echo", f"Content-Length: {size}") + bytes(sent))
 
-    def test_what_is_announced_costs_nothing(self) -> None:
+    def test_an_announced_body_costs_nothing(self) -> None:
         peers = [self.begun(LARGE_LIMIT - REQUEST_COST * 20, 0) for _ in range(16)]
         self.assertEqual(self.held, 16 * REQUEST_COST)
         self.assertEqual(statuses(self.fronted.ask(sized("PUT", "/echo", bytes(200_000)))), [200])
         self.assertEqual([peer.fate for peer in peers], ["open"] * 16)
 
-    def test_what_has_arrived_is_counted_to_the_byte(self) -> None:
+    def test_arrived_bytes_are_counted_exactly(self) -> None:
         peer = self.begun(100_000, 70_000)
         self.assertEqual(self.held, REQUEST_COST + 70_000)
         peer.send(bytes(29_999))
@@ -48,7 +48,7 @@ class BodyTests(SynchronousTestCase):
         peer.send(b"1")
         self.assertEqual((statuses(peer), self.held), ([200], 0))
 
-    def test_a_body_that_cannot_have_room_is_503_before_it_is_read(self) -> None:
+    def test_a_body_without_memory_is_503_before_it_is_read(self) -> None:
         self.begun(200_000, 200_000 - 1)
         for request in (
             head("PUT", "/echo", f"Content-Length: {LARGE_LIMIT - 200_000}"),
@@ -59,7 +59,7 @@ class BodyTests(SynchronousTestCase):
             self.assertEqual(responses(peer.received)[0].header("retry-after"), "1")
         self.assertEqual(self.probe.done, [])
 
-    def test_a_body_that_has_no_room_any_more_is_503(self) -> None:
+    def test_a_body_is_503_when_memory_runs_out(self) -> None:
         for begin in (
             head("PUT", "/echo", "Content-Length: 200000"),
             head("PUT", "/echo", "Transfer-Encoding: chunked"),
@@ -71,7 +71,7 @@ class BodyTests(SynchronousTestCase):
             other.send(b"1")
             self.assertEqual((statuses(other), self.held), ([200], 0))
 
-    def test_a_client_that_stalls_makes_room(self) -> None:
+    def test_a_stalled_client_is_evicted(self) -> None:
         first, second = self.begun(150_000, 100_000), self.begun(150_000, 100_000)
         self.fronted.net.pass_time(1)
         second.send(bytes(40_000))
@@ -103,14 +103,14 @@ class BodyTests(SynchronousTestCase):
             peer.send(bytes(50_000))
         self.assertEqual([statuses(peer) for peer in peers][:2], [[200], [200]])
 
-    def test_small_requests_have_room_beside_large_bodies(self) -> None:
+    def test_small_requests_have_memory_beside_large_bodies(self) -> None:
         for _ in range(10):
             self.begun(80_000, 79_999)
         self.assertGreater(self.held, LARGE_LIMIT - 80_000 - REQUEST_COST)
         self.assertEqual(statuses(self.begun(80_000, 0)), [503])
         self.assertEqual(statuses(self.fronted.ask(sized("PUT", "/echo", bytes(40_000)))), [200])
 
-    def test_an_urgent_request_is_answered_without_room(self) -> None:
+    def test_an_urgent_request_is_answered_beyond_the_limit(self) -> None:
         self.fronted.memory.take(LIMIT)
         self.assertEqual(statuses(self.fronted.ask(head("GET", "/now"))), [503])
         self.assertEqual(statuses(self.fronted.ask(head("GET", "/health"))), [200])
@@ -130,7 +130,7 @@ class HeadTests(SynchronousTestCase):
         self.assertEqual(statuses(fronted.ask(sized("PUT", "/echo", bytes(60_000)))), [200])
         self.assertEqual([peer.fate for peer in peers], ["reset"] + ["open"] * 6)
 
-    def test_what_is_read_ahead_counts(self) -> None:
+    def test_bytes_read_ahead_count(self) -> None:
         probe, fronted = probed(max_in_flight=LIMIT)
         peer = fronted.ask(head("GET", "/wait/a") + head("GET", "/now") * 100)
         self.assertEqual(fronted.memory.held, REQUEST_COST + 100 * len(head("GET", "/now")))
@@ -138,7 +138,7 @@ class HeadTests(SynchronousTestCase):
         fronted.net.settle()
         self.assertEqual((len(statuses(peer)), fronted.memory.held), (101, 0))
 
-    def test_what_is_read_ahead_and_has_no_room_ends_the_connection(self) -> None:
+    def test_bytes_read_ahead_without_memory_abort_the_connection(self) -> None:
         probe, fronted = probed(max_in_flight=LIMIT)
         peer = fronted.ask(head("GET", "/wait/a"))
         fronted.memory.take(LIMIT - fronted.memory.held - 100)
@@ -158,7 +158,7 @@ class AnswerTests(SynchronousTestCase):
         return self.fronted.memory.held
 
     def unread(self, target: str = "/value") -> Peer:
-        """A client that takes nothing of what it has asked for."""
+        """A client that takes nothing of its response."""
         peer = self.fronted.connect()
         peer.take(0)
         peer.send(head("GET", target))
@@ -181,7 +181,7 @@ class AnswerTests(SynchronousTestCase):
         peers[1].leave()
         self.assertLess(self.held, 2 * MAX_BODY + 2 * LARGE + 1024)
 
-    def test_the_client_that_has_taken_nothing_for_longest_is_hung_up_on(self) -> None:
+    def test_the_client_that_has_taken_nothing_for_longest_is_evicted(self) -> None:
         peers = [self.unread("/large") for _ in range(3)]
         peers[0].take(200_000)
         self.assertEqual([peer.fate for peer in peers], ["open"] * 3)
@@ -193,7 +193,7 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual(len(responses(peers[number].received)[0].body), MAX_BODY)
         self.assertEqual(self.held, 0)
 
-    def test_a_client_that_has_no_room_alone_is_hung_up_on(self) -> None:
+    def test_a_client_whose_response_finds_no_memory_is_evicted(self) -> None:
         self.fronted.memory.take(3 * MAX_BODY)
         peer = self.unread("/large")
         self.assertEqual((peer.fate, self.held, self.fronted.net.faults), ("reset", 3 * MAX_BODY, []))
@@ -208,7 +208,7 @@ class AnswerTests(SynchronousTestCase):
         peer.take(None)
         self.assertEqual((len(statuses(peer)), self.held), (50, 0))
 
-    def test_what_a_handler_holds_counts_until_it_says_otherwise(self) -> None:
+    def test_bytes_held_by_a_handler_count_until_it_changes_them(self) -> None:
         held = []
 
         async def pieces(request: Any) -> AsyncIterator[bytes]:
@@ -225,7 +225,7 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(held, [REQUEST_COST + size for size in (1000, 5000, 0)])
         self.assertEqual((responses(peer.received)[0].body, self.held), (b"xxx", 0))
 
-    def test_a_handler_that_has_no_room_ends_its_answer(self) -> None:
+    def test_a_handler_without_memory_fails(self) -> None:
         for begins, fate in ((False, "open"), (True, "reset")):
 
             async def stream(probe: object, request: Any, begins: bool = begins) -> None:
@@ -243,7 +243,7 @@ class AnswerTests(SynchronousTestCase):
 
 
 class GarbageTests(SynchronousTestCase):
-    """What a client that is gone was to be sent goes with it, and does not wait until Python looks for garbage."""
+    """When a client is gone, its response is freed at once, without a garbage collection."""
 
     def setUp(self) -> None:
         gc.disable()
@@ -264,7 +264,7 @@ class GarbageTests(SynchronousTestCase):
                 del peer
                 self.assertEqual(sys.getrefcount(self.value), self.uses, (target, room))
 
-    def test_clients_that_are_hung_up_on(self) -> None:
+    def test_clients_that_are_aborted(self) -> None:
         for _ in range(10):
             peer = self.fronted.connect()
             peer.take(1000)

@@ -1,4 +1,4 @@
-"""What the front makes of requests, one after the other and many at once, and what it answers."""
+"""The front's responses to requests: one after the other, pipelined, and refused."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class TargetTests(SynchronousTestCase):
             self.assertEqual(statuses(fronted.ask(head("GET", target))), [status], target)
         self.assertEqual(statuses(fronted.ask(head("OPTIONS", "*"))), [404])
 
-    def test_what_may_stand_in_host(self) -> None:
+    def test_values_of_host(self) -> None:
         _, fronted = probed()
         for host, status in (
             ("localhost", 200),
@@ -130,7 +130,7 @@ class TargetTests(SynchronousTestCase):
 
 
 class PersistenceTests(SynchronousTestCase):
-    def test_who_goes_on_and_who_does_not(self) -> None:
+    def test_which_connections_stay_open(self) -> None:
         for version, header, fate, said in (
             ("HTTP/1.1", "", "open", None),
             ("HTTP/1.1", "Connection: keep-alive", "open", None),
@@ -150,7 +150,7 @@ class PersistenceTests(SynchronousTestCase):
                 peer.send(request)
                 self.assertEqual(statuses(peer), [200, 200])
 
-    def test_what_stands_behind_the_last_request_is_not_done(self) -> None:
+    def test_bytes_after_the_last_request_are_not_answered(self) -> None:
         probe, fronted = probed()
         peer = fronted.ask(head("GET", "/now", "Connection: close") + head("GET", "/now"))
         self.assertEqual((statuses(peer), probe.done), ([200], ["now"]))
@@ -165,11 +165,11 @@ class ExpectTests(SynchronousTestCase):
         peer = probed()[1].ask(head("PUT", "/echo", "Expect: 100-continue", *headers, version=version) + behind)
         return statuses(peer)
 
-    def test_who_waits_is_told_to_go_on(self) -> None:
+    def test_a_client_that_expects_100_continue_gets_it(self) -> None:
         self.assertEqual(self.begin("Content-Length: 5"), [100])
         self.assertEqual(self.begin("Transfer-Encoding: chunked"), [100])
 
-    def test_who_need_not_wait_is_not_told(self) -> None:
+    def test_a_client_that_has_sent_its_body_gets_no_100_continue(self) -> None:
         self.assertEqual(self.begin("Content-Length: 5", behind=b"1"), [])
         self.assertEqual(self.begin("Content-Length: 5", behind=b"12345"), [200])
         self.assertEqual(self.begin("Content-Length: 0"), [200])
@@ -183,7 +183,7 @@ class ExpectTests(SynchronousTestCase):
 
 
 class PipelineTests(SynchronousTestCase):
-    def test_a_slow_request_holds_up_those_behind_it(self) -> None:
+    def test_a_slow_request_delays_those_after_it(self) -> None:
         probe, fronted = probed()
         peer = fronted.ask(head("GET", "/now") + head("GET", "/wait/a") + head("GET", "/now") + head("GET", "/wait/b"))
         self.assertEqual(probe.done, ["now", "wait a"])
@@ -237,7 +237,7 @@ class PipelineTests(SynchronousTestCase):
 
 
 class RefusalTests(SynchronousTestCase):
-    def test_what_is_too_large_is_413_and_the_connection_ends_in_good_order(self) -> None:
+    def test_a_large_body_is_413_and_the_connection_closes(self) -> None:
         long = head("PUT", "/echo", f"Content-Length: {MAX_BODY + 1}")
         chunk = head("PUT", "/echo", "Transfer-Encoding: chunked") + b"%x\r\n" % (MAX_BODY + 1)
         many = chunked("PUT", "/echo", *[b"c" * 65536] * 17)

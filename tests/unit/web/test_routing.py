@@ -1,4 +1,4 @@
-"""Which profile answers a path, and with which route: encoded slashes are no separators, and `//` is not `/`."""
+"""The profile and route of a path. Encoded slashes are not separators, and `//` is not `/`."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class RouterTests(SynchronousTestCase):
             self.assert_routes(router("lsfr"), ("GET", f"/kv/{key}", "lsfr", "/kv/<key>", {"key": key}))
             self.assert_routes(router("keys"), ("PUT", f"/keys/{key}", "keys", "/keys/<key>", {"key": key}))
 
-    def test_slashes_are_what_they_are(self) -> None:
+    def test_slashes_are_not_merged(self) -> None:
         self.assert_refuses(
             router("lsfr"),
             404,
@@ -99,14 +99,14 @@ class RouterTests(SynchronousTestCase):
         self.assert_routes(router("lsfr"), ("GET", "/kv/..", "lsfr", "/kv/<key>", {"key": ".."}))
         self.assert_refuses(router("lsfr"), 404, ("DELETE", "/kv/../clear"), ("DELETE", "/./clear"))
 
-    def test_what_is_no_path_is_unknown(self) -> None:
+    def test_targets_that_are_not_paths_are_unknown(self) -> None:
         for name in PROFILES:
             self.assert_refuses(router(name), 404, ("GET", "*"), ("GET", ""), ("GET", "a"), ("OPTIONS", "*"))
             for target in ("*", "", "a", "*?a"):
                 route, key = router(name).find(b"GET", target)
                 self.assertEqual((route.error and route.error.code, key), (404, None), (name, target))
 
-    def test_a_wrong_method_is_told_from_an_unknown_path(self) -> None:
+    def test_a_wrong_method_differs_from_an_unknown_path(self) -> None:
         self.assert_refuses(
             router("lsfr"), 405, ("POST", "/kv/a"), ("GET", "/clear"), ("OPTIONS", "/kv/a"), ("put", "/kv/a")
         )

@@ -1,4 +1,4 @@
-"""What the site does that no single connection does."""
+"""The site, apart from its connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.fronts import Fronted
 
 
 class SiteTests(SynchronousTestCase):
-    def test_who_comes_after_the_end_is_closed_and_does_not_end_it_again(self) -> None:
+    def test_a_connection_after_the_end_is_closed_and_does_not_end_the_site_again(self) -> None:
         fronted = Fronted()
         drained = fronted.site.drain()
         peer = fronted.connect()

@@ -1,4 +1,4 @@
-"""Sockets in the file system: those that nobody listens on any more, long paths, and what is told of an address."""
+"""Sockets in the file system: stale ones, long paths, and the address in the log."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class StaleTests(TestCase):
         made.bind(self.socket)
         return made
 
-    def test_one_that_nobody_listens_on_is_removed(self) -> None:
+    def test_a_stale_socket_is_removed(self) -> None:
         self.bound().close()
         remove_stale(self.socket)
         self.assertFalse(os.path.exists(self.socket))
 
-    def test_one_that_somebody_listens_on_stays(self) -> None:
+    def test_a_socket_in_use_stays(self) -> None:
         listening = self.bound()
         listening.listen(0)
         for _ in range(3):  # also with as many connections as may wait
@@ -70,7 +70,7 @@ class StaleTests(TestCase):
 
 
 class ShortPathTests(TestCase):
-    def test_what_the_system_takes_stays_as_it_is(self) -> None:
+    def test_a_short_path_is_unchanged(self) -> None:
         for path in ("/a/admin.sock", "/" + "a" * (MAX_PATH - 1)):
             self.assertEqual(short_path(path), path)
 

@@ -44,7 +44,7 @@ class HeadTests(TimeTests):
             self.pass_time(4)
         self.assertEqual((statuses(peer), peer.fate), ([200], "open"))
 
-    def test_the_head_behind_an_answer_has_its_own_time(self) -> None:
+    def test_the_head_after_an_answer_has_its_own_time(self) -> None:
         peer = self.fronted.ask(head("GET", "/wait/a") + b"GET /no")
         self.pass_time(100)
         self.assertEqual(peer.received, b"")
@@ -84,7 +84,7 @@ class BodyTests(TimeTests):
                 self.pass_time(25)
             self.assertEqual((statuses(peer), peer.fate), ([200], "open"))
 
-    def test_only_whole_64_kib_win_time(self) -> None:
+    def test_only_whole_64_kib_extend_the_deadline(self) -> None:
         for coded in (False, True):
             self.setUp()
             request = (chunked if coded else sized)("PUT", "/echo", bytes(200 * 1024))
@@ -117,7 +117,7 @@ class BodyTests(TimeTests):
         self.pass_time(3)
         self.refused(peer, 408)
 
-    def test_who_was_told_to_go_on_has_the_time_of_a_body(self) -> None:
+    def test_after_100_continue_a_client_has_the_time_of_a_body(self) -> None:
         peer = self.fronted.ask(head("PUT", "/echo", "Content-Length: 2", "Expect: 100-continue"))
         self.pass_time(29)
         peer.send(b"ab")
@@ -162,7 +162,7 @@ class SlowReaderTests(TimeTests):
         [answer] = responses(peer.received)
         self.assertEqual(len(answer.body), 8 * 32 * 1024)
 
-    def test_who_reads_nothing_of_a_stream_is_hung_up_on(self) -> None:
+    def test_a_client_that_reads_nothing_of_a_stream_is_aborted(self) -> None:
         peer = self.fronted.connect()
         peer.take(0)
         peer.send(head("GET", "/stream"))
@@ -170,14 +170,14 @@ class SlowReaderTests(TimeTests):
         self.assertEqual(peer.fate, "reset")
         self.assertEqual((self.fronted.dispatcher.active_requests, self.fronted.memory.held), (0, 0))
 
-    def test_who_reads_nothing_of_an_answer_is_hung_up_on(self) -> None:
+    def test_a_client_that_reads_nothing_of_an_answer_is_aborted(self) -> None:
         peer = self.fronted.connect()
         peer.take(1000)
         peer.send(head("GET", "/large"))
         self.pass_time(62)
         self.assertEqual((peer.fate, len(peer.received)), ("reset", 1000))
 
-    def test_who_reads_slowly_gets_all_of_it(self) -> None:
+    def test_a_client_that_reads_slowly_gets_all_of_it(self) -> None:
         for target, size in (("/large", MAX_BODY), ("/stream", 8 * 32 * 1024)):
             for header in ("X-A: b", "Connection: close"):
                 peer = self.fronted.connect()
@@ -188,7 +188,7 @@ class SlowReaderTests(TimeTests):
                     peer.take(size // 20)
                 self.assertEqual(len(responses(peer.received)[0].body), size)
 
-    def test_who_reads_slowly_gets_what_was_answered_before_a_400(self) -> None:
+    def test_a_client_that_reads_slowly_gets_the_answers_before_a_400(self) -> None:
         peer = self.fronted.connect()
         peer.take(0)
         peer.send(head("GET", "/large") + b"BAD\r\n\r\n")
@@ -198,7 +198,7 @@ class SlowReaderTests(TimeTests):
         self.assertEqual(statuses(peer), [200, 400])
         self.refused(peer, 400)
 
-    def test_what_has_begun_has_its_own_time_after_the_client_has_read(self) -> None:
+    def test_a_begun_request_has_its_own_time_after_the_client_has_read(self) -> None:
         half_head, half_body = head("GET", "/now")[:-2], sized("PUT", "/echo", b"12345")[:-2]
         for begun, seconds, code in ((b"", 60, 0), (half_head, 10, 408), (half_body, 30, 408)):
             for waits in (5, 50):
@@ -226,7 +226,7 @@ class SlowReaderTests(TimeTests):
         peer.send(head("GET", "/now")[6:])
         self.assertEqual(statuses(peer), [200, 200])
 
-    def test_who_does_not_read_is_not_read_from_without_end(self) -> None:
+    def test_reading_from_a_client_that_does_not_read_pauses(self) -> None:
         peer = self.fronted.connect()
         peer.take(0)
         peer.send(head("GET", "/large"))
@@ -280,7 +280,7 @@ class AtMostTests(SynchronousTestCase):
             for _ in range(3):
                 self.assertEqual(statuses(fronted.ask(data)), [expected], data)
 
-    def test_a_head_that_is_longer_than_what_is_read_ahead(self) -> None:
+    def test_a_head_longer_than_the_bytes_read_ahead(self) -> None:
         probe, fronted = probed(limits=WebLimits(head=300_000))
         peer = fronted.ask(head("GET", "/wait/a"))
         data = head("GET", "/now", "X-A: " + "a" * 250_000)
