@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+import h11
 from attrs import frozen
 
 JSON = "application/json"
@@ -25,6 +26,13 @@ class Answer:
     headers: tuple[tuple[str, str], ...]
     body: bytes
     content_length: int | None
+
+    @classmethod
+    def parsed(cls, head: h11.Response | h11.InformationalResponse, body: bytes) -> Answer:
+        """Of what h11 has read."""
+        headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers)
+        lengths = [int(value) for name, value in headers if name == "content-length"]
+        return cls(head.status_code, headers, body, lengths[0] if lengths else None)
 
     def header(self, name: str) -> str | None:
         """The value of a header that may not be repeated."""

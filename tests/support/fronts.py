@@ -123,22 +123,16 @@ def _response(data: bytes, at: int, method: bytes | str) -> tuple[list[Answer], 
             parser.receive_data(data[at : at + _STEP])
             at = min(at + _STEP, len(data))
         elif isinstance(event, h11.InformationalResponse):
-            answers.append(_answer(event, b""))
+            answers.append(Answer.parsed(event, b""))
         elif isinstance(event, h11.Response):
             head = event
         elif isinstance(event, h11.Data):
             body += event.data
         elif isinstance(event, h11.EndOfMessage):
             assert head is not None
-            return [*answers, _answer(head, body)], at - len(parser.trailing_data[0])
+            return [*answers, Answer.parsed(head, body)], at - len(parser.trailing_data[0])
         else:
             raise AssertionError(f"expected a response, got {event!r}")
-
-
-def _answer(head: h11.Response | h11.InformationalResponse, body: bytes) -> Answer:
-    headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in head.headers)
-    length = [value for name, value in headers if name == "content-length"]
-    return Answer(head.status_code, headers, body, int(length[0]) if length else None)
 
 
 def statuses(peer: Peer, methods: Iterable[bytes | str] = ()) -> list[int]:

@@ -20,9 +20,15 @@ from tests.support.template import PATIENCE, Process
 
 TWISTD: Final = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 """Twisted's own script, whose place in the file system depends on how it was installed."""
+
 _NOT_A_DAEMON: Final = ("-n", "--pidfile=", "kvstore", "--port", "0")
 _LISTENING: Final = r"kvtwist is serving .* on (?:https?://(?P<host>[^: ]+):(?P<port>[0-9]+)|unix:)"
 _SOURCES: Final = Path(kvtwist.__file__).resolve().parents[1]
+
+
+def twistd_after(code: str) -> tuple[str, ...]:
+    """A twistd in whose process a statement is run first."""
+    return *TWISTD[:2], f"{code}; {TWISTD[2]}"
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -1,9 +1,10 @@
-"""A certificate of a test's own."""
+"""A certificate of a test's own, and what listens and connects with it."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from pathlib import Path
 
 from cryptography import x509
@@ -35,3 +36,10 @@ def self_signed(directory: Path, address: str) -> tuple[Path, Path]:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return public, private
+
+
+def tls(directory: Path) -> tuple[str, ssl.SSLContext]:
+    """The endpoint of a server that speaks TLS on a free port, and what its clients trust."""
+    certificate, private = self_signed(directory, "127.0.0.1")
+    endpoint = f"ssl:0:privateKey={private}:certKey={certificate}:interface=127.0.0.1"
+    return endpoint, ssl.create_default_context(cafile=certificate)

@@ -118,9 +118,7 @@ class Connection:
 
     def receive_rest(self) -> bytes:
         """Whatever comes until the server closes the connection in good order."""
-        while more := self._socket.recv(65536):
-            self._unread += more
-        rest, self._unread = self._unread, b""
+        rest, self._unread = self._unread + rest_of(self._socket), b""
         return rest
 
     def half_close(self) -> None:
@@ -137,13 +135,17 @@ class Connection:
 
 
 def _answer(method: str, response: h11.Response, body: bytes) -> Answer:
-    headers = tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in response.headers)
-    lengths = [value for name, value in headers if name == "content-length"]
-    answer = Answer(response.status_code, headers, body, int(lengths[0]) if lengths else None)
+    answer = Answer.parsed(response, body)
     coding, connection = answer.header("transfer-encoding"), answer.header("connection") or ""
     if answer.status != 204 and method != "HEAD":
-        assert lengths or coding == "chunked" or connection.lower() == "close", f"no framing: {headers}"
+        is_framed = answer.content_length is not None or coding == "chunked" or connection.lower() == "close"
+        assert is_framed, f"no framing: {answer}"
     return answer
+
+
+def rest_of(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection in good order; over TLS, with a word of farewell."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def ask(address: Address, method: str, target: str, body: bytes | None = None, *headers: str) -> Answer:

@@ -17,12 +17,12 @@ from kvtwist.ops.system import RESERVED_FILES
 from tests.support.failing_disk import TWISTD as FAILING
 from tests.support.failing_disk import Faults
 from tests.support.profiles import LSFR
-from tests.support.server import TWISTD, Server, running, until
+from tests.support.server import Server, running, twistd_after, until
 from tests.support.tools import kvtwist
 from tests.support.wire import Connection
 
 FILES = 160
-LIMITED = (*TWISTD[:2], f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES})); {TWISTD[2]}")
+LIMITED = twistd_after(f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))")
 OPTIONS = ("--profile", "lsfr", "--profile", "clstr", "--profile", "keys", "--memory-limit=1MiB")
 MOST = FILES - RESERVED_FILES
 

@@ -19,15 +19,15 @@ from tests.support.answer import Answer
 from tests.support.mounts import Ballast, small_disk
 from tests.support.process import MIB, forget_peak, peak_memory
 from tests.support.profiles import ALL_PROFILES, KEYS, LSFR, TRANSACTIONAL, Profile, value_of
-from tests.support.server import PATIENCE, TWISTD, Server, running, until
+from tests.support.server import PATIENCE, Server, running, twistd_after, until
 from tests.support.tools import kvtwist
 from tests.support.wire import Connection, ask
 from tests.system.swarm import clients
 
 SIZE = 4 * MIB
-IMPATIENT = (*TWISTD[:2], f"from kvtwist.engine import checkpointer; checkpointer.RETRY_SECONDS = 0.5; {TWISTD[2]}")
+IMPATIENT = twistd_after("from kvtwist.engine import checkpointer; checkpointer.RETRY_SECONDS = 0.5")
 """Tries a checkpoint that failed again sooner, so that a test need not wait for so long."""
-FORGETFUL = (*TWISTD[:2], f"from kvtwist.profiles import history; history.KEPT_MS = 1000; {TWISTD[2]}")
+FORGETFUL = twistd_after("from kvtwist.profiles import history; history.KEPT_MS = 1000")
 """Keeps events for a second: `history` has room again when they are gone."""
 BOTH = ("--profile", "lsfr", "--profile", "keys")
 
@@ -322,5 +322,6 @@ def test_what_expires_makes_room(disk: Path) -> None:
                 answer = connection.ask("PUT", f"/keys/k{number}?expire_in=5", value)
                 if answer.status != 201:
                     break
-        KEYS.is_error(answer, 507)
+            KEYS.is_error(answer, 507)
+            until(lambda: connection.ask("GET", f"/keys/k{number - 1}").status == 404)
         assert_there(server, KEYS, write_again(server, KEYS, value, number // 2), "k0")

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.process import MIB, peak_memory
 from tests.support.server import PATIENCE, Server, running, until
-from tests.support.tls import self_signed
+from tests.support.tls import tls
 from tests.support.wire import head, sized
 
-MIB = 2**20
 VALUE = 8 * MIB
 MEMORY_LIMIT = 16 * MIB
 IN_FLIGHT = 32 * MIB
@@ -28,19 +27,13 @@ BESIDES = 16 * VALUE
 Open = Callable[[], socket.socket]
 
 
-def resident(server: Server) -> int:
-    """The most memory that a process has had so far, in bytes."""
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
 class Crowd:
     """Clients of one server, and how much memory it took before there were any."""
 
     def __init__(self, server: Server, connect: Open) -> None:
         self.server = server
         self._connect = connect
-        self._before = resident(server)
+        self._before = peak_memory(server.pid)
         self._connections: list[socket.socket] = []
 
     def connect(self, sent: bytes) -> socket.socket:
@@ -61,7 +54,7 @@ class Crowd:
         """The server still answers a newcomer, and has kept its promise."""
         assert self.status("/health") == 200
         until(lambda: self.status("/kv/small") == 200)
-        grown = resident(self.server) - self._before
+        grown = peak_memory(self.server.pid) - self._before
         print(f"grown by {grown / MIB:.0f} MiB")
         assert grown < MEMORY_LIMIT + IN_FLIGHT + BESIDES, f"grown by {grown / MIB:.0f} MiB"
 
@@ -83,9 +76,7 @@ def crowd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crowd]:
     """A server with a small value, and four large ones."""
     endpoint, context = "tcp:0:interface=127.0.0.1", None
     if request.param == "tls":
-        certificate, private = self_signed(tmp_path, "127.0.0.1")
-        endpoint = f"ssl:0:privateKey={private}:certKey={certificate}:interface=127.0.0.1"
-        context = ssl.create_default_context(cafile=certificate)
+        endpoint, context = tls(tmp_path)
 
     def connect() -> socket.socket:
         plain = socket.socket()

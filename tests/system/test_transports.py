@@ -12,8 +12,8 @@ import pytest
 from tests.support.fronts import responses
 from tests.support.profiles import value_of
 from tests.support.server import PATIENCE, Server, running
-from tests.support.tls import self_signed
-from tests.support.wire import head, sized
+from tests.support.tls import tls
+from tests.support.wire import head, rest_of, sized
 
 LIMITS = (
     *("--max-head", "2KiB", "--max-target", "1KiB", "--max-connections", "20", "--max-value", "4MiB"),
@@ -32,9 +32,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     endpoint = "tcp:0:interface=127.0.0.1"
     context = None
     if request.param == "tls":
-        certificate, private = self_signed(directory, "127.0.0.1")
-        endpoint = f"ssl:0:privateKey={private}:certKey={certificate}:interface=127.0.0.1"
-        context = ssl.create_default_context(cafile=certificate)
+        endpoint, context = tls(directory)
 
     def connect() -> socket.socket:
         plain = socket.create_connection(server.address, PATIENCE)
@@ -59,18 +57,10 @@ def talk(opened: tuple[Server, Open], *pieces: bytes) -> Iterator[socket.socket]
         yield connection
 
 
-def rest(connection: socket.socket) -> bytes:
-    """All that comes until the connection is closed in good order; over TLS, with a word of farewell."""
-    pieces = []
-    while more := connection.recv(65536):
-        pieces.append(more)
-    return b"".join(pieces)
-
-
 def statuses(opened: tuple[Server, Open], *pieces: bytes) -> list[int]:
     """Of all that is answered until the server closes the connection by itself."""
     with talk(opened, *pieces) as connection:
-        return [answer.status for answer in responses(rest(connection))]
+        return [answer.status for answer in responses(rest_of(connection))]
 
 
 def test_the_last_answer_arrives_and_the_connection_is_closed(opened: tuple[Server, Open]) -> None:
@@ -93,13 +83,13 @@ def test_times(opened: tuple[Server, Open]) -> None:
     for data, connection in zip(sent, connections, strict=True):
         connection.sendall(data)
     for expected, connection in zip(sent.values(), connections, strict=True):
-        assert [answer.status for answer in responses(rest(connection))] == expected
+        assert [answer.status for answer in responses(rest_of(connection))] == expected
         connection.close()
 
 
 def test_a_client_that_does_not_read_is_hung_up_on(opened: tuple[Server, Open]) -> None:
     with talk(opened, sized("PUT", "/kv/large", LARGE, "Connection: close")) as connection:
-        assert responses(rest(connection))[0].status == 200
+        assert responses(rest_of(connection))[0].status == 200
     with opened[1]() as connection, pytest.raises(OSError):
         connection.settimeout(PATIENCE)
         while True:  # the server stops reading, and in the end resets the connection
@@ -109,7 +99,7 @@ def test_a_client_that_does_not_read_is_hung_up_on(opened: tuple[Server, Open]) 
 def test_large_answers_to_a_pipeline(opened: tuple[Server, Open]) -> None:
     request = sized("PUT", "/kv/large", LARGE) + head("GET", "/kv/large") * 2
     with talk(opened, request + head("GET", "/kv/large", "Connection: close")) as connection:
-        answers = responses(rest(connection))
+        answers = responses(rest_of(connection))
     assert [answer.body == LARGE for answer in answers[1:]] == [True] * 3
 
 
@@ -119,7 +109,7 @@ def test_what_is_neither_http_nor_tls_is_refused_and_others_are_served(opened: t
     for data in (b"GARBAGE / HTTP/0.9\r\n\r\n", b"\x16\x03\x01" + bytes(500), b"\xff" * 500):
         with socket.create_connection(opened[0].address, PATIENCE) as connection:
             connection.sendall(data)
-            said = rest(connection)
+            said = rest_of(connection)
         if over_tls:
             assert said[:1] in (b"", TLS_ALERT), said
         else:
@@ -132,7 +122,7 @@ def test_a_handshake_that_never_comes(opened: tuple[Server, Open]) -> None:
         socket.create_connection(opened[0].address, PATIENCE) as connection,
         suppress(ConnectionResetError),  # over TLS there is nobody yet to say farewell to
     ):
-        assert rest(connection) == b""
+        assert rest_of(connection) == b""
 
 
 def test_one_connection_too_many(opened: tuple[Server, Open]) -> None:

@@ -19,8 +19,8 @@ import pytest
 from tests.support.fronts import responses
 from tests.support.profiles import KEYS, encoded
 from tests.support.server import PATIENCE, Server, running, until
-from tests.support.tls import self_signed
-from tests.support.wire import head
+from tests.support.tls import tls
+from tests.support.wire import head, rest_of
 
 MANY = 200
 BURST = 5
@@ -35,13 +35,8 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A server that waits for its disk, and how to connect to it."""
     directory = tmp_path_factory.mktemp("once")
     path = directory / "socket"
-    certificate, private = self_signed(directory, "127.0.0.1")
-    context = ssl.create_default_context(cafile=certificate)
-    endpoint = {
-        "tcp": "tcp:0:interface=127.0.0.1",
-        "unix": f"unix:{path}",
-        "tls": f"ssl:0:privateKey={private}:certKey={certificate}:interface=127.0.0.1",
-    }[request.param]
+    secure, context = tls(directory)
+    endpoint = {"tcp": "tcp:0:interface=127.0.0.1", "unix": f"unix:{path}", "tls": secure}[request.param]
 
     def connect() -> socket.socket:
         if request.param == "unix":
@@ -90,14 +85,6 @@ def stopped(server: Server) -> Iterator[None]:
         os.kill(server.pid, signal.SIGCONT)
 
 
-def rest(connection: socket.socket) -> bytes:
-    """All that comes until the connection is closed in good order."""
-    pieces = []
-    while more := connection.recv(65536):
-        pieces.append(more)
-    return b"".join(pieces)
-
-
 def test_everyone_gets_their_own_answers(opened: Opened, key: str) -> None:
     with connected(opened) as connections:
         with stopped(opened[0]):
@@ -108,7 +95,7 @@ def test_everyone_gets_their_own_answers(opened: Opened, key: str) -> None:
                     connection.sendall(encoded(KEYS.write(name, value)) + head("GET", KEYS.target(name)))
                 connection.sendall(head("GET", "/no/such/path", LAST))
         for number, connection in enumerate(connections):
-            answers = responses(rest(connection))
+            answers = responses(rest_of(connection))
             assert [answer.status for answer in answers] == [KEYS.created, 200] * BURST + [404]
             values = [int(answer.body) for answer in answers[1::2]]
             assert values == [number * BURST + turn for turn in range(BURST)]
@@ -124,7 +111,7 @@ def test_writes_that_reach_the_disk_together_are_all_answered(opened: Opened, ke
             assert answer.status == KEYS.created
         for number, connection in enumerate(reversed(connections)):
             connection.sendall(head("GET", KEYS.target(f"{key}.{number}"), LAST))
-            [answer] = responses(rest(connection))
+            [answer] = responses(rest_of(connection))
             assert answer.body == b"%d" % number
 
 
@@ -137,7 +124,7 @@ def test_some_leave_before_they_are_answered(opened: Opened, key: str) -> None:
                     connection.close()
         for number, connection in enumerate(connections):
             if number % 3:
-                assert [answer.status for answer in responses(rest(connection))] == [KEYS.created, 404]
+                assert [answer.status for answer in responses(rest_of(connection))] == [KEYS.created, 404]
 
 
 def test_who_finishes_sending_behind_a_request_is_answered(opened: Opened) -> None:
@@ -149,4 +136,4 @@ def test_who_finishes_sending_behind_a_request_is_answered(opened: Opened) -> No
                 connection.sendall(head("GET", "/no/such/path") + head("GET", f"/no/{number}"))
                 connection.shutdown(socket.SHUT_WR)
         for connection in connections:
-            assert [answer.status for answer in responses(rest(connection))] == [404, 404]
+            assert [answer.status for answer in responses(rest_of(connection))] == [404, 404]

@@ -24,6 +24,7 @@ from tests.support.profiles import KEYS, MAX_VALUE
 from tests.support.requests import KEY, conversations, corpus, cut_at
 from tests.support.stock import Stock
 from tests.support.wire import Connection, head, settle
+from tests.wire.test_third_opinion import compare as compare_with_h11
 
 MATTERS: Final = ("content-length", "content-type", "allow", "retry-after", "transfer-encoding", "link")
 """Headers that are compared. `Connection` is looked at by itself: our own front says when it closes, and only then."""
@@ -164,10 +165,14 @@ DIFFERENCES: Final = (
 
 
 class Pair:
-    """Both fronts, each over a store of its own with the same content."""
+    """
+    Both fronts, each over a store of its own with the same content.
+
+    :ivar front: our own.
+    """
 
     def __init__(self) -> None:
-        self._own = Fronted([KEYS.name])
+        self.front = Fronted([KEYS.name])
         self._stock = Stock(KEYS.name)
 
     def compare(self, pieces: list[bytes]) -> str | None:
@@ -176,8 +181,8 @@ class Pair:
 
     def own(self, pieces: list[bytes]) -> Outcome:
         """Send that to our own front, which is looked at more closely."""
-        outcome = self._outcome(self._own, pieces)
-        assert (self._own.memory.held, self._own.dispatcher.active_requests) == (0, 0)
+        outcome = self._outcome(self.front, pieces)
+        assert (self.front.memory.held, self.front.dispatcher.active_requests) == (0, 0)
         return outcome
 
     def _outcome(self, front: Fronted | Stock, pieces: list[bytes]) -> Outcome:
@@ -189,14 +194,14 @@ class Pair:
         peer.leave()
         assert front.net.faults == []
         answers = final(peer.received, front.methods)
-        if front is self._own and answers:
+        if front is self.front and answers:
             assert (answers[-1].header("connection") == "close") == over, answers[-1]
         return Outcome(results(answers), over)
 
     @property
     def methods(self) -> list[bytes]:
         """Of the requests that our own front has taken since it was last asked."""
-        return self._own.methods
+        return self.front.methods
 
 
 def final(received: bytes, methods: list[bytes]) -> list[Answer]:
@@ -252,6 +257,7 @@ def test_corpus_cut_anywhere(pair: Pair) -> None:
 @given(pieces=conversations(KEYS))
 def test_random_requests(pair: Pair, pieces: list[bytes]) -> None:
     pair.compare([*pieces, BEHIND])
+    compare_with_h11(pair.front, b"".join(pieces) + BEHIND)
 
 
 def test_corpus_over_real_sockets(serve: StartServer, pair: Pair) -> None:

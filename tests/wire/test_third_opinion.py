@@ -2,7 +2,8 @@
 h11 as a third opinion on what is a request: what it refuses our own front refuses, or there is a reason in the table.
 
 It need not be so the other way round: h11 takes bare line feeds and folded lines, which we do not.
-What we send is read by it as well, here and in every other test that receives an answer.
+What we send is read by it as well, here and in every other test that receives an answer. Random requests are made in
+`test_differential.py`, for both.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from typing import Final
 import h11
 import pytest
 from attrs import frozen
-from hypothesis import given, settings
 
 from tests.support.fronts import Fronted, responses, without_threads
 from tests.support.profiles import KEYS
-from tests.support.requests import KEY, conversations, corpus
+from tests.support.requests import KEY, corpus
 from tests.support.wire import head
 
 BEHIND: Final = head("GET", KEYS.target(KEY))
@@ -100,9 +100,3 @@ def test_corpus(fronted: Fronted) -> None:
     found = {compare(fronted, data + BEHIND) for data in corpus(KEYS).values()}
     unused = {liberty.name for liberty in LIBERTIES} - found
     assert not unused, f"no request of the corpus needs {unused}"
-
-
-@settings(max_examples=600)
-@given(pieces=conversations(KEYS))
-def test_random_requests(fronted: Fronted, pieces: list[bytes]) -> None:
-    compare(fronted, b"".join(pieces) + BEHIND)
