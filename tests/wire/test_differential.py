@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Final
 
 import pytest
@@ -193,23 +194,24 @@ class Pair:
         over = peer.fate != "open"
         peer.leave()
         assert front.net.faults == []
-        answers = final(peer.received, front.methods)
+        answers = final(bytes(peer.received), tuple(front.methods))
         if front is self.front and answers:
             assert (answers[-1].header("connection") == "close") == over, answers[-1]
         return Outcome(results(answers), over)
 
     @property
-    def methods(self) -> list[bytes]:
+    def methods(self) -> tuple[bytes, ...]:
         """Of the requests that our own front has taken since it was last asked."""
-        return self.front.methods
+        return tuple(self.front.methods)
 
 
-def final(received: bytes, methods: list[bytes]) -> list[Answer]:
+@lru_cache(1000)  # most cuts change nothing of it
+def final(received: bytes, methods: tuple[bytes, ...]) -> tuple[Answer, ...]:
     """The answers in what was received, without interim ones."""
-    return [answer for answer in responses(received, methods) if answer.status >= 200]
+    return tuple(answer for answer in responses(received, methods) if answer.status >= 200)
 
 
-def results(answers: list[Answer]) -> tuple[Result, ...]:
+def results(answers: tuple[Answer, ...]) -> tuple[Result, ...]:
     """What is compared of them."""
     return tuple(
         (answer.status, tuple(sorted(header for header in answer.headers if header[0] in MATTERS)), answer.body)
