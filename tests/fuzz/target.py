@@ -190,7 +190,7 @@ class Target:
         if not all(closed) or any(left):
             raise Unexpected(f"something is left: {left}, closed: {closed}")
         if any(peer.end.reset and peer.end.room is None and not peer.end.finished for peer in peers):
-            raise Unexpected("who has read all that was sent is hung up on")
+            raise Unexpected("a client that has read everything is closed")
         for peer in peers:
             try:
                 if peer.end.room is None:

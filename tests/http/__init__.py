@@ -1,1 +1,1 @@
-"""What each profile answers, told from the specs: requests in, replies out, nothing of the inside."""
+"""What each profile answers, by its spec: requests in, responses out, and no look inside."""

@@ -1,4 +1,4 @@
-"""What is not JSON is a 400 wherever JSON is asked for, and changes nothing."""
+"""Where a route expects JSON, anything else gets 400 and changes nothing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ VALUES: Final = {
     "beyond Unicode": b'"\xf4\x90\x80\x80"',
     "no UTF-8 deep inside": b'[{"x":["\xfe"]}]',
     "NUL before": b"\x001",
-    "NUL behind": b"1\x00",
+    "NUL after": b"1\x00",
     "a form feed": b"\x0c1",
     "a vertical tab": b"\x0b1",
     "a no-break space": b"\xc2\xa01",
@@ -118,7 +118,7 @@ def profile(route: Route) -> Profile:
 
 
 def check(server: Server, route: Route, key: str, document: bytes) -> None:
-    """Send a document that is no JSON to a route that could change a key, and see that it does not."""
+    """Send a document that is not JSON to a route that would change a key; the key stays as it was."""
     profile, method, target, _ = route
     with Connection(server.address) as connection:
         connection.send(encoded(profile.write(key, b'"before"')))

@@ -1,4 +1,4 @@
-"""`clstr`: what it adds to `lsfr`, which is a health check and the log lines that its guide shows."""
+"""`clstr` adds a health check to `lsfr`, and the log lines that its guide shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every route of every profile: HEAD, other methods, and query parameters that it does not know."""
+"""Every route of every profile answers HEAD, other methods, and unknown query parameters in the same way."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Case:
         return ["--profile", self.profile.name]
 
     def body(self, method: str) -> bytes | None:
-        """One that a method takes there."""
+        """A body that the method accepts there."""
         if method not in ("PUT", "POST", "DELETE"):
             return None
         return VALID.get((self.profile.name, method, self.path), b"2")
@@ -90,7 +90,7 @@ def arguments(case: Case) -> list[str]:
 
 
 def said(answer: Answer) -> tuple[int, bytes, str | None]:
-    """All of an answer that does not depend on the time."""
+    """An answer without the headers that depend on the time."""
     return answer.status, answer.body, answer.header("content-type")
 
 

@@ -1,6 +1,6 @@
 """
-Records that no profile would have written, as an import may bring them: no route of any profile fails because of them,
-and none shows anything that is not what it should be.
+Records that no profile would have written, as an import may bring them: no route fails on them, and none shows
+anything invalid.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def arguments(request: pytest.FixtureRequest) -> list[str]:
 
 @pytest_twisted.async_yield_fixture
 async def foreign(arguments: list[str], tmp_path: Path) -> AsyncIterator[Client]:
-    """A server over such records. Nothing that happens in it may count as a failure of its own."""
+    """A server over such records. It must not log a failure."""
     lines = list(records())
     text = b'{"kvtwist_export":1,"revision":1}\n' + b"".join(lines) + b'{"end":%d}\n' % len(lines)
     imported = kvtwist("import", "--create", tmp_path / "data", text=text)
@@ -111,7 +111,7 @@ async def foreign(arguments: list[str], tmp_path: Path) -> AsyncIterator[Client]
 
 @contextmanager
 def no_failure_logged() -> Iterator[None]:
-    """Whatever happens in here, nobody has to write a traceback into the log."""
+    """Nothing in this block writes a traceback to the log."""
     failures: list[LogEvent] = []
 
     def note(event: LogEvent) -> None:
@@ -177,7 +177,7 @@ async def test_keys_lists_what_it_can_name(foreign: Client) -> None:
 
 
 def as_shown(value: bytes, media_type: str) -> object:
-    """What a JSON profile makes of a value."""
+    """A value as a JSON profile shows it."""
     try:
         text = value.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What was acknowledged outlives the process, whether it is asked to stop or killed."""
+"""Acknowledged writes survive a stop and a kill of the process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
 File systems of a test's own: one that is small enough to be filled up, and one that can be broken.
 
-Mounting takes rights that not everybody has; a test is skipped without them. With `KVTWIST_TEST_MOUNTS=required`, which
+Without the right to mount, a test is skipped. With `KVTWIST_TEST_MOUNTS=required`, which
 .ci/run sets, it fails instead where there can be no small disk. Disks that break need more than that, of the kernel.
 """
 

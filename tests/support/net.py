@@ -273,5 +273,5 @@ class Peer:
 
     @property
     def reads(self) -> bool:
-        """Whether the server reads what is sent."""
+        """Whether the server reads from the connection."""
         return self.transport in self.transport.reactor.getReaders()  # type: ignore[comparison-overlap]

@@ -20,7 +20,7 @@ def randomly(choices: random.Random) -> Pick:
 
 
 class EveryPick:
-    """Makes choices so that, over and over, all that can be made are made."""
+    """Makes every possible sequence of choices, one after the other."""
 
     def __init__(self) -> None:
         self._made: list[list[int]] = []
@@ -46,5 +46,5 @@ class EveryPick:
         return True
 
     def at_least(self) -> int:
-        """How many ways there are to make all choices, as far as that is known by now."""
+        """A lower bound on the number of sequences, from those made so far."""
         return self._ended + sum(count - choice - 1 for choice, count in self._made) + 1

@@ -32,11 +32,11 @@ def twistd_after(code: str) -> tuple[str, ...]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Return once something is so; :raises AssertionError: when it never is."""
+    """Wait until a condition holds; :raises AssertionError: when it never does."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, "this never comes to be"
-        time.sleep(0.001)  # for the sake of the process that is to do it
+        assert time.monotonic() < deadline, "the condition never holds"
+        time.sleep(0.001)  # leaves the processor to the process that makes it hold
 
 
 class Server:
@@ -104,21 +104,21 @@ class Server:
         """How many lines it has written to standard output so far."""
         return len(self._lines)
 
-    def wait_for(self, pattern: str, behind: int = 0) -> re.Match[str]:
+    def wait_for(self, pattern: str, after: int = 0) -> re.Match[str]:
         """
         Wait for a line of output.
 
-        :param behind: so many lines do not count.
+        :param after: how many lines to skip.
         :raises AssertionError: when the process ends without it.
         """
         with self._news:
-            self._news.wait_for(lambda: self._ended or self._find(pattern, behind) is not None, PATIENCE)
-            found = self._find(pattern, behind)
+            self._news.wait_for(lambda: self._ended or self._find(pattern, after) is not None, PATIENCE)
+            found = self._find(pattern, after)
         assert found is not None, f"no line with {pattern!r} in:\n{self.output()}\n{self.errors()}"
         return found
 
-    def _find(self, pattern: str, behind: int) -> re.Match[str] | None:
-        return next((found for line in self._lines[behind:] if (found := re.search(pattern, line))), None)
+    def _find(self, pattern: str, after: int) -> re.Match[str] | None:
+        return next((found for line in self._lines[after:] if (found := re.search(pattern, line))), None)
 
     def output(self) -> str:
         """What it has written to standard output so far."""
@@ -163,7 +163,7 @@ def running(
     environment: Mapping[str, str] | None = None,
     twistd: Sequence[str] | None = None,
 ) -> Iterator[Server]:
-    """A server for as long as the block lasts; what is left of it is killed."""
+    """A server for as long as the block lasts; then it is killed."""
     server = Server(directory, *arguments, environment=environment, twistd=twistd)
     try:
         yield server
@@ -198,7 +198,7 @@ def refused(
     twistd: Sequence[str] | None = None,
 ) -> str:
     """
-    Start a server that cannot start; returns why, as it said.
+    Start a server that cannot start; returns its error line.
 
     :raises AssertionError: it started after all, or it did not end with status 1 and one clear line.
     """
@@ -219,7 +219,7 @@ def refused(
 
 
 def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Ours, without what would configure the server behind a test's back."""
+    """Our environment, without variables that would configure the server."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KVTWIST_", "DATA_DIR"))}
     paths = [str(_SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**kept, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **more}

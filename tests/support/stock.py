@@ -1,9 +1,9 @@
 """
 twisted.web in front of a profile: what the server's own front is compared with.
 
-It parses and frames as twisted.web does; who answers is found by the same router, and called without our dispatcher.
-What is changed is what twisted.web lets pass and RFC 9112 has refused (no `Host`, several codings, a relative target),
-and that a body that is too large is answered before it is read. It has no limits and no time: it is for tests alone.
+It parses and frames as twisted.web does; the same router finds the handler, which is called without our dispatcher.
+Two things differ from twisted.web: it refuses what RFC 9112 says to refuse (no `Host`, several codings, a relative
+target), and answers a body that is too large before it is read. It has no limits and no time: it is for tests alone.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def run(
 
 
 class Started(Process):
-    """A process that is looked at while it runs, and whose standard error is read when it has ended."""
+    """A process whose standard error can be read when it has ended."""
 
     def __init__(self, main: str, *arguments: str, environment: Mapping[str, str], stdout: int | None = None) -> None:
         """:param stdout: a descriptor; None for nothing."""
@@ -129,7 +129,7 @@ class Started(Process):
 
 @functools.cache
 def _template() -> socket.socket:
-    """The socket of the template, which ends when that is closed."""
+    """The socket of the template, which ends when the socket is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
@@ -143,12 +143,12 @@ def _template() -> socket.socket:
 
 
 def serve(requests: socket.socket) -> Callable[[], object]:
-    """Fork processes as long as somebody asks for them; in each of them, return what it is to do."""
+    """Fork a process for each request; in it, return the function to call."""
     while True:
         message, descriptors, _, _ = socket.recv_fds(requests, 2**20, 4)
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
-                """One that has told how its process ended."""
+                """A watcher whose process has ended."""
         if not message:
             raise SystemExit
         if os.fork() == 0:
@@ -173,7 +173,7 @@ def _watch(pid: int, streams: list[int], report: int) -> None:
 
 
 def become(request: dict, streams: list[int]) -> Callable[[], object]:
-    """Be the process of a request; returns its `main`."""
+    """Turn this process into the one that was requested; returns its `main`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)

@@ -1,5 +1,5 @@
 """
-twistd with a wall clock that a test sets: for what somebody, or a broken time server, does to it.
+twistd with a wall clock that a test sets.
 
 A file says by how many seconds the clock is wrong. It is patched before Twisted is imported, which keeps the function.
 """

@@ -158,8 +158,8 @@ def settle(address: Address) -> None:
     """
     Return when a server has read all that reached it earlier on other connections.
 
-    An answered request tells that its reactor polled its sockets after we sent; the second one, that it also
-    went through all that the first poll had found.
+    The first answer shows that the reactor polled its sockets after we sent; the second one, that it has handled
+    everything that this poll had found.
     """
     with Connection(address) as connection:
         connection.ask("GET", "/")

@@ -1,4 +1,4 @@
-"""What tests with real processes are given by chance or from the command line."""
+"""Fixtures for tests with real processes: random choices, and how often to repeat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def dice() -> random.Random:
-    """Decides what is asked; when things happen nobody decides. The seed of a failure is in its captured output."""
+    """Chooses the requests; their timing is not repeatable. The seed of a failure is in its captured output."""
     seed = int(os.environ.get("KVTWIST_TEST_SEED") or secrets.randbits(32))
     print(f"KVTWIST_TEST_SEED={seed}")
     return random.Random(seed)
@@ -19,6 +19,6 @@ def dice() -> random.Random:
 
 @pytest.fixture(params=["few", pytest.param("many", marks=pytest.mark.long)])
 def rounds(request: pytest.FixtureRequest) -> int:
-    """How often a test does the same again."""
+    """How often a test repeats."""
     many: int = request.config.getoption("--rounds")
     return many if request.param == "many" else 5

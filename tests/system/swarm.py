@@ -49,7 +49,7 @@ class Client:
 
 
 class Count:
-    """Counts up, and tells who waits for a number."""
+    """A number that grows, and that others can wait for."""
 
     def __init__(self) -> None:
         self.value = 0

@@ -1,4 +1,4 @@
-"""Which client the access log names, behind a proxy as well."""
+"""The access log names the client, also behind a proxy."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def test_the_client_and_not_its_proxy(tmp_path: Path, endpoint: str, preamble: b
             with socket.create_connection(server.address, PATIENCE) as connection:
                 connection.sendall(preamble + request)
                 assert connection.recv(100).startswith(b"HTTP/1.1 %d " % status)
-            told = json.loads(server.wait_for(r"\{.*\}$", behind=lines)[0])
+            told = json.loads(server.wait_for(r"\{.*\}$", after=lines)[0])
             assert (told["client"], told["status"]) == (client, status)

@@ -1,7 +1,7 @@
 """
-Clients that others have written, each in its own way: connections that stay open, pipelines, bodies in chunks, TLS.
+Other people's clients: connections that stay open, pipelines, chunked bodies, TLS.
 
-What each of them sends is different in small things, and none of them asks what a specification says.
+They differ in details that no specification mentions.
 """
 
 from __future__ import annotations

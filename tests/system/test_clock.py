@@ -1,4 +1,4 @@
-"""Somebody sets the wall clock while a server runs, or between two of its starts."""
+"""The wall clock is set while a server runs, or between two starts."""
 
 from __future__ import annotations
 

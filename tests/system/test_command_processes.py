@@ -1,7 +1,7 @@
 """
-`kvtwist` processes that meet: several with one target, pipes that nobody writes or reads, and signals meanwhile.
+`kvtwist` processes that wait for others: several with one target, pipes without a writer or reader, and signals.
 
-What a signal does at every single step is tested in tests/unit/cli; here a process waits for somebody else.
+tests/unit/cli tests a signal at every single step.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def wait_until(condition: Callable[[], bool], process: Started) -> None:
 
 
 def writer_of(pipe: Path, process: Started) -> int:
-    """Open a pipe for writing, once somebody reads it."""
+    """Open a pipe for writing, once it has a reader."""
     opened: list[int] = []
 
     def is_read() -> bool:
@@ -104,7 +104,7 @@ def restore_from_a_pipe(place: Path, stack: ExitStack) -> Iterator[Started]:
 
 @contextmanager
 def export_to_a_pipe(place: Path, stack: ExitStack) -> Iterator[Started]:
-    """Waits for somebody to read."""
+    """Waits for a reader."""
     os.mkfifo(place / "pipe")
     pipe = os.open(place / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     stack.callback(os.close, pipe)
@@ -116,7 +116,7 @@ def export_to_a_pipe(place: Path, stack: ExitStack) -> Iterator[Started]:
 
 @contextmanager
 def export_to_standard_output(place: Path, stack: ExitStack) -> Iterator[Started]:
-    """Waits for somebody to read."""
+    """Waits for a reader."""
     ours, theirs = os.pipe()
     stack.callback(os.close, ours)
     fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)

@@ -1,9 +1,9 @@
 """
-A disk that is really full: writes are refused, in words of the profile's own, and nothing that was acknowledged is lost.
-What is deleted, cleared or expires makes room, always.
+A real disk that is full: writes are refused in the profile's error format, and nothing acknowledged is lost. Deleting,
+clearing and expiry always make room.
 
-When there is room again the server goes on by itself. What a full disk does to the engine step by step is tested in
-tests/unit/engine/test_faults.py; here it is the kernel that says no.
+When there is room again, writes succeed without a restart. tests/unit/engine/test_faults.py tests each step of the
+engine on a full disk; here the kernel refuses.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def test_where_a_large_value_has_no_room_small_ones_have(disk: Path) -> None:
 
 
 @pytest.mark.parametrize("writers", [1, 4])
-def test_who_writes_beside_large_values_that_have_no_room_is_served(disk: Path, writers: int) -> None:
+def test_small_values_succeed_beside_large_ones_that_have_no_room(disk: Path, writers: int) -> None:
     ballast = Ballast(disk)
     kept: dict[str, str] = {}
 
@@ -178,9 +178,9 @@ def test_without_room_for_checkpoints_memory_stays_bounded(scarce: str, tmp_path
         assert_there(server, LSFR, kept, "k2999")
         server.wait_for("the disk is full")
         assert "Traceback" not in server.output()
-        behind = server.lines
+        before_room = server.lines
         ballast.remove()
-        server.wait_for("there is free disk space again", behind)
+        server.wait_for("there is free disk space again", before_room)
         assert LSFR.put(Connection(server.address), "after", b"1").status == 200
         server.kill()
         with running(disk, *BOTH) as server:

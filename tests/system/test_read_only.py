@@ -135,7 +135,7 @@ def test_after_a_failed_sync_writes_are_503_until_a_restart(profile: Profile, tm
         server.stop()
         assert "Traceback" not in server.output() + server.errors(), server.output()
     with running(data, *options) as server:
-        # Nobody knows what becomes of the one write whose sync failed; those behind it were never tried.
+        # The write whose sync failed may be there or not; those after it were never tried.
         assert profile.read(server.address, "k") in (b"1", b"2")
         assert profile.read(server.address, "other") is None
         write(server, profile, "other", b"3")

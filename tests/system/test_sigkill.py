@@ -210,7 +210,7 @@ def test_a_value_and_its_event_come_together(rounds: int, dice: random.Random, t
 
 
 class Stager:
-    """Stages changes of keys of its own, and knows what may be in each of them behind the next commit."""
+    """Stages changes of keys of its own, and knows what may be in each of them after the next commit."""
 
     def __init__(self, name: str, possible: Possible) -> None:
         self._name = name

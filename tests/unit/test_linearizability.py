@@ -300,7 +300,7 @@ class StagingTests(HistoryCase):
 
 
 class ExplanationTests(SynchronousTestCase):
-    """What is said of a bad history."""
+    """The explanation of a bad history."""
 
     def test_it_is_a_picture(self) -> None:
         history = [

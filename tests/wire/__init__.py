@@ -1,1 +1,1 @@
-"""How bytes become requests and replies, over every profile: framing, order, hang-ups, and no HTTP at all."""
+"""HTTP/1.1 byte by byte: framing, order, clients that hang up, and input that is not HTTP."""

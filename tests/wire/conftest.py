@@ -1,4 +1,4 @@
-"""HTTP is no profile's concern: all of this is asked of one, which has the most methods."""
+"""HTTP itself is the same in every profile, so these tests use one: `keys`, which has the most methods."""
 
 from __future__ import annotations
 

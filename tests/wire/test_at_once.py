@@ -1,5 +1,5 @@
 """
-What many clients have sent while the server could not look is answered to each of them, over every transport.
+Many clients send while the server is stopped; afterwards each gets its own answers, over every transport.
 
 The process is stopped meanwhile, so that all of it has arrived before any of it is read.
 """
@@ -127,7 +127,7 @@ def test_some_leave_before_they_are_answered(opened: Opened, key: str) -> None:
                 assert [answer.status for answer in responses(rest_of(connection))] == [KEYS.created, 404]
 
 
-def test_who_finishes_sending_behind_a_request_is_answered(opened: Opened) -> None:
+def test_a_client_that_finishes_sending_is_answered(opened: Opened) -> None:
     with connected(opened) as connections:
         if isinstance(connections[0], ssl.SSLSocket):
             pytest.skip("TLS, as Python has it, is finished for both or for none")

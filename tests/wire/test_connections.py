@@ -29,7 +29,7 @@ def test_close_is_honoured(connect: Connect, server: Server, profile: Profile, k
     assert profile.read(server.address, key) == b"1"
 
 
-def test_nothing_behind_a_close_is_answered_or_done(
+def test_nothing_after_a_close_is_answered_or_done(
     connect: Connect, server: Server, profile: Profile, key: str
 ) -> None:
     connection = connect()

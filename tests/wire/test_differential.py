@@ -1,9 +1,9 @@
 """
 The server's own front beside twisted.web: the same requests, in the same pieces, to the same store, get the same
-answers, and the connection has the same fate; or there is a reason, and it is in the table below.
+answers and leave the connection in the same state, unless a row of the table below allows a difference.
 
-Both run here, without a kernel between (`tests/support/net.py`), so that there can be thousands of cases. That the real
-server does over real sockets what our own front does here is the last test's concern.
+Both run in this process, without a kernel (`tests/support/net.py`), so that there can be thousands of cases. The last
+test checks that a real server does the same over real sockets.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.wire.test_third_opinion import compare as compare_with_h11
 
 MATTERS: Final = ("content-length", "content-type", "allow", "retry-after", "transfer-encoding", "link")
 """Headers that are compared. `Connection` is looked at by itself: our own front says when it closes, and only then."""
-BEHIND: Final = head("GET", KEYS.target(KEY))
+AFTER: Final = head("GET", KEYS.target(KEY))
 
 Result = tuple[int, tuple[tuple[str, str], ...], bytes]
 
@@ -37,10 +37,10 @@ Result = tuple[int, tuple[tuple[str, str], ...], bytes]
 @frozen
 class Outcome:
     """
-    What became of a connection.
+    The result of a connection.
 
     :ivar results: of each final response its status, the headers that matter, and its body.
-    :ivar over: whether the server has closed it, or will take no more.
+    :ivar over: whether the server has closed it, or reads no more.
     """
 
     results: tuple[Result, ...]
@@ -52,8 +52,8 @@ class Difference:
     """
     A reason why the two may differ.
 
-    :ivar where: what the requests must hold.
-    :ivar how: what is then allowed of our own front's outcome and stock's.
+    :ivar where: whether it applies to the bytes that were sent.
+    :ivar how: whether it allows these outcomes, our front's and stock's.
     :ivar why: which of them is right, or why both are.
     """
 
@@ -64,7 +64,7 @@ class Difference:
 
 
 def _refused(first: Outcome, second: Outcome) -> bool:
-    """Whether 400 is the last thing that is said on the first connection, and they agree so far."""
+    """Whether the first connection ends with 400, and the answers before that are the same."""
     *before, last = first.results or ((0, (), b""),)
     return first.over and last[0] == 400 and tuple(before) == second.results[: len(before)]
 
@@ -108,7 +108,7 @@ DIFFERENCES: Final = (
         "llhttp refuses what it cannot count, 400; for twisted.web it is too large, 413",
     ),
     Difference(
-        "tab behind a transfer coding",
+        "tab after a transfer coding",
         re.compile(rb"(?i)transfer-encoding:[^\r]*\t\r").search,
         own_refuses,
         "it is allowed; llhttp refuses it, and nobody sends it",
@@ -141,7 +141,7 @@ DIFFERENCES: Final = (
         "chunk sizes of more than 60 bits",
         re.compile(rb"\r\n[0-9a-fA-F]{16,}").search,
         own_refuses,
-        "there is no such chunk; twisted.web waits for it",
+        "no body is that large; twisted.web waits for it",
     ),
     Difference(
         "chunks that will be too large",
@@ -160,7 +160,7 @@ DIFFERENCES: Final = (
         "persistent HTTP/1.0",
         re.compile(rb"HTTP/1\.0\r\n(.+\r\n)*connection:[^\r]*keep-alive", re.IGNORECASE).search,
         stock_closes,
-        "whoever asks for it gets it; twisted.web closes",
+        "we keep it open if the client asks for that; twisted.web closes",
     ),
 )
 
@@ -181,7 +181,7 @@ class Pair:
         return explained(b"".join(pieces), self.own(pieces), self._outcome(self._stock, pieces))
 
     def own(self, pieces: list[bytes]) -> Outcome:
-        """Send that to our own front, which is looked at more closely."""
+        """Send that to our own front, which must hold no memory afterwards."""
         outcome = self._outcome(self.front, pieces)
         assert (self.front.memory.held, self.front.dispatcher.active_requests) == (0, 0)
         return outcome
@@ -201,7 +201,7 @@ class Pair:
 
     @property
     def methods(self) -> tuple[bytes, ...]:
-        """Of the requests that our own front has taken since it was last asked."""
+        """Of the requests that our own front has answered on its last connection."""
         return tuple(self.front.methods)
 
 
@@ -212,7 +212,7 @@ def final(received: bytes, methods: tuple[bytes, ...]) -> tuple[Answer, ...]:
 
 
 def results(answers: tuple[Answer, ...]) -> tuple[Result, ...]:
-    """What is compared of them."""
+    """The parts of them that are compared."""
     return tuple(
         (answer.status, tuple(sorted(header for header in answer.headers if header[0] in MATTERS)), answer.body)
         for answer in answers
@@ -237,16 +237,16 @@ def pair() -> Iterator[Pair]:
 
 
 def test_corpus(pair: Pair) -> None:
-    found = {pair.compare([data, BEHIND]) for data in corpus(KEYS).values()}
+    found = {pair.compare([data, AFTER]) for data in corpus(KEYS).values()}
     unused = {difference.name for difference in DIFFERENCES} - found
     assert not unused, f"no request of the corpus differs in {unused}"
 
 
 def test_corpus_cut_anywhere(pair: Pair) -> None:
     for name, data in corpus(KEYS).items():
-        whole = data + BEHIND
+        whole = data + AFTER
         expected = pair.own([whole])
-        # What is long is cut where something may be changed by it, and not in the middle of nothing.
+        # A long request is cut near its ends only: a cut in the middle of a value changes nothing.
         cuts = range(1, len(whole)) if len(whole) < 400 else [*range(1, 150), *range(len(whole) - 50, len(whole))]
         # Requests are alike, so it is enough that each place is tried with some of them.
         for cut in cuts[len(name) % 3 :: 3]:
@@ -258,8 +258,8 @@ def test_corpus_cut_anywhere(pair: Pair) -> None:
 @settings(max_examples=1000)
 @given(pieces=conversations(KEYS))
 def test_random_requests(pair: Pair, pieces: list[bytes]) -> None:
-    pair.compare([*pieces, BEHIND])
-    compare_with_h11(pair.front, b"".join(pieces) + BEHIND)
+    pair.compare([*pieces, AFTER])
+    compare_with_h11(pair.front, b"".join(pieces) + AFTER)
 
 
 def test_corpus_over_real_sockets(serve: StartServer, pair: Pair) -> None:

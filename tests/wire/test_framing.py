@@ -1,4 +1,4 @@
-"""What is not HTTP is a 400, the end of the connection, and no change: it is never guessed at."""
+"""Anything that is not HTTP gets 400, closes the connection and changes nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ CODINGS: Final = {
     "chunks and identity": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
     "quoted": b'Transfer-Encoding: "chunked"',
     "gzip": b"Transfer-Encoding: gzip",
-    "gzip behind chunks": b"Transfer-Encoding: chunked, gzip",
+    "gzip after chunks": b"Transfer-Encoding: chunked, gzip",
 }
 """Bodies that no one but the sender knows how to read."""
 
@@ -85,9 +85,9 @@ CHUNKS: Final = {
     "a bare LF in an extension": b"1;a\n\r\n1\r\n0\r\n\r\n",
     "a malformed extension of the last chunk": b"0;a b\r\n\r\n",
     "extensions without end": b"1;" + b"a" * 20_000,
-    "a space behind the size": b"1 \r\n1\r\n0\r\n\r\n",
-    "a bare LF behind the size": b"1\n1\r\n0\r\n\r\n",
-    "a bare LF behind the data": b"1\r\n1\n0\r\n\r\n",
+    "a space after the size": b"1 \r\n1\r\n0\r\n\r\n",
+    "a bare LF after the size": b"1\n1\r\n0\r\n\r\n",
+    "a bare LF after the data": b"1\r\n1\n0\r\n\r\n",
     "a folded trailer": b"0\r\nX-A: b\r\n c\r\n\r\n",
     "a trailer without a colon": b"0\r\nX-A\r\n\r\n",
     "a size beyond all sizes": b"1" + b"0" * 16 + b"\r\n",

@@ -1,4 +1,4 @@
-"""A client that hangs up half-way has changed nothing, and nobody else notices."""
+"""A client that hangs up in the middle of a request changes nothing, and other clients do not notice."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_half_closed_connection_is_closed(connect: Connect, profile: Profile, ke
 
 
 @HOW
-def test_answer_that_nobody_reads(
+def test_answer_that_is_never_read(
     connect: Connect, server: Server, profile: Profile, key: str, hang_up: HangUp
 ) -> None:
     connection = connect()
@@ -59,7 +59,7 @@ def test_answer_that_nobody_reads(
 
 
 @pytest.mark.parametrize("hang_up", [Connection.close, Connection.abort], ids=["close", "reset"])
-def test_long_listing_that_nobody_reads(serve: StartServer, hang_up: HangUp) -> None:
+def test_long_listing_that_is_never_read(serve: StartServer, hang_up: HangUp) -> None:
     server = serve("--profile", "keys", "--store", "memory", "--max-value", str(MAX_VALUE))
     with Connection(server.address) as connection:
         for number in range(100):

@@ -1,9 +1,8 @@
 """
-h11 as a third opinion on what is a request: what it refuses our own front refuses, or there is a reason in the table.
+h11 as a third opinion on what a request is: our front refuses all that h11 refuses, but for the rows of a table.
 
-It need not be so the other way round: h11 takes bare line feeds and folded lines, which we do not.
-What we send is read by it as well, here and in every other test that receives an answer. Random requests are made in
-`test_differential.py`, for both.
+The reverse does not hold: h11 accepts bare line feeds and folded lines, and we do not.
+Every test that receives an answer also parses it with h11. Random requests come from `test_differential.py`.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from tests.support.profiles import KEYS
 from tests.support.requests import KEY, corpus
 from tests.support.wire import head
 
-BEHIND: Final = head("GET", KEYS.target(KEY))
+AFTER: Final = head("GET", KEYS.target(KEY))
 
 
 @frozen
 class Liberty:
     """
-    What our own front takes and h11 does not.
+    Something that our front accepts and h11 does not.
 
-    :ivar where: whether it is that, by what begins where h11 refuses to go on.
-    :ivar why: it is right all the same.
+    :ivar where: whether the bytes from which on h11 refuses are a case of it.
+    :ivar why: why we accept it.
     """
 
     name: str
@@ -60,7 +59,7 @@ def fronted() -> Iterator[Fronted]:
 
 
 def taken_by_h11(data: bytes) -> tuple[int, bytes | None]:
-    """How many whole requests there are, and what is behind them, if that cannot become one."""
+    """How many whole requests h11 reads, and the rest, if h11 refuses it."""
     count = 0
     while data:
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=2**20)
@@ -79,7 +78,7 @@ def taken_by_h11(data: bytes) -> tuple[int, bytes | None]:
 
 
 def compare(fronted: Fronted, data: bytes) -> str | None:
-    """Let both read it; returns the name of the liberty that our own front takes, if it takes one."""
+    """Let both read it; returns the name of the liberty that our front takes, if any."""
     count, rest = taken_by_h11(data)
     fronted.methods.clear()
     peer = fronted.ask(data)
@@ -97,6 +96,6 @@ def compare(fronted: Fronted, data: bytes) -> str | None:
 
 
 def test_corpus(fronted: Fronted) -> None:
-    found = {compare(fronted, data + BEHIND) for data in corpus(KEYS).values()}
+    found = {compare(fronted, data + AFTER) for data in corpus(KEYS).values()}
     unused = {liberty.name for liberty in LIBERTIES} - found
     assert not unused, f"no request of the corpus needs {unused}"

@@ -13,7 +13,7 @@ FAR_TOO_LARGE = value_of(8 * 1024 * 1024)
 
 
 def is_refused(connection: Connection) -> None:
-    """The next answer is a 413 that says that it is the last one, and it is."""
+    """The next answer is a 413 with `Connection: close`, and the connection closes."""
     answer = connection.receive()
     assert answer.status == 413
     assert answer.header("connection") == "close"
@@ -70,7 +70,7 @@ def test_requests_before_a_body_that_is_too_large_are_answered(
     assert profile.read(server.address, key) == b"1"
 
 
-def test_request_behind_a_body_that_is_too_large_is_not_done(
+def test_request_after_a_body_that_is_too_large_is_not_done(
     connect: Connect, server: Server, profile: Profile, key: str
 ) -> None:
     connection = connect()
