@@ -1,11 +1,11 @@
 """
-Processes that begin as copies of one that has imported everything, since imports take most of a start.
+Test processes that start fast, as copies of one that has imported everything: imports take most of a start.
 
-Each has its own arguments, environment, directory, streams and reactor, and ends as any process does. What happens from
-the first byte of a real start is tested by `tests/system/test_plugin.py` and `test_kvtwist_command.py`.
+A copy has its own arguments, environment, directory, streams and reactor, and ends as any process does. Real starts are
+tested in `tests/system/test_plugin.py` and `test_kvtwist_command.py`.
 
-A request goes to the template over a socket, with the streams. The template forks a process that forks the one that was
-asked for, waits for it, and reports its number and how it ended.
+A request goes to the template over a socket, together with the streams. The template forks a watcher; the watcher forks
+the process, waits for it, and reports its number and its exit status.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class Process:
 
     def poll(self) -> int | None:
         """The exit status; None while it runs."""
-        if self._status is None and select.select([self._report], [], [], 0)[0]:
+        if self._status is None and self._has_ended(0):
             self._status = self._read_number()
             os.close(self._report)
         return self._status
 
     def wait(self, timeout: float | None = None) -> int:
         """:raises subprocess.TimeoutExpired: it runs on after that many seconds."""
-        if self._status is None and not select.select([self._report], [], [], timeout)[0]:
+        if self._status is None and not self._has_ended(timeout):
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
         status = self.poll()
         assert status is not None
@@ -85,6 +85,11 @@ class Process:
     def kill(self) -> None:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
+
+    def _has_ended(self, timeout: float | None) -> bool:
+        report = select.poll()
+        report.register(self._report, select.POLLIN)
+        return bool(report.poll(None if timeout is None else timeout * 1000))
 
     def _read_number(self) -> int:
         data = os.read(self._report, 4)
@@ -132,8 +137,12 @@ def _template() -> socket.socket:
     """The socket of the template, which ends when the socket is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
+        descriptor = theirs.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(theirs.fileno())], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+            [sys.executable, "-m", __name__, str(descriptor)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[descriptor],
+            cwd=Path(__file__).parents[2],
         )
     atexit.register(lambda: (ours.close(), process.wait()))
     return ours
