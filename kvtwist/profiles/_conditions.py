@@ -1,0 +1,144 @@
+"""
+Conditional requests (RFC 9110, 13): what the headers of a request ask of a key's record before the request is done.
+
+A read is decided by the record that was read. A write is decided by the record that its transaction finds: the
+transaction runs on condition that the record is the one that was looked at, and is decided anew when it is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import frozen
+from klein import Response
+from twisted.web.http import stringToDatetime
+from werkzeug.exceptions import BadRequest, PreconditionFailed
+
+from kvtwist.interfaces import IStore
+from kvtwist.model import Exists, Operation, Outcome, Record, Unchanged
+from kvtwist.validators import Headers, Tagged
+
+_TAG = rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_is_list = re.compile(rb"[ \t]*(?:,[ \t]*)*%b[ \t]*(?:,[ \t]*(?:%b[ \t]*)?)*" % (_TAG, _TAG)).fullmatch
+_tags = re.compile(_TAG).findall
+ANY = frozenset({b"*"})
+
+
+@frozen
+class Preconditions:
+    """
+    What the headers of a request say; None for one that is not there.
+
+    :ivar match: the opaque parts of the strong tags of `If-Match`, or `ANY`.
+    :ivar none_match: those of all tags of `If-None-Match`, or `ANY`.
+    :ivar unmodified_since: in seconds since the epoch.
+    :ivar modified_since: likewise; of no meaning beside `none_match`.
+    """
+
+    match: frozenset[bytes] | None
+    none_match: frozenset[bytes] | None
+    unmodified_since: int | None
+    modified_since: int | None
+
+    def permit(self, record: Record | None) -> bool:
+        """Whether a write may change a key that holds that record (13.2.2, steps 1 to 3)."""
+        if self.match is not None:
+            if not _names(self.match, record):
+                return False
+        elif self.unmodified_since is not None and record is not None and _seconds(record) > self.unmodified_since:
+            return False
+        return self.none_match is None or not _names(self.none_match, record)
+
+    def _has_changed(self, record: Record) -> bool:
+        """Whether a client that has what it names needs to be sent that record (13.2.2, steps 3 and 4)."""
+        if self.none_match is not None:
+            return not _names(self.none_match, record)
+        return self.modified_since is None or _seconds(record) > self.modified_since
+
+    def answer(self, record: Record, headers: Headers) -> Response | None:
+        """
+        What a read is answered where it is not the record.
+
+        :raises PreconditionFailed: the record is not the one that the client means.
+        """
+        if self.match is not None:
+            if not _names(self.match, record):
+                raise PreconditionFailed
+        elif self.unmodified_since is not None and _seconds(record) > self.unmodified_since:
+            raise PreconditionFailed
+        return (
+            None if self._has_changed(record) else Response(304, Tagged(headers, record.revision, record.modified_ms))
+        )
+
+
+def preconditions(request: Any) -> Preconditions | None:
+    """
+    What a request asks for; None if it is nothing, as for most of them.
+
+    :raises BadRequest: a list of entity tags is none.
+    """
+    if not request.conditional:
+        return None
+    return Preconditions(
+        _read_tags(request.getHeader(b"if-match"), strong=True),
+        _read_tags(request.getHeader(b"if-none-match"), strong=False),
+        _read_date(request.getHeader(b"if-unmodified-since")),
+        _read_date(request.getHeader(b"if-modified-since")),
+    )
+
+
+async def transact_if(
+    asked: Preconditions | None,
+    store: IStore,
+    keyspace: str,
+    key: bytes,
+    operations: Sequence[Operation],
+    exists: bool = False,
+) -> Outcome:
+    """
+    Do some operations if a request's preconditions hold for a key.
+
+    :param exists: whether to do them only if the key exists; where it does not, preconditions are not looked at, and
+        the outcome is not committed.
+    :raises PreconditionFailed: they do not hold.
+    """
+    if asked is None:
+        return await store.transact([Exists(keyspace, key)] if exists else [], operations)
+    while True:
+        record = await store.get(keyspace, key)
+        if exists and record is None:
+            return Outcome(False)
+        if not asked.permit(record):
+            raise PreconditionFailed
+        revision = 0 if record is None else record.revision
+        outcome = await store.transact([Unchanged(keyspace, key, revision)], operations)
+        if outcome.committed:
+            return outcome
+
+
+def _names(tags: frozenset[bytes], record: Record | None) -> bool:
+    return record is not None and (tags is ANY or b"%d" % record.revision in tags)
+
+
+def _seconds(record: Record) -> int:
+    return record.modified_ms // 1000
+
+
+def _read_tags(value: bytes | None, strong: bool) -> frozenset[bytes] | None:
+    if value is None:
+        return None
+    if value.strip(b" \t") == b"*":
+        return ANY
+    if not _is_list(value):
+        raise BadRequest("not a list of entity tags")
+    return frozenset(tag.partition(b'"')[2][:-1] for tag in _tags(value) if not (strong and tag.startswith(b"W/")))
+
+
+def _read_date(value: bytes | None) -> int | None:
+    """None as well for what is no date: RFC 9110 has it ignored."""
+    try:
+        return None if value is None else stringToDatetime(value.strip(b" \t"))
+    except (ValueError, LookupError):
+        return None
