@@ -49,6 +49,9 @@ class IStore(Interface):
         Fails with `NoRoom`, and does nothing, when there is no disk space for it.
         """
 
+    def now_ms() -> int:
+        """The time by which records expire, in ms since the epoch."""
+
     def usage(keyspace: str) -> Usage:
         """How much a keyspace holds now."""
 

@@ -192,10 +192,13 @@ class Outcome(Struct, frozen=True):
 
     :ivar committed: False if a condition did not hold, so nothing was done.
     :ivar results: one for each operation: the record that a `Get` found, None for others. Empty if not committed.
+    :ivar revision: the revision of the transaction, which all records that it wrote have; if it changed nothing, that
+        of the last transaction before it.
     """
 
     committed: bool
     results: Sequence[Record | None] = ()
+    revision: int = 0
 
 
 class Usage(Struct, frozen=True):

@@ -12,7 +12,7 @@ from email.utils import formatdate
 from functools import lru_cache
 
 Headers = Mapping[str | bytes, str | bytes | Sequence[str | bytes]]
-"""As `klein.Response` wants them."""
+"""Headers of a `klein.Response`. Those in a `MappingProxyType` never change, so their encoding is cached."""
 
 
 @lru_cache(4096)

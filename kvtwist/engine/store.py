@@ -197,6 +197,10 @@ class Store:
         found = self._reads.scan(keyspace, start, stop, limit, reverse, settled, self.limits)
         return Deferred.fromCoroutine(found)
 
+    def now_ms(self) -> int:
+        """See `IStore.now_ms`."""
+        return self._timeline.now_ms()
+
     def usage(self, keyspace: str) -> Usage:
         """See `IStore.usage`."""
         return self._keyspaces[keyspace].tables.usage()
@@ -392,7 +396,7 @@ class Store:
         """The outcome of a transaction that must not be applied; None if it may."""
         for condition in pending.conditions:
             if not self._holds(condition, known):
-                return Deferred.fromCoroutine(self._when_settled(Outcome(False), pending))
+                return Deferred.fromCoroutine(self._when_settled(Outcome(False, (), self._commit.assigned), pending))
         if self._commit.broken is not None and not all(isinstance(o, Get) for o in pending.operations):
             return fail(StoreUnavailable(self._commit.broken))
         return None
@@ -455,9 +459,10 @@ class Store:
     # --- submit ---------------------------------------------------------------------------------------------------
 
     def _submit(self, pending: Pending, effects: _Effects) -> Deferred[Outcome]:
-        outcome = Outcome(True, effects.results)
         if not effects.changes:
+            outcome = Outcome(True, effects.results, self._commit.assigned)
             return Deferred.fromCoroutine(self._when_settled(outcome, pending))
+        outcome = Outcome(True, effects.results, effects.revision)
         transaction = Transaction(effects.revision, effects.time_ms, effects.changes)
         return self._commit.submit(transaction, effects.undo, outcome, partial(self._retry, pending))
 

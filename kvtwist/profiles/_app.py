@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import update_wrapper
 from inspect import signature
 from typing import Any, TypeVar
@@ -18,11 +18,10 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from kvtwist.klein_apps import copy_routes
 from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable
+from kvtwist.validators import Headers
 
 log = Logger(namespace="kvtwist.profiles")
 
-Headers = Mapping[str | bytes, str | bytes | Sequence[str | bytes]]
-"""Headers of a `klein.Response`. Those in a `MappingProxyType` never change, so their encoding is cached."""
 ErrorBody = Callable[[str], bytes]
 Handler = TypeVar("Handler", bound=Callable[..., object])
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -40,18 +39,20 @@ class ProfileApp(Klein):
         self.url_map.redirect_defaults = False
 
     def route(  # type: ignore[override]
-        self, url: str, methods: Sequence[str], query: Sequence[str] = ()
+        self, url: str, methods: Sequence[str], query: Sequence[str] = (), conditional: bool = False
     ) -> Callable[[Handler], Handler]:
         """
         Add a route. (The type of Klein's own method does not allow handlers that return `klein.Response`.)
 
         :param query: the query parameters that it knows. Others are 400; GET and HEAD ignore them.
+        :param conditional: whether it honours preconditions. Other routes answer 400 to them.
         """
         add = super().route(url, methods=methods)
 
         def decorate(handler: Handler) -> Handler:
             reads_only = _READS.issuperset(method.encode() for method in methods)
-            add(handler if reads_only else _strict(handler, frozenset(query)))  # type: ignore[type-var]
+            is_checked = not (reads_only and conditional)
+            add(_strict(handler, frozenset(query), conditional) if is_checked else handler)  # type: ignore[type-var]
             return handler
 
         return decorate
@@ -143,10 +144,15 @@ def _parameters(uri: bytes) -> Iterator[tuple[str | None, str]]:
             yield None, value
 
 
-def _strict(handler: Callable[..., object], known: frozenset[str]) -> Callable[..., object]:
-    """Make a handler refuse unknown query parameters: ignoring them could change what a write does."""
+def _strict(handler: Callable[..., object], known: frozenset[str], conditional: bool) -> Callable[..., object]:
+    """
+    Make a handler refuse what it would ignore: unknown query parameters, which could change what a write does, and
+    preconditions, unless it honours them.
+    """
 
     def checked(profile: object, request: Any, *arguments: Any, **named: Any) -> object:
+        if request.conditional and not conditional:
+            raise BadRequest("this resource takes no preconditions")
         if b"?" in request.uri and request.method not in _READS:
             for name, _ in _parameters(request.uri):
                 if name is None:

@@ -73,6 +73,17 @@ class Preconditions:
         )
 
 
+def answer_record(request: Any, record: Record, headers: Headers) -> Response:
+    """
+    Answer a GET or HEAD with a record: 200, or 304 to a client that has it.
+
+    :raises PreconditionFailed: the record is not the one that the client means.
+    """
+    asked = preconditions(request)
+    unchanged = None if asked is None else asked.answer(record, headers)
+    return unchanged or Response(200, Tagged(headers, record.revision, record.modified_ms), record.value)
+
+
 def preconditions(request: Any) -> Preconditions | None:
     """
     What a request asks for; None if it is nothing, as for most of them.

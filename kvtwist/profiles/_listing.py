@@ -12,9 +12,9 @@ from typing import Any
 
 from klein import Response
 
-from kvtwist.profiles._app import Headers
 from kvtwist.profiles._reply import JSON_HEADERS
 from kvtwist.profiles._scan import Items, send
+from kvtwist.validators import Headers
 
 PIECE = 64 * 1024
 """How many bytes of elements are gathered."""

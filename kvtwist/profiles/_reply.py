@@ -11,9 +11,10 @@ from typing import Any
 from klein import Response
 
 from kvtwist.model import JSON, Record
-from kvtwist.profiles._app import Headers
+from kvtwist.profiles._conditions import preconditions
 from kvtwist.profiles._json import is_utf8, quote
 from kvtwist.profiles._scan import send
+from kvtwist.validators import Headers, Tagged
 
 JSON_HEADERS: Headers = MappingProxyType({"Content-Type": JSON})
 
@@ -76,17 +77,28 @@ def _encoded(value: bytes) -> Iterator[bytes]:
     yield b'"}'
 
 
-async def answer_value(request: Any, before: bytes, record: Record, after: bytes) -> Response | None:
-    """Answer with a record's value as JSON text between other text, without copying a large value."""
+async def answer_value(
+    request: Any, before: bytes, record: Record, after: bytes, headers: Headers = JSON_HEADERS
+) -> Response | None:
+    """
+    Answer with a record's value as JSON text between other text, without copying a large value.
+
+    :raises PreconditionFailed: the record is not the one that the client means.
+    """
+    asked = preconditions(request)
+    unchanged = None if asked is None else asked.answer(record, headers)
+    if unchanged is not None:
+        return unchanged
+    headers = Tagged(headers, record.revision, record.modified_ms)
     value = as_json(record)
     if isinstance(value, bytes):
-        return json_reply(200, before + value + after)
+        return Response(200, headers, before + value + after)
     if record.media_type == JSON:
         if not before + after:
-            return json_reply(200, record.value)
+            return Response(200, headers, record.value)
         request.setHeader("Content-Length", str(len(before) + len(record.value) + len(after)))
     request.hold(len(record.value))
-    for name, header in JSON_HEADERS.items():
+    for name, header in headers.items():
         request.setHeader(name, header)
     if request.method != b"HEAD":
         await send(request, _between(before, value, after))

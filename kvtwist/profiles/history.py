@@ -20,19 +20,22 @@ from types import MappingProxyType
 from typing import Any
 
 from klein import Response
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, PreconditionFailed
 from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
-from kvtwist.model import DATA, HISTORY, JSON, OCTETS, Append, Delete, Exists, Put
-from kvtwist.profiles._app import Headers, ProfileApp, answer_errors, decoded
+from kvtwist.model import DATA, HISTORY, JSON, OCTETS, Append, Delete, Operation, Put
+from kvtwist.profiles._app import ProfileApp, answer_errors, decoded
+from kvtwist.profiles._conditions import answer_record, preconditions, transact_if
 from kvtwist.profiles._json import quote
 from kvtwist.profiles._listing import Element, answer
 from kvtwist.profiles._reply import NO_CONTENT, json_error
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
+from kvtwist.validators import Headers, Tagged
 
 OCTETS_HEADERS: Headers = MappingProxyType({"Content-Type": OCTETS})
+NO_HEADERS: Headers = MappingProxyType({})
 MAX_VALUE = 1024
 KEPT_MS = 120_000
 DELETION = "application/x-kvtwist-deletion"
@@ -55,31 +58,35 @@ class History:
         self._store = store
         self.max_body = MAX_VALUE
 
-    @app.route("/<key>", methods=["PUT"])
+    @app.route("/<key>", methods=["PUT"], conditional=True)
     async def put(self, request: Any, key: str) -> Response:
         """Set the value of a key."""
         name = _checked(key)
         value = request.content.read()
-        await self._store.transact(
-            [], [Put(DATA, name, value, OCTETS), Append(HISTORY, name + b"\0", value, OCTETS, KEPT_MS)]
-        )
-        return NO_CONTENT
+        operations: list[Operation] = [
+            Put(DATA, name, value, OCTETS),
+            Append(HISTORY, name + b"\0", value, OCTETS, KEPT_MS),
+        ]
+        outcome = await transact_if(preconditions(request), self._store, DATA, name, operations)
+        return Response(204, Tagged(NO_HEADERS, outcome.revision))
 
-    @app.route("/<key>", methods=["GET"])
+    @app.route("/<key>", methods=["GET"], conditional=True)
     async def get(self, request: Any, key: str) -> Response:
         """The value of a key."""
         record = await self._store.get(DATA, _checked(key))
         if record is None:
             return Response(404)
-        return Response(200, OCTETS_HEADERS, record.value)
+        return answer_record(request, record, OCTETS_HEADERS)
 
-    @app.route("/<key>", methods=["DELETE"])
+    @app.route("/<key>", methods=["DELETE"], conditional=True)
     async def delete(self, request: Any, key: str) -> Response:
         """Delete a key. If there is none, nothing is written, not even an event."""
         name = _checked(key)
-        await self._store.transact(
-            [Exists(DATA, name)], [Delete(DATA, name), Append(HISTORY, name + b"\0", b"", DELETION, KEPT_MS)]
-        )
+        asked = preconditions(request)
+        operations: list[Operation] = [Delete(DATA, name), Append(HISTORY, name + b"\0", b"", DELETION, KEPT_MS)]
+        outcome = await transact_if(asked, self._store, DATA, name, operations, exists=True)
+        if not (outcome.committed or asked is None or asked.permit(None)):
+            raise PreconditionFailed
         return NO_CONTENT
 
     @app.route("/<key>/history", methods=["GET"])

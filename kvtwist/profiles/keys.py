@@ -29,16 +29,18 @@ from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
 from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
-from kvtwist.model import DATA, JSON, Clear, Delete, Exists, Operation, Peek, Put, Record
+from kvtwist.model import DATA, JSON, Clear, Delete, Operation, Peek, Put, Record
 from kvtwist.profiles import _json
-from kvtwist.profiles._app import Headers, ProfileApp, answer_errors, decoded, query
+from kvtwist.profiles._app import ProfileApp, answer_errors, decoded, query
+from kvtwist.profiles._conditions import preconditions, transact_if
 from kvtwist.profiles._glob import Glob
 from kvtwist.profiles._json import NotJSON, TooManyMembers
 from kvtwist.profiles._listing import Element, answer
 from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, answer_value, as_json, json_error, json_reply
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
-from kvtwist.profiles._steps import STEP, Permits, Steps, in_steps
+from kvtwist.profiles._steps import STEP, Permits, Steps, at_once, in_steps
+from kvtwist.validators import Headers, Tagged, http_date
 
 MAX_KEY = 255
 MAX_EXPIRE_IN = 315_360_000  # ten years, in seconds
@@ -118,31 +120,39 @@ class Keys:
             await self._delete_matching(Glob(pattern))
         return NO_CONTENT
 
-    @app.route("/keys/<key>", methods=["GET", "HEAD"])
+    @app.route("/keys/<key>", methods=["GET", "HEAD"], conditional=True)
     async def get(self, request: Any, key: str) -> Response | None:
         """The value of a key."""
         record = await self._store.get(DATA, _checked(decoded(key)))
         if record is None:
             raise NotFound("key not found")
-        return await answer_value(request, b"", record, b"")
+        return await answer_value(request, b"", record, b"", self._lifetime(record))
 
-    @app.route("/keys/<key>", methods=["PUT"], query=["expire_in"])
+    @app.route("/keys/<key>", methods=["PUT"], query=["expire_in"], conditional=True)
     async def put_one(self, request: Any, key: str) -> Response:
         """Set the value of a key."""
         name = decoded(key)
         _checked(name)
         ttl_ms = _ttl_ms(request)
+        body = request.content.read()
         try:
-            value = await in_steps(_json.read_value(request.content.read()))
+            value = await in_steps(_json.read_value(body))
         except NotJSON as error:
             raise BadRequest(str(error)) from None
-        return await self._put([(name, value)], ttl_ms)
+        pairs = [(name, value)]
+        operations = at_once(self._operations(pairs, ttl_ms))
+        outcome = await transact_if(preconditions(request), self._store, DATA, name.encode(), operations)
+        headers: Headers = JSON_HEADERS
+        if len(value) == len(body):  # RFC 9110, 8.8.3: no validator for what is not stored as it was sent
+            headers = Tagged(headers, outcome.revision)
+        return Response(201 if outcome.results[0] is None else 200, headers, at_once(_object(pairs)))
 
-    @app.route("/keys/<key>", methods=["DELETE"])
+    @app.route("/keys/<key>", methods=["DELETE"], conditional=True)
     async def delete(self, request: Any, key: str) -> Response:
         """Delete a key."""
         name = _checked(decoded(key))
-        outcome = await self._store.transact([Exists(DATA, name)], [Delete(DATA, name)])
+        asked = preconditions(request)
+        outcome = await transact_if(asked, self._store, DATA, name, [Delete(DATA, name)], exists=True)
         if not outcome.committed:
             raise NotFound("key not found")
         return NO_CONTENT
@@ -151,6 +161,14 @@ class Keys:
     def metrics(self, request: Any) -> Response:
         """The metrics, in Prometheus' text format."""
         return Response(200, {"Content-Type": CONTENT_TYPE_LATEST}, self._settings.scrape())
+
+    def _lifetime(self, record: Record) -> Headers:
+        """Headers that say how long a record will exist."""
+        if record.expires_ms is None:
+            return JSON_HEADERS
+        seconds = max(0, -(-(record.expires_ms - self._store.now_ms()) // 1000))
+        expires = http_date(record.expires_ms // 1000)
+        return {**JSON_HEADERS, "Expires": expires, "Kvtwist-TTL": str(seconds)}
 
     async def _put(self, pairs: Pairs, ttl_ms: int | None) -> Response:
         outcome = await self._store.transact([], await in_steps(self._operations(pairs, ttl_ms)))

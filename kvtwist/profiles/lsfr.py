@@ -21,8 +21,10 @@ from zope.interface import implementer
 
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, TEXT, Clear, Delete, Put
-from kvtwist.profiles._app import Headers, ProfileApp, answer_errors, decoded
+from kvtwist.profiles._app import ProfileApp, answer_errors, decoded
+from kvtwist.profiles._conditions import answer_record, preconditions, transact_if
 from kvtwist.profiles._settings import Settings
+from kvtwist.validators import Headers, Tagged
 
 CONTENT_TYPE = "text/plain; charset=utf-8"
 HEADERS: Headers = MappingProxyType({"Content-Type": CONTENT_TYPE})
@@ -47,7 +49,7 @@ class Lsfr:
         self._max_key = settings.max_key
         self.max_body = settings.max_value
 
-    @app.route("/kv/<key>", methods=["PUT"])
+    @app.route("/kv/<key>", methods=["PUT"], conditional=True)
     async def put(self, request: Any, key: str) -> Response:
         """Set the value of a key."""
         name = self._checked(key)
@@ -58,11 +60,11 @@ class Lsfr:
             value.decode()
         except UnicodeDecodeError:
             raise BadRequest("value must be valid UTF-8") from None
-        await self._store.transact([], [Put(DATA, name, value, TEXT)])
+        outcome = await transact_if(preconditions(request), self._store, DATA, name, [Put(DATA, name, value, TEXT)])
         self.note("PUT /kv/{key} accepted, value={value}", name, value)
-        return OK
+        return Response(200, Tagged(HEADERS, outcome.revision))
 
-    @app.route("/kv/<key>", methods=["GET"])
+    @app.route("/kv/<key>", methods=["GET"], conditional=True)
     async def get(self, request: Any, key: str) -> Response:
         """The value of a key."""
         name = self._checked(key)
@@ -71,13 +73,13 @@ class Lsfr:
             self.note("GET /kv/{key} returning 404", name)
             return KEY_NOT_FOUND
         self.note("GET /kv/{key} returning 200", name)
-        return Response(200, HEADERS, record.value)
+        return answer_record(request, record, HEADERS)
 
-    @app.route("/kv/<key>", methods=["DELETE"])
+    @app.route("/kv/<key>", methods=["DELETE"], conditional=True)
     async def delete(self, request: Any, key: str) -> Response:
         """Remove a key."""
         name = self._checked(key)
-        await self._store.transact([], [Delete(DATA, name)])
+        await transact_if(preconditions(request), self._store, DATA, name, [Delete(DATA, name)])
         self.note("DELETE /kv/{key} accepted", name)
         return OK
 

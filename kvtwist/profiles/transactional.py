@@ -58,7 +58,7 @@ class Transactional:
         # The largest value under the largest key, each byte of it written as \u00XX, and some white space.
         self.max_body = settings.max_value + 6 * settings.max_key + 1024
 
-    @app.route("/<key>", methods=["GET"])
+    @app.route("/<key>", methods=["GET"], conditional=True)
     async def get(self, request: Any, key: str) -> Response | None:
         """The committed value of a key."""
         if request.method != b"GET":

@@ -10,6 +10,8 @@ form, another version.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from attrs import frozen
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -38,6 +40,10 @@ _absolute = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://([^/?]+)").match
 _is_host = re.compile(rb"(\[[0-9A-Za-z:.%_~\-]+\]|([0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*)(:[0-9]*)?").fullmatch
 _SPACE = b" \t"
 """Allowed around a value; llhttp does not remove it after one."""
+PRECONDITIONS = frozenset({b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"})
+FOR_HANDLERS = PRECONDITIONS | {b"accept", b"content-type", b"if-range", b"last-event-id", b"range"}
+"""Headers that handlers may ask for."""
+NO_HEADERS: Mapping[bytes, bytes] = MappingProxyType({})
 _KEPT = 1024
 """How many heads are cached."""
 _KEPT_BYTES = 1024
@@ -70,12 +76,16 @@ class Fields:
     :ivar length: of the body, in bytes; None for a chunked one.
     :ivar expects: whether the client waits for `100 Continue`.
     :ivar keep_alive: whether the connection stays open after the response (RFC 9112, 9.3).
+    :ivar headers: those that handlers may ask for, by lower-case name; values of a repeated header are joined by commas.
+    :ivar conditional: whether there is a precondition (RFC 9110, 13.1).
     """
 
     version: bytes
     length: int | None
     expects: bool
     keep_alive: bool
+    headers: Mapping[bytes, bytes] = NO_HEADERS
+    conditional: bool = False
 
 
 Head = tuple[bytes, bytes, Fields, Found]
@@ -157,6 +167,7 @@ class _Collector:
         self._hosts = 0
         self._chunked = False
         self._tokens = b""
+        self._headers: dict[bytes, bytes] = {}
 
     def read(self, said: bytes) -> Fields:
         """
@@ -174,13 +185,24 @@ class _Collector:
             raise BadHead from error
         if self._hosts != 1 and (self._hosts or self._version == b"1"):
             raise BadHead
-        return Fields(self._version, None if self._chunked else self._length, self._expects, self._keep_alive())
+        return Fields(
+            self._version,
+            None if self._chunked else self._length,
+            self._expects,
+            self._keep_alive(),
+            self._headers or NO_HEADERS,
+            not PRECONDITIONS.isdisjoint(self._headers),
+        )
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by llhttp for each header."""
-        note = _NOTED.get(name.lower())
+        name = name.lower()
+        note = _NOTED.get(name)
         if note is not None:
             note(self, value)
+        elif name in FOR_HANDLERS:
+            before = self._headers.get(name)
+            self._headers[name] = value if before is None else before + b", " + value
 
     def _note_host(self, value: bytes) -> None:
         self._hosts += 1

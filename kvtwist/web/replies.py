@@ -4,14 +4,12 @@ Heads of responses. Those with constant headers are cached until the `Date` chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from email.utils import formatdate
+from collections.abc import Callable
 from http import HTTPStatus
 from types import MappingProxyType
 
 from kvtwist import __version__
-
-Headers = Mapping[str | bytes, str | bytes | Sequence[str | bytes]]
+from kvtwist.validators import Headers, Tagged, http_date
 
 SERVER = f"kvtwist/{__version__}".encode()
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -38,9 +36,11 @@ class Replies:
         :param headers: cached if they are a `MappingProxyType`.
         :param now: any clock's time; `Date` is made again only when it has changed.
         """
+        if type(headers) is Tagged:
+            return self.head(code, headers.constant, now) + headers.lines()
         if now != self._moment:
             self._moment = now
-            self._date = formatdate(self._wall(), usegmt=True).encode()
+            self._date = http_date(int(self._wall()))
             self._kept.clear()
         kept = self._kept.get((code, id(headers)))
         if kept is not None and kept[0] is headers:

@@ -57,6 +57,7 @@ class FrontRequest:
     """
     One request on a connection.
 
+    :ivar conditional: whether it has a precondition (RFC 9110, 13.1).
     :ivar held: bytes that request memory counts for it.
     :ivar extra: those of them that its handler holds for the rest of its response.
     :ivar unread: whether its body is not read, and may still arrive.
@@ -67,10 +68,12 @@ class FrontRequest:
     __slots__ = (
         "_body",
         "_connection",
+        "_fields",
         "_headers",
         "_refusal",
         "began",
         "chunked",
+        "conditional",
         "extra",
         "gone",
         "held",
@@ -94,6 +97,8 @@ class FrontRequest:
         self._refusal: HTTPException | None = None
         self._headers: dict[str | bytes, str | bytes] | None = None
         self.method, self.uri, fields, (self.route, self.key) = head
+        self._fields = fields
+        self.conditional = fields.conditional
         self.version = fields.version
         self.keep_alive = fields.keep_alive
         self.suspended: SuspendedHandler | None = None
@@ -102,7 +107,11 @@ class FrontRequest:
         self.held = self.extra = self.status = self.sent = 0
         self.began = 0.0
 
-    # --- its body, for handlers -----------------------------------------------------------------------------------
+    # --- its head and its body, for handlers ----------------------------------------------------------------------
+
+    def getHeader(self, name: bytes) -> bytes | None:
+        """A header, one of `kvtwist.web.heads.FOR_HANDLERS`; None if it is not there."""
+        return self._fields.headers.get(name)
 
     @property
     def content(self) -> FrontRequest:

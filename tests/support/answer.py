@@ -56,12 +56,12 @@ def _no_number(word: str) -> NoReturn:
 
 
 def checked(answer: Answer) -> Answer:
-    """What holds for every answer: it is no redirect and no 500, and a 204 has neither body nor length."""
-    assert not 300 <= answer.status < 400, f"a redirect: {answer}"
+    """What holds for every answer: it is no redirect and no 500, and 204 and 304 have neither body nor length."""
+    assert not 300 <= answer.status < 400 or answer.status == 304, f"a redirect: {answer}"
     assert answer.status != 500, f"an internal error: {answer}"
-    if answer.status == 204:
+    if answer.status in (204, 304):
         assert answer.body == b""
-        assert answer.content_length is None, "RFC 9110, 8.6: no Content-Length in a 204"
+        assert answer.content_length is None, "RFC 9110, 8.6: no Content-Length without a body"
     return answer
 
 

@@ -649,7 +649,7 @@ class Model:
     def transact(self, conditions: Sequence[Condition], operations: Sequence[Operation], now_ms: int) -> Outcome:
         """What `IStore.transact` says."""
         if not all(self._holds(condition, now_ms) for condition in conditions):
-            return Outcome(False)
+            return Outcome(False, (), self.revision)
         results: list[Record | None] = []
         if not all(isinstance(operation, Get) for operation in operations):
             self.revision += 1
@@ -660,7 +660,7 @@ class Model:
                 self._changed[operation.keyspace] = self.revision
                 self._change(self._keyspaces.setdefault(operation.keyspace, {}), operation, now_ms)
                 results.append(None)
-        return Outcome(True, results)
+        return Outcome(True, results, self.revision)
 
     def _holds(self, condition: Condition, now_ms: int) -> bool:
         if isinstance(condition, UnchangedSince):

@@ -38,7 +38,7 @@ class Client:
             for name, values in response.headers.getAllRawHeaders()
             for value in values
         )
-        length = None if response.length is UNKNOWN_LENGTH or response.code == 204 else response.length
+        length = None if response.length is UNKNOWN_LENGTH or response.code in (204, 304) else response.length
         return checked(Answer(response.code, pairs, await response.content(), length))
 
     async def stop(self) -> None:

@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from kvtwist.klein_apps import error_response
-from kvtwist.web.heads import is_host, is_target
+from kvtwist.web.heads import PRECONDITIONS, is_host, is_target
 from kvtwist.web.replies import SERVER
 from kvtwist.web.routing import Route, Router
 from tests.support.fronts import memory_store, profiles_over
@@ -75,6 +75,16 @@ class _Request(Request):
         self.refused = True
         self.content = _UnreadBody()
         self.requestHeaders.removeHeader(b"Expect")
+
+    @property
+    def conditional(self) -> bool:
+        """See `FrontRequest.conditional`."""
+        return any(map(self.requestHeaders.hasHeader, PRECONDITIONS))
+
+    def getHeader(self, name: bytes) -> bytes | None:
+        """See `FrontRequest.getHeader`."""
+        values = self.requestHeaders.getRawHeaders(name)
+        return None if values is None else b", ".join(values)
 
     def hold(self, size: int) -> None:
         """Do nothing: twisted.web has no request memory."""

@@ -472,7 +472,7 @@ class DurabilityTests(EngineCase):
         done = self.engine.store.transact([], [put(b"k", b"v")])
         self.assertNoResult(done)
         self.journal_jobs.step()
-        self.assertEqual(self.successResultOf(done), Outcome(True, [None]))
+        self.assertEqual(self.successResultOf(done), Outcome(True, [None], 1))
 
     def test_reads_wait_for_what_they_have_seen(self) -> None:
         store = self.engine.store

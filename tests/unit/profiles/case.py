@@ -19,6 +19,8 @@ from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, 
 class Request:
     """The part of a request that the handlers use."""
 
+    conditional = False
+
     def __init__(self, method: bytes, uri: bytes, body: bytes = b"") -> None:
         self.method = method
         self.uri = uri

@@ -14,6 +14,8 @@ from tests.support.engine import result_of
 class Request:
     """A request whose client takes a piece when the test says so; an `eager` one takes every piece at once."""
 
+    conditional = False
+
     def __init__(self, uri: bytes = b"/keys", method: bytes = b"GET", eager: bool = True) -> None:
         self.uri = uri
         self.method = method
