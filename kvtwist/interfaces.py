@@ -42,11 +42,13 @@ class IStore(Interface):
         shown to a client, but a transaction may build on it, on condition that the keyspace is `UnchangedSince`.
         """
 
-    def transact(conditions: Sequence[Condition], operations: Sequence[Operation]) -> Deferred[Outcome]:
+    def transact(
+        conditions: Sequence[Condition], operations: Sequence[Operation], otherwise: Sequence[Operation] = ()
+    ) -> Deferred[Outcome]:
         """
-        Do all operations, in order and at one instant, if all conditions hold; else do nothing.
+        Do all operations, in order and at one instant, if all conditions hold; else do those of `otherwise`.
 
-        Fails with `NoRoom`, and does nothing, when there is no disk space for it.
+        Fails with `NoRoom` when there is no disk space for it, and with `TooMuchToRead`; then it has done nothing.
         """
 
     def now_ms() -> int:

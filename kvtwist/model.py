@@ -66,10 +66,15 @@ class Slice(Struct, frozen=True):
 # --- operations -------------------------------------------------------------------------------------------------------
 
 
-class Get(Struct, frozen=True, gc=False):
-    """Read a record as it is before the operations that follow. The result is the `Record`, or None."""
+class Read(Struct, frozen=True, gc=False):
+    """An operation that changes nothing."""
 
     keyspace: str
+
+
+class Get(Read, frozen=True, gc=False):
+    """Read a record as it is before the operations that follow. The result is the `Record`, or None."""
+
     key: bytes
 
 
@@ -79,6 +84,18 @@ class Peek(Get, frozen=True, gc=False):
 
     Small values are kept in the result. Large ones are left out, because a transaction may peek at any number of keys.
     """
+
+
+class Range(Read, frozen=True, gc=False):
+    """
+    Read a range as it is before the transaction: the result is the `Slice` that `IStore.scan` would give, whatever the
+    transaction writes.
+    """
+
+    start: bytes = b""
+    stop: bytes | None = None
+    limit: int = 1000
+    reverse: bool = False
 
 
 class Put(Struct, frozen=True, gc=False):
@@ -134,7 +151,8 @@ class Clear(Struct, frozen=True, gc=False):
     keyspace: str
 
 
-Operation = Get | Put | Append | Delete | Clear
+Operation = Get | Range | Put | Append | Delete | Clear
+Result = Record | Slice | None
 
 
 # --- conditions -------------------------------------------------------------------------------------------------------
@@ -190,15 +208,21 @@ class Outcome(Struct, frozen=True):
     """
     The result of a transaction.
 
-    :ivar committed: False if a condition did not hold, so nothing was done.
-    :ivar results: one for each operation: the record that a `Get` found, None for others. Empty if not committed.
+    :ivar committed: whether all conditions held.
+    :ivar results: one for each operation that was done: what a `Get` or a `Range` found, None for the others.
     :ivar revision: the revision of the transaction, which all records that it wrote have; if it changed nothing, that
         of the last transaction before it.
     """
 
     committed: bool
-    results: Sequence[Record | None] = ()
+    results: Sequence[Result] = ()
     revision: int = 0
+
+    def record(self, index: int) -> Record | None:
+        """The result of a `Get`."""
+        result = self.results[index]
+        assert not isinstance(result, Slice)
+        return result
 
 
 class Usage(Struct, frozen=True):
@@ -290,6 +314,10 @@ class StoreUnavailable(StoreError):
 
 class NoRoom(StoreError):
     """There is no memory or disk space for a transaction; nothing of it was kept."""
+
+
+class TooMuchToRead(StoreError):
+    """The records that one transaction reads take more memory than it may have."""
 
 
 class StoreDamaged(StoreError):

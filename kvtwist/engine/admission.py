@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from kvtwist.engine.commit import GroupCommit, MemoryCommit
 from kvtwist.engine.housekeeping import Housekeeping, MemoryHousekeeping
 from kvtwist.engine.operations import frees_space, size_of
-from kvtwist.model import Condition, Get, NoRoom, Operation
+from kvtwist.model import Condition, NoRoom, Operation, Read
 
 log = Logger(namespace="kvtwist.store")
 
@@ -38,22 +38,29 @@ class Pending(Struct, frozen=True, gc=False):
     """
     A transaction that has not been applied yet.
 
+    :ivar otherwise: the operations that are applied where a condition does not hold.
     :ivar refusal: why it failed the last time, if it is tried again; such a transaction is alone in its batch.
     """
 
     conditions: Sequence[Condition]
     operations: Sequence[Operation]
+    otherwise: Sequence[Operation] = ()
     refusal: str | None = None
 
     @property
     def parts(self) -> tuple[Condition | Operation, ...]:
-        """The conditions, then the operations."""
-        return (*self.conditions, *self.operations)
+        """The conditions, then the operations of both branches."""
+        return (*self.conditions, *self.operations, *self.otherwise)
+
+    @property
+    def branches(self) -> Sequence[Operation]:
+        """The operations that may be applied."""
+        return (*self.operations, *self.otherwise) if self.otherwise else self.operations
 
     @property
     def size(self) -> int:
         """About how many bytes of the journal it takes."""
-        return sum(map(size_of, self.operations))
+        return sum(map(size_of, self.branches))
 
 
 _Queue = deque[tuple[Pending, Deferred[None]]]
@@ -89,9 +96,9 @@ class Admission:
         """
         if self._commit.latch.held:
             return True
-        for operation in pending.operations:
-            if not isinstance(operation, Get):
-                return self._admitting or self._housekeeping.wait_before(pending.operations) is not None
+        for operation in pending.branches:
+            if not isinstance(operation, Read):
+                return self._admitting or self._housekeeping.wait_before(pending.branches) is not None
         return False
 
     @asynccontextmanager
@@ -142,7 +149,7 @@ class Admission:
                 self._check_size(pending)
             else:
                 self._no_space_for = sys.maxsize
-            wait = self._housekeeping.wait_before(pending.operations)
+            wait = self._housekeeping.wait_before(pending.branches)
         except Exception as error:
             queue.popleft()
             admitted.errback(error)
@@ -164,7 +171,7 @@ class Admission:
             self._step_began = self._clock.seconds()
 
     def _check_size(self, pending: Pending) -> None:
-        if pending.size >= self._no_space_for and not frees_space(pending.operations):
+        if pending.size >= self._no_space_for and not frees_space(pending.branches):
             raise NoRoom(pending.refusal)
 
     async def _settled(self) -> bool:

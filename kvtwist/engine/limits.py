@@ -17,6 +17,7 @@ class Limits:
     :ivar slice_bytes: bytes of keys and values in one slice of a scan, unless it is a single record.
     :ivar slice_entries: entries that one slice looks at.
     :ivar step: operations of a transaction that are applied before the reactor goes on.
+    :ivar results: bytes of the records that one transaction reads, unless it is a single record.
     """
 
     pages: int = 128 * MIB
@@ -26,6 +27,7 @@ class Limits:
     slice_bytes: int = MIB
     slice_entries: int = 4000
     step: int = 500
+    results: int = 16 * MIB
 
     @classmethod
     def within(cls, memory: int) -> Limits:

@@ -10,9 +10,9 @@ from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import Entry, alive
 from kvtwist.engine.page_loader import PageLoader
 from kvtwist.engine.reading import Pinned
-from kvtwist.engine.sorted_run import PageNeeded
+from kvtwist.engine.sorted_run import PageLookup, PageNeeded
 from kvtwist.engine.timeline import Timeline
-from kvtwist.model import Record, Slice
+from kvtwist.model import Range, Record, Slice
 
 
 class Reads:
@@ -44,22 +44,13 @@ class Reads:
             if await self._commit.settled(revision) >= revision:
                 return alive(entry, self._timeline.now_ms)
 
-    async def scan(
-        self,
-        keyspace: str,
-        start: bytes,
-        stop: bytes | None,
-        limit: int,
-        reverse: bool,
-        settled: bool,
-        limits: Limits,
-    ) -> Slice:
+    async def scan(self, asked: Range, settled: bool, limits: Limits) -> Slice:
         """Return a slice. See `IStore.scan`; the latch keeps a scan from half of a transaction."""
         pinned = Pinned(self._loader.cached)
         while True:
             await self._commit.latch.free()
             try:
-                found = self._slice(keyspace, start, stop, limit, reverse, limits, pinned)
+                found = self.slice(asked, limits, pinned)
             except PageNeeded as needed:
                 pinned.pages[needed.ref.number] = await self._loader.load(needed.ref)
                 continue
@@ -67,23 +58,20 @@ class Reads:
             if not settled or await self._commit.settled(revision) >= revision:
                 return found
 
-    def _slice(
-        self,
-        keyspace: str,
-        start: bytes,
-        stop: bytes | None,
-        limit: int,
-        reverse: bool,
-        limits: Limits,
-        lookup: Pinned,
-    ) -> Slice:
+    def slice(self, asked: Range, limits: Limits, lookup: PageLookup) -> Slice:
+        """
+        Return a slice as the memory is now.
+
+        :raises PageNeeded: a page is not loaded.
+        """
         items: list[tuple[bytes, Record]] = []
         size = 0
-        last = start
+        last = asked.start
         revision, rollbacks = self._commit.assigned, self._commit.rollbacks
         now_ms = self._timeline.now_ms()
+        limit, reverse = asked.limit, asked.reverse
         slice_bytes, slice_entries = limits.slice_bytes, limits.slice_entries
-        entries = self._keyspaces[keyspace].tables.merged(start, stop, reverse, lookup)
+        entries = self._keyspaces[asked.keyspace].tables.merged(asked.start, asked.stop, reverse, lookup)
         for seen, (key, entry) in enumerate(entries):
             record = None
             more = 0

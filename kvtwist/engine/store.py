@@ -12,8 +12,9 @@ holds half of a transaction. `kvtwist.engine.admission` decides when a transacti
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 
 from msgspec import Struct
 from twisted.internet.defer import Deferred, fail, succeed
@@ -48,20 +49,35 @@ from kvtwist.model import (
     Get,
     Operation,
     Outcome,
+    Range,
+    Read,
     Record,
+    Result,
     Room,
     Slice,
     StoreError,
     StoreUnavailable,
+    TooMuchToRead,
     Unchanged,
     UnchangedSince,
     Usage,
 )
 
-_LOOKUPS = (Exists, Unchanged, Room, Get)
-"""The parts of a transaction that need an entry."""
-_Known = dict[tuple[str, bytes], Entry | None]
-"""The entries that a transaction needs, by keyspace and key."""
+_LOOKUPS = (Exists, Unchanged, Room, Get, Range)
+
+
+class _Known(dict[tuple[str, bytes], Entry | None]):
+    """
+    The entries that a transaction needs, by keyspace and key.
+
+    :ivar slices: the results of its ranges.
+    :ivar size: bytes of the records that it returns.
+    """
+
+    slices: Mapping[Range, Slice] = MappingProxyType({})  # of the class: most transactions have none
+    size = 0
+
+
 _TOO_LONG = f"a key is at most {MAX_KEY} bytes long"
 _STOPPING = "the server is stopping"
 
@@ -70,12 +86,14 @@ class _Effects(Struct, gc=False):
     """
     What applying a transaction has done so far.
 
+    :ivar committed: whether the conditions held.
     :ivar undo: takes it back, when called in reverse order.
     """
 
+    committed: bool
     revision: int
     time_ms: int
-    results: list[Record | None] = []
+    results: list[Result] = []
     changes: list[Change] = []
     undo: list[Undo] = []
 
@@ -146,7 +164,7 @@ class Store:
             revision = manifest.revision
             for transaction in storage.replay(recovery):
                 for change in transaction.changes:
-                    self._apply_change(change, transaction.revision, transaction.time_ms, {})
+                    self._apply_change(change, transaction.revision, transaction.time_ms, _Known())
                 self._timeline.not_before(transaction.time_ms)
                 revision = transaction.revision
             storage.begin(revision)
@@ -194,8 +212,9 @@ class Store:
         settled: bool = True,
     ) -> Deferred[Slice]:
         """See `IStore.scan`."""
-        found = self._reads.scan(keyspace, start, stop, limit, reverse, settled, self.limits)
-        return Deferred.fromCoroutine(found)
+        return Deferred.fromCoroutine(
+            self._reads.scan(Range(keyspace, start, stop, limit, reverse), settled, self.limits)
+        )
 
     def now_ms(self) -> int:
         """See `IStore.now_ms`."""
@@ -230,16 +249,18 @@ class Store:
 
     # --- transactions ---------------------------------------------------------------------------------------------
 
-    def transact(self, conditions: Sequence[Condition], operations: Sequence[Operation]) -> Deferred[Outcome]:
+    def transact(
+        self, conditions: Sequence[Condition], operations: Sequence[Operation], otherwise: Sequence[Operation] = ()
+    ) -> Deferred[Outcome]:
         """See `IStore.transact`."""
         if self._closed:
             return fail(StoreUnavailable(_STOPPING))
-        pending = Pending(conditions, operations)
-        if len(conditions) + len(operations) > self.limits.step:
+        pending = Pending(conditions, operations, otherwise)
+        if len(conditions) + len(operations) + len(otherwise) > self.limits.step:
             done: Deferred[Outcome] = Deferred()  # a caller cancels this one; the transaction runs to its end
             Deferred.fromCoroutine(self._transact_large(pending)).chainDeferred(done)
             return done
-        if not all(map(has_valid_key, operations)):
+        if not all(map(has_valid_key, pending.branches)):
             return fail(StoreError(_TOO_LONG))
         try:
             if self._admission.must_wait(pending):
@@ -251,7 +272,7 @@ class Store:
             return fail(error)
 
     async def _transact_large(self, pending: Pending) -> Outcome:
-        step, operations = self.limits.step, pending.operations
+        step, operations = self.limits.step, pending.branches
         for start in range(0, len(operations), step):
             if not all(map(has_valid_key, operations[start : start + step])):
                 raise StoreError(_TOO_LONG)
@@ -277,7 +298,7 @@ class Store:
 
     def _retry(self, pending: Pending, done: Deferred[Outcome], refusal: str) -> None:
         """Try a transaction again, alone, after its batch found no disk space."""
-        again = Pending(pending.conditions, pending.operations, refusal)
+        again = Pending(pending.conditions, pending.operations, pending.otherwise, refusal)
         Deferred.fromCoroutine(self._transact_when_admitted(again)).chainDeferred(done)
 
     def _execute(self, pending: Pending, reading: Reading | None = None) -> Deferred[Outcome]:
@@ -287,11 +308,10 @@ class Store:
         :raises PageNeeded: nothing was changed.
         """
         known = self._look_up(pending, reading)
-        refused = self._check(pending, known)
-        if refused is not None:
-            return refused
-        effects = _Effects(self._commit.assigned + 1, self._timeline.now_ms())
-        self._apply(pending.operations, known, effects)
+        holds = all(self._holds(condition, known) for condition in pending.conditions)
+        operations = self._allowed(pending.operations if holds else pending.otherwise)
+        effects = _Effects(holds, self._commit.assigned + 1, self._timeline.now_ms())
+        self._apply(operations, known, effects)
         return self._submit(pending, effects)
 
     async def _execute_in_steps(self, pending: Pending, reading: Reading) -> Deferred[Outcome]:
@@ -316,15 +336,14 @@ class Store:
             return None
         if self._closed:
             raise StoreUnavailable(_STOPPING)
-        refused = self._check(pending, known)
-        if refused is not None:
-            return refused
+        holds = all(self._holds(condition, known) for condition in pending.conditions)
+        operations = self._allowed(pending.operations if holds else pending.otherwise)
         # From here on it must not fail: reads that wait for this revision go on when it is submitted, or taken back.
-        effects = _Effects(commit.assigned + 1, self._timeline.now_ms())
+        effects = _Effects(holds, commit.assigned + 1, self._timeline.now_ms())
         commit.unsubmitted = effects.undo
         step = self.limits.step
-        for start in range(0, len(pending.operations), step):
-            self._apply(pending.operations[start : start + step], known, effects)
+        for start in range(0, len(operations), step):
+            self._apply(operations[start : start + step], known, effects)
             await self._pause()
             if commit.rollbacks != rollbacks:
                 return None
@@ -339,17 +358,17 @@ class Store:
 
     def _look_up(self, pending: Pending, reading: Reading | None) -> _Known:
         """Look up each entry that conditions and operations need once: it may cost more than everything else."""
-        known: _Known = {}
+        known = _Known()
         for condition in pending.conditions:
             if not isinstance(condition, UnchangedSince):
                 self._look_up_part(condition, reading, known)
-        for operation in pending.operations:
-            if isinstance(operation, Get):
+        for operation in pending.branches:
+            if isinstance(operation, Get | Range):
                 self._look_up_part(operation, reading, known)
         return known
 
     async def _look_up_in_steps(self, pending: Pending, reading: Reading) -> _Known:
-        known: _Known = {}
+        known = _Known()
         for count, part in enumerate(pending.parts, 1):
             if count % self.limits.step == 0:
                 await self._pause()
@@ -364,10 +383,12 @@ class Store:
     async def _read(self, pending: Pending) -> Reading:
         """Read from disk what a transaction needs. `_execute` then needs no other page."""
         reading = Reading(self._cached)
+        scratch = _Known()
         for part in pending.parts:
             if isinstance(part, _LOOKUPS):
-                await self._loader.look_up(partial(self._look_up_part, part, reading, {}), reading.pinned)
+                await self._loader.look_up(partial(self._look_up_part, part, reading, scratch), reading.pinned)
                 reading.pinned.pages.clear()
+                scratch.clear()
         # Entries may have moved to other pages while this waited.
         await self._loader.look_up(partial(self._look_up, pending, reading), reading.pinned)
         while self._commit.latch.held:
@@ -377,29 +398,43 @@ class Store:
             raise StoreUnavailable(_STOPPING)
         return reading
 
-    def _look_up_part(self, part: Exists | Unchanged | Room | Get, reading: Reading | None, known: _Known) -> None:
+    def _look_up_part(
+        self, part: Exists | Unchanged | Room | Get | Range, reading: Reading | None, known: _Known
+    ) -> None:
         """Add an entry to the known ones: without a large value, unless an operation returns it."""
+        if isinstance(part, Range):
+            found = self._reads.slice(part, self.limits, self._cached if reading is None else reading.pinned)
+            known.slices = {**known.slices, part: found}
+            self._count(known, sum(len(key) + len(record.value) for key, record in found.items))
+            return
         at = part.keyspace, part.key
         whole = type(part) is Get
         if at in known and not (whole and type(known[at]) is Trace):
             return
         space = self._keyspaces[part.keyspace]
         if reading is not None:
-            known[at] = reading.find(space.tables, part.key, whole)
+            entry = reading.find(space.tables, part.key, whole)
         else:
             entry = space.get(part.key, self._cached)
-            known[at] = entry if whole else traced(entry)
+            if not whole:
+                entry = traced(entry)
+        known[at] = entry
+        if whole and isinstance(entry, Record):
+            self._count(known, len(entry.value))
+
+    def _count(self, known: _Known, size: int) -> None:
+        """:raises TooMuchToRead: with a result of that size, the results of a transaction are too large."""
+        if known.size and known.size + size > self.limits.results:
+            raise TooMuchToRead(f"the results take more than {self.limits.results} bytes")
+        known.size += size
 
     # --- check ----------------------------------------------------------------------------------------------------
 
-    def _check(self, pending: Pending, known: _Known) -> Deferred[Outcome] | None:
-        """The outcome of a transaction that must not be applied; None if it may."""
-        for condition in pending.conditions:
-            if not self._holds(condition, known):
-                return Deferred.fromCoroutine(self._when_settled(Outcome(False, (), self._commit.assigned), pending))
-        if self._commit.broken is not None and not all(isinstance(o, Get) for o in pending.operations):
-            return fail(StoreUnavailable(self._commit.broken))
-        return None
+    def _allowed(self, operations: Sequence[Operation]) -> Sequence[Operation]:
+        """:raises StoreUnavailable: some of them write, and the store cannot."""
+        if self._commit.broken is not None and not all(isinstance(o, Read) for o in operations):
+            raise StoreUnavailable(self._commit.broken)
+        return operations
 
     def _holds(self, condition: Condition, known: _Known) -> bool:
         if isinstance(condition, UnchangedSince):
@@ -429,6 +464,8 @@ class Store:
         for operation in operations:
             if isinstance(operation, Get):
                 effects.results.append(alive(known[operation.keyspace, operation.key], self._timeline.now_ms))
+            elif isinstance(operation, Range):
+                effects.results.append(known.slices[operation])
             else:
                 change = change_of(operation, revision, time_ms)
                 effects.changes.append(change)
@@ -460,9 +497,9 @@ class Store:
 
     def _submit(self, pending: Pending, effects: _Effects) -> Deferred[Outcome]:
         if not effects.changes:
-            outcome = Outcome(True, effects.results, self._commit.assigned)
+            outcome = Outcome(effects.committed, effects.results, self._commit.assigned)
             return Deferred.fromCoroutine(self._when_settled(outcome, pending))
-        outcome = Outcome(True, effects.results, effects.revision)
+        outcome = Outcome(effects.committed, effects.results, effects.revision)
         transaction = Transaction(effects.revision, effects.time_ms, effects.changes)
         return self._commit.submit(transaction, effects.undo, outcome, partial(self._retry, pending))
 
@@ -471,4 +508,4 @@ class Store:
         revision = self._commit.assigned
         if await self._commit.settled(revision) >= revision:
             return outcome
-        return await self.transact(pending.conditions, pending.operations)
+        return await self.transact(pending.conditions, pending.operations, pending.otherwise)

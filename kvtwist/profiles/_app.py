@@ -17,7 +17,7 @@ from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
 
 from kvtwist.klein_apps import copy_routes
-from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable
+from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable, TooMuchToRead
 from kvtwist.validators import Headers
 
 log = Logger(namespace="kvtwist.profiles")
@@ -93,6 +93,8 @@ def _explain(failure: Failure) -> tuple[int, str, Headers]:
         return 503, str(error), {"Retry-After": RETRY_AFTER_SECONDS}
     if isinstance(error, NoRoom):
         return 507, str(error), {}
+    if isinstance(error, TooMuchToRead):
+        return 413, f"{error}; read less in one request", {}
     if isinstance(error, StoreDamaged):  # a damaged store is not a bug: log no traceback
         log.error("a request failed: {error}", error=error)
         return 503, "the stored data cannot be read", {}

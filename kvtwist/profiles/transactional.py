@@ -172,7 +172,7 @@ class Transactional:
                 none_staging.callback(None)
         if not outcome.committed:
             raise NoRoom(f"more than {self._settings.max_staged} bytes would be staged; commit first")
-        return outcome.results[0], outcome.results[1]
+        return outcome.record(0), outcome.record(1)
 
 
 def _operations(staged: list[tuple[bytes, Record]]) -> Steps[list[Operation]]:

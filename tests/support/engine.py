@@ -43,7 +43,11 @@ from kvtwist.model import (
     Operation,
     Outcome,
     Put,
+    Range,
+    Read,
     Record,
+    Result,
+    Slice,
     UnchangedSince,
 )
 
@@ -539,9 +543,11 @@ class Engine:
         """Remove a record."""
         self.do(Delete(DATA, key))
 
-    def do(self, *operations: Operation, conditions: Sequence[Condition] = ()) -> Outcome:
+    def do(
+        self, *operations: Operation, conditions: Sequence[Condition] = (), otherwise: Sequence[Operation] = ()
+    ) -> Outcome:
         """Run a transaction."""
-        done = self.store.transact(conditions, operations)
+        done = self.store.transact(conditions, operations, otherwise)
         self.pump()
         return result_of(done)
 
@@ -646,21 +652,39 @@ class Model:
         records = sorted(self._keyspaces.get(keyspace, {}).items())
         return {k: r for k, r in records if r.expires_ms is None or r.expires_ms > now_ms}
 
-    def transact(self, conditions: Sequence[Condition], operations: Sequence[Operation], now_ms: int) -> Outcome:
-        """What `IStore.transact` says."""
-        if not all(self._holds(condition, now_ms) for condition in conditions):
-            return Outcome(False, (), self.revision)
-        results: list[Record | None] = []
-        if not all(isinstance(operation, Get) for operation in operations):
+    def transact(
+        self,
+        conditions: Sequence[Condition],
+        operations: Sequence[Operation],
+        now_ms: int,
+        otherwise: Sequence[Operation] = (),
+    ) -> Outcome:
+        """What `IStore.transact` says; slices have their items alone."""
+        committed = all(self._holds(condition, now_ms) for condition in conditions)
+        if not committed:
+            operations = otherwise
+        results: list[Result] = []
+        if not all(isinstance(operation, Read) for operation in operations):
             self.revision += 1
+        ranges = {o: self._range(o, now_ms) for o in operations if isinstance(o, Range)}
         for operation in operations:
             if isinstance(operation, Get):
                 results.append(self.records(operation.keyspace, now_ms).get(operation.key))
+            elif isinstance(operation, Range):
+                results.append(ranges[operation])
             else:
                 self._changed[operation.keyspace] = self.revision
                 self._change(self._keyspaces.setdefault(operation.keyspace, {}), operation, now_ms)
                 results.append(None)
-        return Outcome(True, results, self.revision)
+        return Outcome(committed, results, self.revision)
+
+    def _range(self, asked: Range, now_ms: int) -> Slice:
+        found = [
+            (key, record)
+            for key, record in self.records(asked.keyspace, now_ms).items()
+            if asked.start <= key and (asked.stop is None or key < asked.stop)
+        ]
+        return Slice(found[:: -1 if asked.reverse else 1][: asked.limit])
 
     def _holds(self, condition: Condition, now_ms: int) -> bool:
         if isinstance(condition, UnchangedSince):

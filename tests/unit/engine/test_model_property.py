@@ -39,11 +39,13 @@ from kvtwist.model import (
     Outcome,
     Peek,
     Put,
+    Range,
     Record,
     Slice,
     Unchanged,
     UnchangedSince,
 )
+from kvtwist.model import Read as Reading
 from tests.support.engine import Engine, FaultyDisk, Model, SteppedWorker, new_directory, put, result_of, whole_scan
 
 KEYS = [b"", b"a", b"ab", b"b\x00", b"k1", b"k2", b"k3", b"zz", b"\xff"]
@@ -68,6 +70,7 @@ def operations_with(ttls: st.SearchStrategy[int | None]) -> st.SearchStrategy[li
         st.builds(Get, keyspaces, keys),
         st.builds(Peek, keyspaces, keys),
         st.builds(Append, keyspaces, keys, values, st.just("text/plain"), ttls),
+        st.builds(Range, keyspaces, bounds, st.none() | bounds, st.integers(1, 4), st.booleans()),
     ]
     return st.lists(st.one_of(changes), max_size=6).filter(_appends_to_different_keys)
 
@@ -128,6 +131,12 @@ def set_scale(scale: dict[str, Any]) -> None:
         setattr(_MODULES[name], name, value)
 
 
+def comparable(outcome: Outcome) -> Outcome:
+    """An outcome whose slices have their items alone."""
+    results = [Slice(list(r.items)) if isinstance(r, Slice) else r for r in outcome.results]
+    return Outcome(outcome.committed, results, outcome.revision)
+
+
 class StoreMachine(Machine):
     """Everything happens at once."""
 
@@ -136,10 +145,16 @@ class StoreMachine(Machine):
         self.model = Model()
         self.engine.open()
 
-    @rule(conditions=conditions, operations=operations_with(st.sampled_from([None, None, 500, 3000, 100_000])))
-    def transact(self, conditions: list[Condition], operations: list[Operation]) -> None:
-        expected = self.model.transact(conditions, operations, self.engine.now_ms())
-        assert self.engine.do(*operations, conditions=conditions) == expected
+    @rule(
+        conditions=conditions,
+        operations=operations_with(st.sampled_from([None, None, 500, 3000, 100_000])),
+        otherwise=st.just([]) | operations_with(st.none()),
+    )
+    def transact(
+        self, conditions: list[Condition], operations: list[Operation], otherwise: Sequence[Operation] = ()
+    ) -> None:
+        expected = self.model.transact(conditions, operations, self.engine.now_ms(), otherwise)
+        assert comparable(self.engine.do(*operations, conditions=conditions, otherwise=otherwise)) == expected
 
     @rule(key=keys, operations=operations_with(st.none()))
     def transact_if_unchanged(self, key: bytes, operations: list[Operation]) -> None:
@@ -147,7 +162,7 @@ class StoreMachine(Machine):
         unchanged = [Unchanged(DATA, key, record.revision if record else 0)]
         expected = self.model.transact(unchanged, operations, self.engine.now_ms())
         assert expected.committed
-        assert self.engine.do(*operations, conditions=unchanged) == expected
+        assert comparable(self.engine.do(*operations, conditions=unchanged)) == expected
 
     @rule(operations=operations_with(st.sampled_from([None, 500])))
     def find_no_room(self, operations: list[Operation]) -> None:
@@ -157,7 +172,7 @@ class StoreMachine(Machine):
         self.engine.store.transact([], operations).addErrback(refused.append)
         self.engine.pump()
         self.disk.heal()
-        if not all(isinstance(operation, Get) for operation in operations):
+        if not all(isinstance(operation, Reading) for operation in operations):
             assert refused[0].check(NoRoom)
             assert [self.engine.store.usage(keyspace) for keyspace in (DATA, STAGED)] == usage
 
@@ -318,6 +333,11 @@ class InterleavedMachine(Machine):
     def read_in_a_transaction(self, key: bytes) -> None:
         outcome = self.engine.store.transact([], [Get(DATA, key)])
         self.reads.append(Read(self.durable, key, outcome.addCallback(lambda done: done.results[0])))
+
+    @rule()
+    def scan_in_a_transaction(self) -> None:
+        outcome = self.engine.store.transact([], [Range(DATA)])
+        self.reads.append(Read(self.durable, None, outcome.addCallback(lambda done: done.results[0])))
 
     @rule(key=few_keys)
     def ask_whether_it_exists(self, key: bytes) -> None:

@@ -23,13 +23,26 @@ from kvtwist.model import (
     NoRoom,
     Operation,
     Outcome,
+    Peek,
+    Range,
     Record,
     StoreUnavailable,
+    TooMuchToRead,
     Unchanged,
     UnchangedSince,
     Usage,
 )
-from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, finish, put, result_of, whole_scan
+from tests.support.engine import (
+    Engine,
+    EngineCase,
+    FaultyDisk,
+    SteppedWorker,
+    failure_of,
+    finish,
+    put,
+    result_of,
+    whole_scan,
+)
 
 
 class TransactionTests(EngineCase):
@@ -599,3 +612,34 @@ class CacheTests(EngineCase):
             self.assertLessEqual(self.engine.store._cache.size, 1000)
         self.engine.do(Clear(DATA))
         self.assertEqual(self.engine.items(), [])
+
+
+class ResultTests(EngineCase):
+    """What the records that one transaction reads may take."""
+
+    def make_engine(self) -> Engine:
+        return Engine(self.path / "store", limits=Limits(pages=1, results=100))
+
+    def test_too_much_is_refused_and_nothing_is_done(self) -> None:
+        for number in range(3):
+            self.engine.put(b"%d" % number, b"v" * 40)
+        self.engine.checkpoint()
+        gets = [Get(DATA, b"%d" % number) for number in range(3)]
+        for operations in ([*gets], [Range(DATA, b"0", b"2"), gets[2]], [gets[0], Range(DATA, b"1", b"3")]):
+            done = self.engine.store.transact([], [put(b"new", b""), *operations])
+            self.engine.pump()
+            self.assertIsInstance(failure_of(done), TooMuchToRead)
+        self.assertIsNone(self.engine.get(b"new"))
+        self.assertEqual(len(self.engine.do(*gets[:2]).results), 2)
+        self.assertEqual(len(self.engine.do(Range(DATA)).results), 1)  # one result may be as large as a slice
+
+    def test_one_record_may_take_any_size(self) -> None:
+        self.engine.put(b"a", b"v" * 1000)
+        self.engine.checkpoint()
+        self.assertEqual(self.engine.do(Get(DATA, b"a")).record(0).value, b"v" * 1000)  # type: ignore[union-attr]
+
+    def test_a_peek_takes_nothing(self) -> None:
+        for number in range(3):
+            self.engine.put(b"%d" % number, b"v" * 5000)
+        self.engine.checkpoint()
+        self.assertTrue(self.engine.do(*(Peek(DATA, b"%d" % number) for number in range(3))).committed)
