@@ -340,12 +340,14 @@ def _server(options: Mapping[str, Any]) -> Server:
     store = Store(reactor, timeline, storage, Limits.within(options["memory-limit"]))
     server_log = _log(options)
     metrics = Metrics(store)
+    started = reactor.seconds()
     settings = Settings(
         max_value=options["max-value"],
         max_key=options["max-key"],
         max_staged=options["max-staged"],
         max_operations=options["max-operations"],
         scrape=metrics.scrape,
+        uptime=lambda: reactor.seconds() - started,
     )
     observers: list[Observer] = [metrics]
     access_log = None

@@ -11,9 +11,10 @@ from kvtwist.profiles.clstr import Clstr
 from kvtwist.profiles.history import History
 from kvtwist.profiles.keys import Keys
 from kvtwist.profiles.lsfr import Lsfr
+from kvtwist.profiles.native import Native
 from kvtwist.profiles.transactional import Transactional
 
-PROFILES = {profile.name: profile for profile in (Transactional, History, Lsfr, Clstr, Keys)}
+PROFILES = {profile.name: profile for profile in (Transactional, History, Lsfr, Clstr, Keys, Native)}
 """Every profile, by its name."""
 
 __all__ = ["PROFILES", "Settings"]

@@ -22,7 +22,8 @@ from kvtwist.validators import Headers
 
 log = Logger(namespace="kvtwist.profiles")
 
-ErrorBody = Callable[[str], bytes]
+ErrorBody = Callable[[int, str], bytes]
+"""Makes the body of an error of its status and its message."""
 Handler = TypeVar("Handler", bound=Callable[..., object])
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _MESSAGES = {413: "value too large"}
@@ -70,14 +71,15 @@ def answer_errors(
     """
     Answer the errors that an app's handlers raise.
 
-    :param body: makes the profile's error body from a message.
+    :param body: makes the profile's error body.
     :param status: the profile's own status for an error; None for the usual one.
     """
 
     @app.handle_errors(Exception)
     def answer(self: object, request: IRequest, failure: Failure) -> Any:
         code, message, headers = _explain(failure)
-        return Response(status(failure.value) or code, {**headers, "Content-Type": media_type}, body(message))
+        code = status(failure.value) or code
+        return Response(code, {**headers, "Content-Type": media_type}, body(code, message))
 
 
 def _explain(failure: Failure) -> tuple[int, str, Headers]:

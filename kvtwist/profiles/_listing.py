@@ -22,10 +22,15 @@ PIECE = 64 * 1024
 Element = tuple[bytes, bytes | Iterator[bytes], bytes]
 """The JSON text before a value, the value or its pieces, and the text after it; without the comma between elements."""
 
+Frame = tuple[bytes, bytes, bytes]
+"""What is before the first element, between two, and after the last."""
+OBJECT: Frame = (b"{", b",", b"}")
+ARRAY: Frame = (b"[", b",", b"]")
+
 
 async def answer(
     request: Any,
-    brackets: bytes,
+    frame: Frame,
     slices: AsyncIterator[Items],
     elements: Callable[[Items], Iterable[Element]],
     headers: Headers = JSON_HEADERS,
@@ -33,11 +38,10 @@ async def answer(
     """
     Answer with a JSON array or object: in one response if it fits one piece, else piece by piece.
 
-    :param brackets: `[]` or `{}`.
     :param slices: the records. The next slice is requested when the client has taken all of the one before.
     :param elements: makes the elements of a slice, and removes the records from it.
     """
-    pieces = _pieces(brackets, slices, elements, request.hold)
+    pieces = _pieces(frame, slices, elements, request.hold)
     whole = await anext(pieces)
     if whole:
         return Response(200, headers, whole)
@@ -49,13 +53,14 @@ async def answer(
 
 
 async def _pieces(
-    brackets: bytes,
+    frame: Frame,
     slices: AsyncIterator[Items],
     elements: Callable[[Items], Iterable[Element]],
     hold: Callable[[int], object],
 ) -> AsyncGenerator[bytes, None]:
     """The text. If it has several pieces, an empty one comes first, before any other is made."""
-    text = bytearray(brackets[:1])
+    opening, separator, closing = frame
+    text = bytearray(opening)
     comma = b""
     is_whole = True
     async for items in slices:
@@ -63,7 +68,7 @@ async def _pieces(
         for before, value, after in elements(items):
             text += comma
             text += before
-            comma = b","
+            comma = separator
             if isinstance(value, bytes):
                 text += value
                 text += after
@@ -79,5 +84,5 @@ async def _pieces(
                 yield piece
                 piece = b""  # free it before the next element is made
             text += after
-    text += brackets[1:]
+    text += closing
     yield bytes(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from codecs import getincrementaldecoder
 from collections.abc import AsyncGenerator, Iterator
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +25,6 @@ LARGE = 16 * 1024
 """Values of this size or more are not copied into another text."""
 _CUT = 48 * 1024
 """How many bytes of a value are encoded at a time; base64 needs a multiple of three."""
-_BASE64 = b'{"base64":"'
 
 
 def json_reply(code: int, body: bytes) -> Response:
@@ -32,7 +32,7 @@ def json_reply(code: int, body: bytes) -> Response:
     return Response(code, JSON_HEADERS, body)
 
 
-def json_error(message: str) -> bytes:
+def json_error(code: int, message: str) -> bytes:
     """The body of an error."""
     return b'{"error":' + quote(message) + b"}"
 
@@ -42,9 +42,21 @@ def pair(key: str, value: bytes) -> bytes:
     return b"{" + quote(key) + b":" + value + b"}"
 
 
-def as_json(record: Record) -> bytes | Iterator[bytes]:
+Text = bytes | Iterator[bytes]
+"""JSON text, or its pieces where it is large."""
+
+
+def as_json(record: Record) -> Text:
+    """A record's value as JSON text: JSON as it is, UTF-8 as a string, anything else as `{"base64": ...}`."""
+    is_base64, text = as_json_or_base64(record)
+    if not is_base64:
+        return text
+    return b'{"base64":' + text + b"}" if isinstance(text, bytes) else chain((b'{"base64":',), text, (b"}",))
+
+
+def as_json_or_base64(record: Record) -> tuple[bool, Text]:
     """
-    A record's value as JSON text: JSON as it is, UTF-8 as a string, anything else as `{"base64": ...}`.
+    A record's value as JSON text, and whether that is a string of base64: a value that is neither JSON nor UTF-8.
 
     A large value is returned in pieces, to copy nothing for each client: JSON is one piece, the same object that the
     store holds; other values are encoded a little at a time.
@@ -52,14 +64,14 @@ def as_json(record: Record) -> bytes | Iterator[bytes]:
     value = record.value
     if len(value) >= LARGE:
         if record.media_type == JSON:
-            return iter((value,))
-        return _quoted(value) if is_utf8(value) else _encoded(value)
+            return False, iter((value,))
+        return (False, _quoted(value)) if is_utf8(value) else (True, _encoded(value))
     if record.media_type == JSON:
-        return value
+        return False, value
     try:
-        return quote(value.decode())
+        return False, quote(value.decode())
     except UnicodeDecodeError:
-        return _BASE64 + b64encode(value) + b'"}'
+        return True, b'"' + b64encode(value) + b'"'
 
 
 def _quoted(value: bytes) -> Iterator[bytes]:
@@ -71,10 +83,10 @@ def _quoted(value: bytes) -> Iterator[bytes]:
 
 
 def _encoded(value: bytes) -> Iterator[bytes]:
-    yield _BASE64
+    yield b'"'
     for at in range(0, len(value), _CUT):
         yield b64encode(value[at : at + _CUT])
-    yield b'"}'
+    yield b'"'
 
 
 async def answer_value(

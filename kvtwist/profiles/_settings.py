@@ -15,6 +15,7 @@ class Settings:
     :ivar max_staged: how many bytes of memory staged changes may take.
     :ivar max_operations: how many keys one request may set.
     :ivar scrape: returns the body of `GET /metrics`.
+    :ivar uptime: returns for how long the server has been running, in seconds.
     """
 
     max_value: int = 8 * 2**20
@@ -22,3 +23,4 @@ class Settings:
     max_staged: int = 64 * 2**20
     max_operations: int = 10_000
     scrape: Callable[[], bytes] = bytes
+    uptime: Callable[[], float] = float

@@ -28,7 +28,7 @@ from kvtwist.model import DATA, HISTORY, JSON, OCTETS, Append, Delete, Operation
 from kvtwist.profiles._app import ProfileApp, answer_errors, decoded
 from kvtwist.profiles._conditions import answer_record, preconditions, transact_if
 from kvtwist.profiles._json import quote
-from kvtwist.profiles._listing import Element, answer
+from kvtwist.profiles._listing import ARRAY, Element, answer
 from kvtwist.profiles._reply import NO_CONTENT, json_error
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
@@ -94,7 +94,7 @@ class History:
         """All writes of the last two minutes, newest first."""
         prefix = _checked(key) + b"\0"
         events = scan(self._store, HISTORY, prefix, prefix[:-1] + b"\1", reverse=True)
-        return await answer(request, b"[]", events, partial(_elements, prefix))
+        return await answer(request, ARRAY, events, partial(_elements, prefix))
 
     @app.route("/", methods=["PUT", "GET", "DELETE"])
     def no_key(self, request: Any) -> Response:

@@ -35,7 +35,7 @@ from kvtwist.profiles._app import ProfileApp, answer_errors, decoded, query
 from kvtwist.profiles._conditions import preconditions, transact_if
 from kvtwist.profiles._glob import Glob
 from kvtwist.profiles._json import NotJSON, TooManyMembers
-from kvtwist.profiles._listing import Element, answer
+from kvtwist.profiles._listing import OBJECT, Element, answer
 from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, answer_value, as_json, json_error, json_reply
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
@@ -90,7 +90,7 @@ class Keys:
             if more:
                 headers = {**JSON_HEADERS, "Link": _next_link(pattern, limit, stop[:-1].decode())}
         records = scan(self._store, DATA, start, stop)
-        return await answer(request, b"{}", records, partial(self._elements, glob), headers)
+        return await answer(request, OBJECT, records, partial(self._elements, glob), headers)
 
     @app.route("/keys", methods=["PUT"], query=["expire_in"])
     async def put(self, request: Any) -> Response:

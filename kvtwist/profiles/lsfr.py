@@ -112,7 +112,7 @@ class Lsfr:
         return key.encode()
 
 
-def _line(message: str) -> bytes:
+def _line(code: int, message: str) -> bytes:
     return message.encode() + b"\n"
 
 

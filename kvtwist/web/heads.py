@@ -76,7 +76,7 @@ class Fields:
     :ivar length: of the body, in bytes; None for a chunked one.
     :ivar expects: whether the client waits for `100 Continue`.
     :ivar keep_alive: whether the connection stays open after the response (RFC 9112, 9.3).
-    :ivar headers: those that handlers may ask for, by lower-case name; values of a repeated header are joined by commas.
+    :ivar headers: those that handlers may ask for, by lower-case name; a repeated one has its values joined by commas.
     :ivar conditional: whether there is a precondition (RFC 9110, 13.1).
     """
 

@@ -119,7 +119,8 @@ class Router:
         start, _, last = rule.rule.rpartition("/")
         if "<" in start:
             return
-        is_keyed = last.startswith("<") and last.endswith(">") and ":" not in last
+        variable = last.removeprefix("<path:").removeprefix("<")  # a path may be one segment
+        is_keyed = last.startswith("<") and last.endswith(">") and ":" not in variable
         if not is_keyed and "<" in last:
             return
         kept = self._keyed if is_keyed else self._fixed

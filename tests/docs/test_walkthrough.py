@@ -13,10 +13,13 @@ import pytest
 from kvtwist.profiles import PROFILES
 from tests.support.server import PATIENCE, running
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 SECTIONS = re.findall(
     r"^\*\*([a-z ]+)\*\* \(`\./run\.sh([^`]*)`, port (\d+)\)\n(.*?)(?=^\*\*|^\[)", README, re.M | re.S
 )
+
+API = ("api.md", " --profile native", "4000", (ROOT / "docs" / "api.md").read_text())
 
 
 def steps(section: str) -> list[tuple[list[str], str | None, str]]:
@@ -38,7 +41,9 @@ def test_every_profile_is_shown() -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-@pytest.mark.parametrize("title, options, port, section", SECTIONS, ids=[section[0] for section in SECTIONS])
+@pytest.mark.parametrize(
+    "title, options, port, section", [*SECTIONS, API], ids=[section[0] for section in [*SECTIONS, API]]
+)
 def test_the_commands_are_answered_as_shown(title: str, options: str, port: str, section: str, tmp_path: Path) -> None:
     arguments = shlex.split(options) or ["--profile", "lsfr", "--profile", "transactional"]
     first = PROFILES[arguments[1]]
@@ -63,4 +68,4 @@ def test_the_commands_are_answered_as_shown(title: str, options: str, port: str,
 
 def anonymous(text: str) -> str:
     """Without the times, which are not the README's."""
-    return re.sub(r'"timestamp":\d{13}', '"timestamp":0', text)
+    return re.sub(r'"(timestamp|modified)":\d{13}', r'"\1":0', text)

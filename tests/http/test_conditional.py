@@ -9,7 +9,7 @@ from pytest_twisted import ensureDeferred
 
 from tests.support.answer import Answer
 from tests.support.inprocess import Client
-from tests.support.profiles import ALL_PROFILES, KEYS, TRANSACTIONAL, Profile
+from tests.support.profiles import ALL_PROFILES, KEYS, NATIVE, TRANSACTIONAL, Profile
 
 WRITERS = [profile for profile in ALL_PROFILES if profile is not TRANSACTIONAL]
 """Those whose writes name a key in the path."""
@@ -20,6 +20,7 @@ REFUSED = {
     "history": ["GET /a/history"],
     "lsfr": ["DELETE /clear"],
     "clstr": ["DELETE /clear", "GET /health"],
+    "native": ["GET /v1/kv", "DELETE /v1/kv", "POST /v1/txn", "GET /v1/status"],
     "keys": ["GET /keys", "PUT /keys", "DELETE /keys", "GET /metrics"],
 }
 """Requests that have no record to compare with."""
@@ -155,7 +156,7 @@ async def test_a_write_whose_precondition_holds_is_done(http: Client, profile: P
 @ensureDeferred
 async def test_a_deletion_of_nothing_on_a_precondition(http: Client, profile: Profile) -> None:
     # Where it is an error anyway, preconditions do not matter (RFC 9110, 13.2.1).
-    missing = 404 if profile is KEYS else 412
+    missing = 404 if profile in (KEYS, NATIVE) else 412
     assert (await delete(http, profile, If_Match='"1"')).status == missing
     assert (await delete(http, profile, If_None_Match="*")).status == (await delete(http, profile)).status
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from attrs import frozen
 from pytest_twisted import ensureDeferred
@@ -16,6 +18,7 @@ VALID = {
     ("transactional", "POST", "/set"): b'{"other":2}',
     ("transactional", "DELETE", "/set"): b'"key"',
     ("keys", "PUT", "/keys"): b'{"key":2}',
+    ("native", "POST", "/v1/txn"): b"{}",
 }
 """Bodies of requests, where another one than `2` is needed for them to succeed."""
 
@@ -69,7 +72,7 @@ def _cases() -> list[Case]:
     for profile in ALL_PROFILES:
         routes: dict[str, set[str]] = {}
         for rule in PROFILES[profile.name].app.url_map.iter_rules():
-            routes.setdefault(rule.rule.replace("<key>", "key"), set()).update(rule.methods or ())
+            routes.setdefault(re.sub("<.*key>", "key", rule.rule), set()).update(rule.methods or ())
         found += [Case(profile, path, frozenset(methods)) for path, methods in sorted(routes.items())]
     return found
 

@@ -156,11 +156,11 @@ async def test_no_route_fails(foreign: Client, arguments: list[str]) -> None:
     paths = sorted({rule.rule for rule in profile.app.url_map.iter_rules()}, key=lambda path: path == "/clear")
     for method, statuses in ALLOWED.items():
         for path in paths:
-            for key in SHOWN_KEYS + UNSHOWN_KEYS if "<key>" in path else (b"",):
+            for key in SHOWN_KEYS + UNSHOWN_KEYS if "key>" in path else (b"",):
                 if len(key) > 4097:  # too long for a request
                     continue
                 body = b'{"a":1}' if method in ("PUT", "POST") else b'"a"' if method == "DELETE" else None
-                answer = await foreign(method, path.replace("<key>", quote_from_bytes(key, safe="")), body)
+                answer = await foreign(method, re.sub("<.*key>", quote_from_bytes(key, safe=""), path), body)
                 assert answer.status in statuses, (method, path, key, answer)
                 if answer.header("content-type") == JSON and answer.body:
                     answer.json()

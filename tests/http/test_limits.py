@@ -6,7 +6,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from tests.conftest import Connect, StartServer
-from tests.support.answer import JSON, Answer, is_json_error, is_text
+from tests.support.answer import TEXT, Answer, is_json_error, is_text
 from tests.support.inprocess import Client
 from tests.support.profiles import KEYS, TRANSACTIONAL, Profile, encoded, value_of
 from tests.support.server import Server
@@ -16,9 +16,8 @@ MEBIBYTE = 1024 * 1024
 
 
 def is_too_large(answer: Answer, profile: Profile) -> None:
-    if profile.error_type == JSON:
-        is_json_error(answer, 413)
-    else:
+    profile.is_error(answer, 413)
+    if profile.error_type == TEXT:
         is_text(answer, 413, "value too large\n")
 
 

@@ -11,6 +11,7 @@ from attrs import frozen
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 OCTETS = "application/octet-stream"
+PROBLEM = "application/problem+json"
 
 
 @frozen

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
-from tests.support.answer import JSON, TEXT, Answer, is_json_error
+from tests.support.answer import JSON, PROBLEM, TEXT, Answer, is_json_error
 from tests.support.wire import Address, Connection, sized
 
 MAX_VALUE: Final = 64 * 1024
@@ -72,6 +72,11 @@ class Profile:
         """Assert that an answer is an error in the format of the profile."""
         if self.error_type == JSON:
             is_json_error(answer, status)
+        elif self.error_type == PROBLEM:
+            assert (answer.status, answer.header("content-type")) == (status, PROBLEM), answer
+            problem = answer.json()
+            assert problem["status"] == status
+            assert list(problem) == ["type", "title", "status", "detail"]
         else:
             assert (answer.status, answer.header("content-type")) == (status, self.error_type), answer
             assert re.fullmatch(rb"[^\n]+\n", answer.body), answer
@@ -139,7 +144,17 @@ KEYS: Final = Profile(
     target=lambda key: f"/keys/{key}",
 )
 
-ALL_PROFILES: Final = (TRANSACTIONAL, HISTORY, LSFR, CLSTR, KEYS)
+NATIVE: Final = Profile(
+    name="native",
+    error_type=PROBLEM,
+    max_value=MAX_VALUE,
+    created=201,
+    write=_put_at(lambda key: f"/v1/kv/{key}"),
+    delete=_delete_at(lambda key: f"/v1/kv/{key}"),
+    target=lambda key: f"/v1/kv/{key}",
+)
+
+ALL_PROFILES: Final = (TRANSACTIONAL, HISTORY, LSFR, CLSTR, KEYS, NATIVE)
 
 
 def value_of(length: int) -> bytes:

@@ -51,6 +51,13 @@ EXPECTED = {
         "kenya:capital is Nairobi",
         "and after DELETE: key not found",
     ],
+    "native": [
+        "Ada takes seat 1: 201",
+        "Bob takes seat 1: 412",
+        "Ada moves: True",
+        "[('seat/2', 'Ada')]",
+        "{'deleted': 1}",
+    ],
     "keys": [
         "wo$d: {'wod': 1, 'word': {'letters': 4}, 'world': 'round'}",
         "session: 200 for a minute from now",
@@ -108,7 +115,7 @@ def test_what_the_examples_and_the_readme_start_runs_side_by_side(tmp_path: Path
     texts = [path.read_text() for path in EXAMPLES.glob("*.py")]
     started = {tuple(command[1:]) for text in texts for command in commands(text) if command[0] == "./run.sh"}
     started |= {tuple(shlex.split(found)) for found in re.findall(r"`\./run\.sh([^`]*)`", walk)}
-    assert len(started) == 4, "the bare one, history, clstr and keys"
+    assert len(started) == 5, "the bare one, history, clstr, keys and native"
     with ExitStack() as stack:
         for arguments in sorted(started):
             stack.enter_context(run_sh(tmp_path, arguments))

@@ -195,6 +195,7 @@ class OptionsTests(SynchronousTestCase):
             "lsfr": (4000, "dir"),
             "clstr": (8080, "dir"),
             "keys": (8000, "dir"),
+            "native": (4000, "dir"),
         }
         self.assertEqual(set(defaults), set(PROFILES))
         for name, expected in defaults.items():

@@ -295,7 +295,7 @@ class TakingTests(TestCase):
                 yield deque((b"%03d" % (start + at), Record(b"1" * 1000, JSON, 1, 1)) for at in range(100))
 
         request = Request(method=b"HEAD")
-        done = Deferred.fromCoroutine(_listing.answer(request, b"{}", slices(), elements))
+        done = Deferred.fromCoroutine(_listing.answer(request, _listing.OBJECT, slices(), elements))
         self.assertIsNone(finished(done))
         self.assertEqual(request.headers["Content-Type"], JSON)
         self.assertEqual(request.pieces, [])

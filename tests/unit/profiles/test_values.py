@@ -116,7 +116,7 @@ class ReplyTests(SynchronousTestCase):
         self.assertEqual(pair('k"é', b"1.0"), '{"k\\"é":1.0}'.encode())
 
     def test_an_error_is_an_object(self) -> None:
-        self.assertEqual(json.loads(json_error('no "such"\nthing é')), {"error": 'no "such"\nthing é'})
+        self.assertEqual(json.loads(json_error(400, 'no "such"\nthing é')), {"error": 'no "such"\nthing é'})
 
     def test_a_reply_has_a_content_type(self) -> None:
         reply = json_reply(201, b"{}")

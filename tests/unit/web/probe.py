@@ -142,7 +142,7 @@ async def send_nothing(probe: Probe, request: Any) -> None:
     """An empty answer."""
 
 
-answer_errors(Probe.app, "text/plain", str.encode)
+answer_errors(Probe.app, "text/plain", lambda code, message: message.encode())
 
 
 def probed(**options: Any) -> tuple[Probe, Fronted]:

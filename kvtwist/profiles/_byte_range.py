@@ -1,0 +1,51 @@
+"""Range requests (RFC 9110, 14): a part of a large value."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from klein import Response
+from twisted.web.http import stringToDatetime
+
+from kvtwist.model import Record
+from kvtwist.validators import Headers, Tagged
+
+_range = re.compile(rb"bytes[ \t]*=[ \t]*([0-9]{0,20})-([0-9]{0,20})[ \t]*", re.IGNORECASE).fullmatch
+
+
+def answer_range(request: Any, record: Record, headers: Headers) -> Response | None:
+    """
+    Answer a GET that asks for one range of a value: 206 or 416. None: all of it is the answer.
+
+    Several ranges, and what is no range of bytes, are ignored, as a server may.
+    """
+    asked = request.getHeader(b"range")
+    if asked is None or request.method != b"GET" or not _is_current(request.getHeader(b"if-range"), record):
+        return None
+    found = _range(asked)
+    if found is None or not (found[1] or found[2]):
+        return None
+    size = len(record.value)
+    if found[1]:
+        start, last = int(found[1]), min(int(found[2] or size), size - 1)
+        if found[2] and int(found[2]) < start:
+            return None
+    else:
+        start, last = max(0, size - int(found[2])), size - 1
+    if start >= size:
+        return Response(416, {**headers, "Content-Range": f"bytes */{size}"}, b"")
+    part = {**headers, "Content-Range": f"bytes {start}-{last}/{size}"}
+    return Response(206, Tagged(part, record.revision, record.modified_ms), record.value[start : last + 1])
+
+
+def _is_current(validator: bytes | None, record: Record) -> bool:
+    """Whether a client that has a part of what `If-Range` names has a part of this record (RFC 9110, 13.1.5)."""
+    if validator is None:
+        return True
+    if validator.startswith((b'"', b"W/")):
+        return validator == b'"%d"' % record.revision
+    try:
+        return bool(stringToDatetime(validator) == record.modified_ms // 1000)
+    except (ValueError, LookupError):
+        return False

@@ -1,0 +1,54 @@
+"""Records as the native profile shows them in JSON: with key, value and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+from kvtwist.model import Record
+from kvtwist.profiles._json import quote
+from kvtwist.profiles._listing import Element
+from kvtwist.profiles._reply import as_json_or_base64
+from kvtwist.profiles._scan import Items
+
+_quoted_type = lru_cache(1024)(quote)
+
+
+def item(name: str, record: Record, keys_only: bool = False) -> Element:
+    """A record as an object; the middle part is its value."""
+    key = b'{"key":' + quote(name)
+    expires = b"null" if record.expires_ms is None else b"%d" % record.expires_ms
+    after = b',"content_type":%b,"revision":%d,"modified":%d,"expires":%b}' % (
+        _quoted_type(record.media_type),
+        record.revision,
+        record.modified_ms,
+        expires,
+    )
+    if keys_only:
+        return key, b"", after
+    is_base64, text = as_json_or_base64(record)
+    return key + (b',"value_base64":' if is_base64 else b',"value":'), text, after
+
+
+def named(items: Items) -> Iterator[tuple[str, Record]]:
+    """The records of a slice whose keys are UTF-8, taken out of it. Another key has no name in JSON, nor in a path."""
+    while items:
+        key, record = items.popleft()
+        try:
+            name = key.decode()
+        except UnicodeDecodeError:
+            continue
+        yield name, record
+
+
+def elements(items: Items, keys_only: bool, end: bytes = b"") -> Iterator[Element]:
+    """The objects of a slice."""
+    for name, record in named(items):
+        before, text, after = item(name, record, keys_only)
+        yield before, text, after + end
+
+
+def after_prefix(prefix: bytes) -> bytes | None:
+    """The first key after all that begin with a prefix; None where there is none."""
+    shortened = prefix.rstrip(b"\xff")
+    return shortened[:-1] + bytes([shortened[-1] + 1]) if shortened else None

@@ -1,0 +1,259 @@
+"""The JSON of `POST /v1/txn`: conditions, two branches of operations, and their results."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+
+from kvtwist.model import (
+    DATA,
+    JSON,
+    OCTETS,
+    TEXT,
+    Condition,
+    Delete,
+    Exists,
+    Get,
+    Operation,
+    Outcome,
+    Peek,
+    Put,
+    Range,
+    Record,
+    Slice,
+    Unchanged,
+)
+from kvtwist.profiles._items import after_prefix, elements, item, named
+from kvtwist.profiles._json import is_json, quote
+from kvtwist.profiles._listing import Element
+from kvtwist.profiles._settings import Settings
+
+MAX_RANGES = 16
+"""Ranges of one transaction: each may be about a mebibyte."""
+MAX_LIMIT = 1000
+MAX_TTL_SECONDS = 315_360_000
+
+
+class _Strict(msgspec.Struct, forbid_unknown_fields=True):
+    pass
+
+
+class _Condition(_Strict):
+    key: str
+    revision: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    exists: bool | None = None
+
+
+class _Put(_Strict):
+    key: str
+    value: str | None = None
+    value_base64: str | None = None
+    json: msgspec.Raw = msgspec.Raw()
+    content_type: str | None = None
+    ttl: int | None = None
+
+
+class _Key(_Strict):
+    key: str
+
+
+class _Range(_Strict):
+    prefix: str = ""
+    after: str | None = None
+    before: str | None = None
+    limit: int = 100
+    reverse: bool = False
+    keys_only: bool = False
+
+
+class Step(_Strict):
+    """An operation; just one of them is there."""
+
+    put: _Put | None = None
+    delete: _Key | None = None
+    get: _Key | None = None
+    range: _Range | None = None
+
+
+class Txn(_Strict, rename={"conditions": "if", "operations": "then", "otherwise": "else"}):
+    """The body of a request."""
+
+    conditions: list[_Condition] = []
+    operations: list[Step] = []
+    otherwise: list[Step] = []
+
+
+def read(body: bytes, settings: Settings) -> Txn:
+    """
+    :raises BadRequest: the body is not a transaction; the message says where.
+    :raises RequestEntityTooLarge: it has more operations than one request may have.
+    """
+    try:
+        txn = msgspec.json.decode(body, type=Txn)
+    except msgspec.ValidationError as error:
+        raise BadRequest(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise BadRequest("the body is not JSON") from None
+    except RecursionError:
+        raise BadRequest("the JSON is nested too deeply") from None
+    if len(txn.conditions) + len(txn.operations) + len(txn.otherwise) > settings.max_operations:
+        raise RequestEntityTooLarge(f"more than {settings.max_operations} conditions and operations in one request")
+    return txn
+
+
+class Reader:
+    """Makes conditions and operations of the store of what a request says."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def key(self, name: str) -> bytes:
+        """:raises BadRequest: it cannot be a key."""
+        key = _encoded(name)
+        if not key:
+            raise BadRequest("a key is empty")
+        if len(key) > self._settings.max_key:
+            raise BadRequest(f"a key is longer than {self._settings.max_key} bytes")
+        return key
+
+    def conditions(self, conditions: Iterable[_Condition]) -> Iterator[Condition]:
+        """:raises BadRequest: one is not a condition."""
+        for asked in conditions:
+            key = self.key(asked.key)
+            if (asked.revision is None) == (asked.exists is None):
+                raise BadRequest("a condition has one of revision and exists")
+            if asked.exists:
+                yield Exists(DATA, key)
+            else:
+                yield Unchanged(DATA, key, asked.revision or 0)
+
+    def operations(self, steps: Sequence[Step]) -> Iterator[Operation]:
+        """One or two for each step: a deletion looks first whether there is something to delete."""
+        writes = False
+        ranges = 0
+        for step in steps:
+            asked = [part for part in (step.put, step.delete, step.get, step.range) if part is not None]
+            if len(asked) != 1:
+                raise BadRequest("an operation has one of put, delete, get and range")
+            if step.range is not None:
+                ranges += 1
+                if writes:
+                    raise BadRequest("a range comes before the writes: it shows the store as it was")
+                if ranges > MAX_RANGES:
+                    raise BadRequest(f"more than {MAX_RANGES} ranges in one branch")
+                yield self.range(step.range)
+            elif step.get is not None:
+                yield Get(DATA, self.key(step.get.key))
+            elif step.delete is not None:
+                writes = True
+                key = self.key(step.delete.key)
+                yield Peek(DATA, key)
+                yield Delete(DATA, key)
+            elif step.put is not None:
+                writes = True
+                yield self.put(step.put)
+
+    def put(self, asked: _Put) -> Put:
+        """
+        :raises BadRequest: it says no value, or several, or one that is not what it is said to be.
+        :raises RequestEntityTooLarge: the value is too large.
+        """
+        text = bytes(asked.json)
+        if (asked.value is not None) + (asked.value_base64 is not None) + bool(text) != 1:
+            raise BadRequest("a put has one of value, value_base64 and json")
+        if text:
+            value, default = text, JSON
+        elif asked.value_base64 is not None:
+            value, default = _unbased(asked.value_base64), OCTETS
+        else:
+            value, default = _encoded(asked.value or ""), TEXT
+        if len(value) > self._settings.max_value:
+            raise RequestEntityTooLarge(f"a value is larger than {self._settings.max_value} bytes")
+        media_type = default if asked.content_type is None else checked_type(asked.content_type)
+        if text and media_type != JSON:
+            raise BadRequest("the content_type of json is application/json")
+        if media_type == JSON and not text and not is_json(value):
+            raise BadRequest("a value is not the JSON that its content_type says")
+        if asked.ttl is not None and not 1 <= asked.ttl <= MAX_TTL_SECONDS:
+            raise BadRequest(f"a ttl is 1 to {MAX_TTL_SECONDS} seconds")
+        return Put(DATA, self.key(asked.key), value, media_type, None if asked.ttl is None else asked.ttl * 1000)
+
+    def range(self, asked: _Range) -> Range:
+        """:raises BadRequest: the limit is none."""
+        if not 1 <= asked.limit <= MAX_LIMIT:
+            raise BadRequest(f"a limit is 1 to {MAX_LIMIT}")
+        return range_of(asked.prefix, asked.after, asked.before, asked.limit, asked.reverse)
+
+
+def range_of(prefix: str, after: str | None, before: str | None, limit: int, reverse: bool) -> Range:
+    """The keys with a prefix that come after one and before another, in the order in which they are listed."""
+    start = _encoded(prefix)
+    stop = after_prefix(start)
+    low, high = (before, after) if reverse else (after, before)
+    if low is not None:
+        start = max(start, _encoded(low) + b"\0")
+    if high is not None:
+        stop = _encoded(high) if stop is None else min(stop, _encoded(high))
+    return Range(DATA, start, stop, limit, reverse)
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        raise BadRequest("a string is not Unicode") from None
+
+
+def results(outcome: Outcome, steps: Sequence[Step]) -> Iterator[Element]:
+    """What became of each step."""
+    found = iter(outcome.results)
+    for step in steps:
+        result = next(found)
+        if step.range is not None:
+            assert isinstance(result, Slice)
+            yield _slice(result, step.range.keys_only)
+        elif step.get is not None:
+            yield (b"null", b"", b"") if result is None else item(step.get.key, _record(result))
+        elif step.delete is not None:
+            next(found)
+            yield b'{"deleted":' + (b"false" if result is None else b"true") + b"}", b"", b""
+        else:
+            yield b'{"revision":%d}' % outcome.revision, b"", b""
+
+
+def _slice(found: Slice, keys_only: bool) -> Element:
+    """A page of a range."""
+    names = [name for name, _ in named(deque(found.items))]
+    following = b"null" if found.resume is None or not names else quote(names[-1])
+
+    def items() -> Iterator[bytes]:
+        for count, (before, text, after) in enumerate(elements(deque(found.items), keys_only)):
+            yield b"," + before if count else before
+            yield from (text,) if isinstance(text, bytes) else text
+            yield after
+
+    return b'{"items":[', items(), b'],"next":' + following + b"}"
+
+
+def _record(result: Any) -> Record:
+    assert isinstance(result, Record)
+    return result
+
+
+def _unbased(text: str) -> bytes:
+    try:
+        return b64decode(text.encode(), validate=True)
+    except (ValueError, UnicodeEncodeError):
+        raise BadRequest("a value_base64 is not base64") from None
+
+
+def checked_type(media_type: str) -> str:
+    """:raises BadRequest: it cannot be a media type."""
+    if not (0 < len(media_type) <= 255 and media_type.isascii() and media_type.isprintable() and "/" in media_type):
+        raise BadRequest("not a media type")
+    return media_type

@@ -1,0 +1,255 @@
+"""
+`native`: the store's whole power over HTTP, under /v1.
+
+    GET, HEAD /v1/kv/<key>    the bytes, with their media type; `Range`
+    PUT    /v1/kv/<key>       201, or 204 where there was one; ?ttl= in seconds; ?return=previous: 200, what was there
+    DELETE /v1/kv/<key>       204        404 where there is none
+    GET    /v1/kv             a page of a listing: ?prefix= &after= &before= &limit= &reverse= &keys_only=
+    DELETE /v1/kv?prefix=     {"deleted": n}; without a prefix only with ?all=true
+    POST   /v1/txn            conditions, and two branches of operations: one of them at one instant
+    GET    /v1/status         version, revision, uptime
+
+A key is UTF-8 and may hold `/`; a value is any bytes of any media type. Reads and writes of a key heed preconditions.
+Errors are `application/problem+json` (RFC 9457). docs/api.md describes it with examples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from functools import lru_cache, partial
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+from klein import Response
+from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
+from zope.interface import implementer
+
+from kvtwist import __version__
+from kvtwist.interfaces import IProfile, IStore
+from kvtwist.model import DATA, JSON, OCTETS, Delete, Get, Operation, Peek, Put, Range, Record, Slice
+from kvtwist.profiles._app import ProfileApp, answer_errors, decoded, query
+from kvtwist.profiles._byte_range import answer_range
+from kvtwist.profiles._conditions import answer_record, preconditions, transact_if
+from kvtwist.profiles._items import elements, named
+from kvtwist.profiles._json import NotJSON, quote, read_value
+from kvtwist.profiles._listing import Frame, answer
+from kvtwist.profiles._reply import NO_CONTENT, json_reply
+from kvtwist.profiles._scan import Items, scan
+from kvtwist.profiles._settings import Settings
+from kvtwist.profiles._steps import in_steps
+from kvtwist.profiles._transactions import MAX_LIMIT, MAX_TTL_SECONDS, Reader, checked_type, range_of, read, results
+from kvtwist.validators import Headers, Tagged, http_date
+
+NDJSON = "application/x-ndjson"
+PROBLEM = "application/problem+json"
+NO_HEADERS: Headers = MappingProxyType({})
+NDJSON_HEADERS: Headers = MappingProxyType({"Content-Type": NDJSON})
+DEFAULT_LIMIT = 100
+DELETED_AT_ONCE = 500
+LINES: Frame = (b"", b"", b"")
+
+
+@implementer(IProfile)
+class Native:
+    """The routes."""
+
+    name = "native"
+    urgent = frozenset({"/v1/status"})
+    default_port = 4000
+    default_store = "dir"
+    app = ProfileApp()
+
+    def __init__(self, store: IStore, settings: Settings) -> None:
+        self._store = store
+        self._reader = Reader(settings)
+        self._settings = settings
+        # A transaction may hold as much text as one value makes, in base64 or escaped, and its keys.
+        self.max_body = 2 * settings.max_value + 6 * settings.max_key + 64 * 1024
+
+    # --- one key --------------------------------------------------------------------------------------------------
+
+    @app.route("/v1/kv/<path:key>", methods=["GET", "HEAD"], conditional=True)
+    async def get(self, request: Any, key: str) -> Response:
+        """The value of a key."""
+        record = await self._store.get(DATA, self._key(key))
+        if record is None:
+            raise NotFound("key not found")
+        headers = self._headers(record)
+        whole = answer_record(request, record, headers)
+        if whole.code != 200:
+            return whole
+        return answer_range(request, record, headers) or whole
+
+    @app.route("/v1/kv/<path:key>", methods=["PUT"], query=["ttl", "return"], conditional=True)
+    async def put(self, request: Any, key: str) -> Response:
+        """Give a key a value."""
+        name = self._key(key)
+        ttl_text, returned = query(request, "ttl", "return")
+        ttl_ms = None if ttl_text is None else number("ttl", ttl_text, MAX_TTL_SECONDS) * 1000
+        if returned not in (None, "previous"):
+            raise BadRequest("return is previous")
+        said = request.getHeader(b"content-type")
+        media_type = OCTETS if said is None else checked_type(said.decode("latin-1"))
+        value = request.content.read()
+        if len(value) > self._settings.max_value:
+            raise RequestEntityTooLarge
+        if media_type == JSON:
+            try:
+                await in_steps(read_value(value))
+            except NotJSON as error:
+                raise BadRequest(f"the body is not the JSON that Content-Type says: {error}") from None
+        look: Operation = Peek(DATA, name) if returned is None else Get(DATA, name)
+        operations = [look, Put(DATA, name, value, media_type, ttl_ms)]
+        outcome = await transact_if(preconditions(request), self._store, DATA, name, operations)
+        previous = outcome.record(0)
+        if previous is None:
+            return Response(201, Tagged(NO_HEADERS, outcome.revision))
+        if returned is None:
+            return Response(204, Tagged(NO_HEADERS, outcome.revision))
+        headers: Headers = {"Content-Type": previous.media_type, "Kvtwist-Previous-ETag": f'"{previous.revision}"'}
+        return Response(200, Tagged(headers, outcome.revision), previous.value)
+
+    @app.route("/v1/kv/<path:key>", methods=["DELETE"], conditional=True)
+    async def delete(self, request: Any, key: str) -> Response:
+        """Delete a key."""
+        name = self._key(key)
+        asked = preconditions(request)
+        outcome = await transact_if(asked, self._store, DATA, name, [Delete(DATA, name)], exists=True)
+        if not outcome.committed:
+            raise NotFound("key not found")
+        return NO_CONTENT
+
+    # --- many keys ------------------------------------------------------------------------------------------------
+
+    @app.route("/v1/kv", methods=["GET"])
+    async def list_keys(self, request: Any) -> Response | None:
+        """A page of a listing; with `Accept: application/x-ndjson` all of it, a record in each line."""
+        prefix, after, before, limit_text, reverse, keys_only = query(
+            request, "prefix", "after", "before", "limit", "reverse", "keys_only"
+        )
+        is_short = flag("keys_only", keys_only)
+        limit = DEFAULT_LIMIT if limit_text is None else number("limit", limit_text, MAX_LIMIT)
+        asked = range_of(prefix or "", after, before, limit, flag("reverse", reverse))
+        accepted = request.getHeader(b"accept") or b""
+        if NDJSON.encode() in accepted.lower():
+            if limit_text is not None:
+                raise BadRequest("a stream of lines has no limit")
+            records = scan(self._store, DATA, asked.start, asked.stop, asked.reverse)
+            return await answer(
+                request, LINES, records, partial(elements, keys_only=is_short, end=b"\n"), NDJSON_HEADERS
+            )
+        revision, items, following = await self._page(asked)
+        opening = b'{"revision":%d,"items":[' % revision
+        frame = opening, b",", b'],"next":' + (b"null" if following is None else quote(following)) + b"}"
+        return await answer(request, frame, _only(items), partial(elements, keys_only=is_short))
+
+    async def _page(self, asked: Range) -> tuple[int, Items, str | None]:
+        """The revision of a page, its records, and the last key if there may be more."""
+        revision = None
+        async for found in _slices(self._store, asked):
+            revision = found.revision if revision is None else revision
+            last = [name for name, _ in named(deque(found.items))][-1:]
+            if last or found.resume is None:
+                return revision, deque(found.items), last[0] if last and found.resume is not None else None
+        raise AssertionError("a scan has an end")
+
+    @app.route("/v1/kv", methods=["DELETE"], query=["prefix", "all"])
+    async def delete_many(self, request: Any) -> Response:
+        """Delete all keys with a prefix; one that is written meanwhile goes as well."""
+        prefix, everything = query(request, "prefix", "all")
+        if not prefix and not flag("all", everything):
+            raise BadRequest("all keys are deleted with all=true only")
+        asked = range_of(prefix or "", None, None, MAX_LIMIT, reverse=False)
+        deleted = 0
+        keys: list[bytes] = []
+        async for items in scan(self._store, DATA, asked.start, asked.stop):
+            while items:
+                keys.append(items.popleft()[0])
+                if len(keys) == DELETED_AT_ONCE:
+                    deleted += await self._delete(keys)
+                    keys = []
+        deleted += await self._delete(keys)
+        return json_reply(200, b'{"deleted":%d}' % deleted)
+
+    async def _delete(self, keys: list[bytes]) -> int:
+        if not keys:
+            return 0
+        looks: list[Operation] = [Peek(DATA, key) for key in keys]
+        outcome = await self._store.transact([], [*looks, *(Delete(DATA, key) for key in keys)])
+        return sum(result is not None for result in outcome.results[: len(keys)])
+
+    @app.route("/v1/txn", methods=["POST"])
+    async def transact(self, request: Any) -> Response | None:
+        """Do one of two branches of operations at one instant."""
+        txn = read(request.content.read(), self._settings)
+        reader = self._reader
+        conditions = [*reader.conditions(txn.conditions)]
+        operations, otherwise = [*reader.operations(txn.operations)], [*reader.operations(txn.otherwise)]
+        outcome = await self._store.transact(conditions, operations, otherwise)
+        steps = txn.operations if outcome.committed else txn.otherwise
+        committed = b"true" if outcome.committed else b"false"
+        frame = b'{"committed":%b,"revision":%d,"results":[' % (committed, outcome.revision), b",", b"]}"
+        items: Items = deque((b"", result) for result in outcome.results if isinstance(result, Record))
+        return await answer(request, frame, _only(items), lambda items: results(outcome, steps))
+
+    @app.route("/v1/status", methods=["GET"])
+    async def status(self, request: Any) -> Response:
+        """What serves, and where it stands."""
+        outcome = await self._store.transact([], [])
+        uptime = self._settings.uptime()
+        said = b'{"version":%b,"revision":%d,"uptime":%d}' % (quote(__version__), outcome.revision, uptime)
+        return json_reply(200, said)
+
+    def _key(self, key: str) -> bytes:
+        return self._reader.key(decoded(key))
+
+    def _headers(self, record: Record) -> Headers:
+        headers = _constant(record.media_type)
+        if record.expires_ms is None:
+            return headers
+        seconds = max(0, -(-(record.expires_ms - self._store.now_ms()) // 1000))
+        return {**headers, "Expires": http_date(record.expires_ms // 1000), "Kvtwist-TTL": str(seconds)}
+
+
+@lru_cache(1024)
+def _constant(media_type: str) -> Headers:
+    """Headers that do not change, so that they are encoded once."""
+    return MappingProxyType({"Content-Type": media_type, "Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff"})
+
+
+async def _only(items: Items) -> AsyncIterator[Items]:
+    yield items
+
+
+async def _slices(store: IStore, asked: Range) -> AsyncIterator[Slice]:
+    start, stop = asked.start, asked.stop
+    while True:
+        found = await store.scan(DATA, start, stop, asked.limit, asked.reverse)
+        yield found
+        if found.resume is None:
+            return
+        start, stop = (start, found.resume) if asked.reverse else (found.resume, stop)
+
+
+def number(name: str, text: str, most: int) -> int:
+    """:raises BadRequest: it is not a number from 1 on."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 20 and 1 <= int(text) <= most):
+        raise BadRequest(f"{name} is a number from 1 to {most}")
+    return int(text)
+
+
+def flag(name: str, text: str | None) -> bool:
+    """:raises BadRequest: it is neither true nor false."""
+    if text not in (None, "true", "false"):
+        raise BadRequest(f"{name} is true or false")
+    return text == "true"
+
+
+def _problem(code: int, message: str) -> bytes:
+    title = HTTPStatus(code).phrase
+    return b'{"type":"about:blank","title":%b,"status":%d,"detail":%b}' % (quote(title), code, quote(message))
+
+
+answer_errors(Native.app, PROBLEM, _problem)
