@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from email.utils import formatdate
 from functools import lru_cache
+from typing import cast
+
+from msgspec import Struct
 
 Headers = Mapping[str | bytes, str | bytes | Sequence[str | bytes]]
 """Headers of a `klein.Response`. Those in a `MappingProxyType` never change, so their encoding is cached."""
@@ -21,7 +24,7 @@ def http_date(seconds: int) -> bytes:
     return formatdate(seconds, usegmt=True).encode()
 
 
-class Tagged(Headers):
+class TaggedHeaders(Struct, frozen=True, gc=False):
     """
     Headers of an answer, and a record's validators.
 
@@ -30,12 +33,9 @@ class Tagged(Headers):
     :ivar modified_ms: when it was written; None to send no `Last-Modified`.
     """
 
-    __slots__ = ("constant", "modified_ms", "revision")
-
-    def __init__(self, constant: Headers, revision: int, modified_ms: int | None = None) -> None:
-        self.constant = constant
-        self.revision = revision
-        self.modified_ms = modified_ms
+    constant: Headers
+    revision: int
+    modified_ms: int | None = None
 
     def lines(self) -> bytes:
         """The validators as they stand in a head."""
@@ -43,19 +43,14 @@ class Tagged(Headers):
             return b'ETag: "%d"\r\n' % self.revision
         return b'ETag: "%d"\r\nLast-Modified: %b\r\n' % (self.revision, http_date(self.modified_ms // 1000))
 
-    def _validators(self) -> dict[str | bytes, str]:
-        found: dict[str | bytes, str] = {"ETag": f'"{self.revision}"'}
+    def items(self) -> Iterator[tuple[str | bytes, str | bytes | Sequence[str | bytes]]]:
+        """All headers, as those of a mapping."""
+        yield from self.constant.items()
+        yield "ETag", f'"{self.revision}"'
         if self.modified_ms is not None:
-            found["Last-Modified"] = http_date(self.modified_ms // 1000).decode()
-        return found
+            yield "Last-Modified", http_date(self.modified_ms // 1000)
 
-    def __getitem__(self, name: str | bytes) -> str | bytes | Sequence[str | bytes]:
-        validators = self._validators()
-        return validators[name] if name in validators else self.constant[name]
 
-    def __iter__(self) -> Iterator[str | bytes]:
-        yield from self.constant
-        yield from self._validators()
-
-    def __len__(self) -> int:
-        return len(self.constant) + len(self._validators())
+def tagged(constant: Headers, revision: int, modified_ms: int | None = None) -> Headers:
+    """Headers with a record's validators, see `TaggedHeaders`: of a mapping they have as much as a response needs."""
+    return cast(Headers, TaggedHeaders(constant, revision, modified_ms))

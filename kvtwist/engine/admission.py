@@ -39,23 +39,20 @@ class Pending(Struct, frozen=True, gc=False):
     A transaction that has not been applied yet.
 
     :ivar otherwise: the operations that are applied where a condition does not hold.
+    :ivar branches: the operations of both branches.
     :ivar refusal: why it failed the last time, if it is tried again; such a transaction is alone in its batch.
     """
 
     conditions: Sequence[Condition]
     operations: Sequence[Operation]
-    otherwise: Sequence[Operation] = ()
+    otherwise: Sequence[Operation]
+    branches: Sequence[Operation]
     refusal: str | None = None
 
     @property
     def parts(self) -> tuple[Condition | Operation, ...]:
         """The conditions, then the operations of both branches."""
         return (*self.conditions, *self.operations, *self.otherwise)
-
-    @property
-    def branches(self) -> Sequence[Operation]:
-        """The operations that may be applied."""
-        return (*self.operations, *self.otherwise) if self.otherwise else self.operations
 
     @property
     def size(self) -> int:

@@ -23,7 +23,7 @@ from kvtwist.engine.operations import frees_space
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.timeline import Timeline
 from kvtwist.engine.waiters import Waiters
-from kvtwist.model import Append, Clear, Get, NoRoom, Operation, Put, Range, Record, StoreUnavailable
+from kvtwist.model import Append, Clear, NoRoom, Operation, Put, Read, Record, StoreUnavailable
 
 log = Logger(namespace="kvtwist.store")
 
@@ -112,7 +112,7 @@ class MemoryHousekeeping:
 
     def _growth(self, operation: Operation) -> int:
         """How many bytes an operation adds."""
-        if isinstance(operation, Get | Range):
+        if isinstance(operation, Read):
             return 0
         table = self._keyspaces[operation.keyspace].tables.active
         if isinstance(operation, Clear):

@@ -17,6 +17,7 @@ from functools import partial
 from types import MappingProxyType
 
 from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -255,12 +256,13 @@ class Store:
         """See `IStore.transact`."""
         if self._closed:
             return fail(StoreUnavailable(_STOPPING))
-        pending = Pending(conditions, operations, otherwise)
-        if len(conditions) + len(operations) + len(otherwise) > self.limits.step:
+        branches = (*operations, *otherwise) if otherwise else operations
+        pending = Pending(conditions, operations, otherwise, branches)
+        if len(conditions) + len(branches) > self.limits.step:
             done: Deferred[Outcome] = Deferred()  # a caller cancels this one; the transaction runs to its end
             Deferred.fromCoroutine(self._transact_large(pending)).chainDeferred(done)
             return done
-        if not all(map(has_valid_key, pending.branches)):
+        if not all(map(has_valid_key, branches)):
             return fail(StoreError(_TOO_LONG))
         try:
             if self._admission.must_wait(pending):
@@ -298,7 +300,7 @@ class Store:
 
     def _retry(self, pending: Pending, done: Deferred[Outcome], refusal: str) -> None:
         """Try a transaction again, alone, after its batch found no disk space."""
-        again = Pending(pending.conditions, pending.operations, pending.otherwise, refusal)
+        again = replace(pending, refusal=refusal)
         Deferred.fromCoroutine(self._transact_when_admitted(again)).chainDeferred(done)
 
     def _execute(self, pending: Pending, reading: Reading | None = None) -> Deferred[Outcome]:
@@ -308,8 +310,7 @@ class Store:
         :raises PageNeeded: nothing was changed.
         """
         known = self._look_up(pending, reading)
-        holds = all(self._holds(condition, known) for condition in pending.conditions)
-        operations = self._allowed(pending.operations if holds else pending.otherwise)
+        holds, operations = self._check(pending, known)
         effects = _Effects(holds, self._commit.assigned + 1, self._timeline.now_ms())
         self._apply(operations, known, effects)
         return self._submit(pending, effects)
@@ -336,8 +337,7 @@ class Store:
             return None
         if self._closed:
             raise StoreUnavailable(_STOPPING)
-        holds = all(self._holds(condition, known) for condition in pending.conditions)
-        operations = self._allowed(pending.operations if holds else pending.otherwise)
+        holds, operations = self._check(pending, known)
         # From here on it must not fail: reads that wait for this revision go on when it is submitted, or taken back.
         effects = _Effects(holds, commit.assigned + 1, self._timeline.now_ms())
         commit.unsubmitted = effects.undo
@@ -363,7 +363,7 @@ class Store:
             if not isinstance(condition, UnchangedSince):
                 self._look_up_part(condition, reading, known)
         for operation in pending.branches:
-            if isinstance(operation, Get | Range):
+            if isinstance(operation, Read):
                 self._look_up_part(operation, reading, known)
         return known
 
@@ -430,11 +430,20 @@ class Store:
 
     # --- check ----------------------------------------------------------------------------------------------------
 
-    def _allowed(self, operations: Sequence[Operation]) -> Sequence[Operation]:
-        """:raises StoreUnavailable: some of them write, and the store cannot."""
+    def _check(self, pending: Pending, known: _Known) -> tuple[bool, Sequence[Operation]]:
+        """
+        Return whether all conditions hold, and the operations to apply.
+
+        :raises StoreUnavailable: some of them write, and the store cannot.
+        """
+        holds, operations = True, pending.operations
+        for condition in pending.conditions:
+            if not self._holds(condition, known):
+                holds, operations = False, pending.otherwise
+                break
         if self._commit.broken is not None and not all(isinstance(o, Read) for o in operations):
             raise StoreUnavailable(self._commit.broken)
-        return operations
+        return holds, operations
 
     def _holds(self, condition: Condition, known: _Known) -> bool:
         if isinstance(condition, UnchangedSince):

@@ -9,7 +9,7 @@ from klein import Response
 from twisted.web.http import stringToDatetime
 
 from kvtwist.model import Record
-from kvtwist.validators import Headers, Tagged
+from kvtwist.validators import Headers, tagged
 
 _range = re.compile(rb"bytes[ \t]*=[ \t]*([0-9]{0,20})-([0-9]{0,20})[ \t]*", re.IGNORECASE).fullmatch
 
@@ -36,7 +36,7 @@ def answer_range(request: Any, record: Record, headers: Headers) -> Response | N
     if start >= size:
         return Response(416, {**headers, "Content-Range": f"bytes */{size}"}, b"")
     part = {**headers, "Content-Range": f"bytes {start}-{last}/{size}"}
-    return Response(206, Tagged(part, record.revision, record.modified_ms), record.value[start : last + 1])
+    return Response(206, tagged(part, record.revision, record.modified_ms), record.value[start : last + 1])
 
 
 def _is_current(validator: bytes | None, record: Record) -> bool:

@@ -8,7 +8,7 @@ transaction runs on condition that the record is the one that was looked at, and
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -18,7 +18,7 @@ from werkzeug.exceptions import BadRequest, PreconditionFailed
 
 from kvtwist.interfaces import IStore
 from kvtwist.model import Exists, Operation, Outcome, Record, Unchanged
-from kvtwist.validators import Headers, Tagged
+from kvtwist.validators import Headers, tagged
 
 _TAG = rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 _is_list = re.compile(rb"[ \t]*(?:,[ \t]*)*%b[ \t]*(?:,[ \t]*(?:%b[ \t]*)?)*" % (_TAG, _TAG)).fullmatch
@@ -69,7 +69,7 @@ class Preconditions:
         elif self.unmodified_since is not None and _seconds(record) > self.unmodified_since:
             raise PreconditionFailed
         return (
-            None if self._has_changed(record) else Response(304, Tagged(headers, record.revision, record.modified_ms))
+            None if self._has_changed(record) else Response(304, tagged(headers, record.revision, record.modified_ms))
         )
 
 
@@ -79,9 +79,12 @@ def answer_record(request: Any, record: Record, headers: Headers) -> Response:
 
     :raises PreconditionFailed: the record is not the one that the client means.
     """
-    asked = preconditions(request)
-    unchanged = None if asked is None else asked.answer(record, headers)
-    return unchanged or Response(200, Tagged(headers, record.revision, record.modified_ms), record.value)
+    if request.conditional:
+        asked = preconditions(request)
+        unchanged = None if asked is None else asked.answer(record, headers)
+        if unchanged is not None:
+            return unchanged
+    return Response(200, tagged(headers, record.revision, record.modified_ms), record.value)
 
 
 def preconditions(request: Any) -> Preconditions | None:
@@ -100,14 +103,14 @@ def preconditions(request: Any) -> Preconditions | None:
     )
 
 
-async def transact_if(
+def transact_if(
     asked: Preconditions | None,
     store: IStore,
     keyspace: str,
     key: bytes,
     operations: Sequence[Operation],
     exists: bool = False,
-) -> Outcome:
+) -> Awaitable[Outcome]:
     """
     Do some operations if a request's preconditions hold for a key.
 
@@ -115,8 +118,14 @@ async def transact_if(
         the outcome is not committed.
     :raises PreconditionFailed: they do not hold.
     """
-    if asked is None:
-        return await store.transact([Exists(keyspace, key)] if exists else [], operations)
+    if asked is not None:
+        return _transact_if(asked, store, keyspace, key, operations, exists)
+    return store.transact([Exists(keyspace, key)] if exists else [], operations)  # most requests: no coroutine for them
+
+
+async def _transact_if(
+    asked: Preconditions, store: IStore, keyspace: str, key: bytes, operations: Sequence[Operation], exists: bool
+) -> Outcome:
     while True:
         record = await store.get(keyspace, key)
         if exists and record is None:

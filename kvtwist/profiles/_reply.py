@@ -15,7 +15,7 @@ from kvtwist.model import JSON, Record
 from kvtwist.profiles._conditions import preconditions
 from kvtwist.profiles._json import is_utf8, quote
 from kvtwist.profiles._scan import send
-from kvtwist.validators import Headers, Tagged
+from kvtwist.validators import Headers, tagged
 
 JSON_HEADERS: Headers = MappingProxyType({"Content-Type": JSON})
 
@@ -101,7 +101,7 @@ async def answer_value(
     unchanged = None if asked is None else asked.answer(record, headers)
     if unchanged is not None:
         return unchanged
-    headers = Tagged(headers, record.revision, record.modified_ms)
+    headers = tagged(headers, record.revision, record.modified_ms)
     value = as_json(record)
     if isinstance(value, bytes):
         return Response(200, headers, before + value + after)

@@ -32,7 +32,7 @@ from kvtwist.profiles._listing import ARRAY, Element, answer
 from kvtwist.profiles._reply import NO_CONTENT, json_error
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
-from kvtwist.validators import Headers, Tagged
+from kvtwist.validators import Headers, tagged
 
 OCTETS_HEADERS: Headers = MappingProxyType({"Content-Type": OCTETS})
 NO_HEADERS: Headers = MappingProxyType({})
@@ -68,7 +68,7 @@ class History:
             Append(HISTORY, name + b"\0", value, OCTETS, KEPT_MS),
         ]
         outcome = await transact_if(preconditions(request), self._store, DATA, name, operations)
-        return Response(204, Tagged(NO_HEADERS, outcome.revision))
+        return Response(204, tagged(NO_HEADERS, outcome.revision))
 
     @app.route("/<key>", methods=["GET"], conditional=True)
     async def get(self, request: Any, key: str) -> Response:

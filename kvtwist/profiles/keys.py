@@ -40,7 +40,7 @@ from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, answer_value, as_j
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
 from kvtwist.profiles._steps import STEP, Permits, Steps, at_once, in_steps
-from kvtwist.validators import Headers, Tagged, http_date
+from kvtwist.validators import Headers, http_date, tagged
 
 MAX_KEY = 255
 MAX_EXPIRE_IN = 315_360_000  # ten years, in seconds
@@ -144,7 +144,7 @@ class Keys:
         outcome = await transact_if(preconditions(request), self._store, DATA, name.encode(), operations)
         headers: Headers = JSON_HEADERS
         if len(value) == len(body):  # RFC 9110, 8.8.3: no validator for what is not stored as it was sent
-            headers = Tagged(headers, outcome.revision)
+            headers = tagged(headers, outcome.revision)
         return Response(201 if outcome.results[0] is None else 200, headers, at_once(_object(pairs)))
 
     @app.route("/keys/<key>", methods=["DELETE"], conditional=True)

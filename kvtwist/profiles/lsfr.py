@@ -24,7 +24,7 @@ from kvtwist.model import DATA, TEXT, Clear, Delete, Put
 from kvtwist.profiles._app import ProfileApp, answer_errors, decoded
 from kvtwist.profiles._conditions import answer_record, preconditions, transact_if
 from kvtwist.profiles._settings import Settings
-from kvtwist.validators import Headers, Tagged
+from kvtwist.validators import Headers, tagged
 
 CONTENT_TYPE = "text/plain; charset=utf-8"
 HEADERS: Headers = MappingProxyType({"Content-Type": CONTENT_TYPE})
@@ -62,7 +62,7 @@ class Lsfr:
             raise BadRequest("value must be valid UTF-8") from None
         outcome = await transact_if(preconditions(request), self._store, DATA, name, [Put(DATA, name, value, TEXT)])
         self.note("PUT /kv/{key} accepted, value={value}", name, value)
-        return Response(200, Tagged(HEADERS, outcome.revision))
+        return Response(200, tagged(HEADERS, outcome.revision))
 
     @app.route("/kv/<key>", methods=["GET"], conditional=True)
     async def get(self, request: Any, key: str) -> Response:

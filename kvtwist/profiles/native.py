@@ -40,7 +40,7 @@ from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
 from kvtwist.profiles._steps import in_steps
 from kvtwist.profiles._transactions import MAX_LIMIT, MAX_TTL_SECONDS, Reader, checked_type, range_of, read, results
-from kvtwist.validators import Headers, Tagged, http_date
+from kvtwist.validators import Headers, http_date, tagged
 
 NDJSON = "application/x-ndjson"
 PROBLEM = "application/problem+json"
@@ -105,11 +105,11 @@ class Native:
         outcome = await transact_if(preconditions(request), self._store, DATA, name, operations)
         previous = outcome.record(0)
         if previous is None:
-            return Response(201, Tagged(NO_HEADERS, outcome.revision))
+            return Response(201, tagged(NO_HEADERS, outcome.revision))
         if returned is None:
-            return Response(204, Tagged(NO_HEADERS, outcome.revision))
+            return Response(204, tagged(NO_HEADERS, outcome.revision))
         headers: Headers = {"Content-Type": previous.media_type, "Kvtwist-Previous-ETag": f'"{previous.revision}"'}
-        return Response(200, Tagged(headers, outcome.revision), previous.value)
+        return Response(200, tagged(headers, outcome.revision), previous.value)
 
     @app.route("/v1/kv/<path:key>", methods=["DELETE"], conditional=True)
     async def delete(self, request: Any, key: str) -> Response:

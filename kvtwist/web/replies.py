@@ -9,7 +9,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 
 from kvtwist import __version__
-from kvtwist.validators import Headers, Tagged, http_date
+from kvtwist.validators import Headers, TaggedHeaders, http_date
 
 SERVER = f"kvtwist/{__version__}".encode()
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -36,21 +36,23 @@ class Replies:
         :param headers: cached if they are a `MappingProxyType`.
         :param now: any clock's time; `Date` is made again only when it has changed.
         """
-        if type(headers) is Tagged:
-            return self.head(code, headers.constant, now) + headers.lines()
+        lines = b""
+        if isinstance(headers, TaggedHeaders):
+            lines = headers.lines()
+            headers = headers.constant
         if now != self._moment:
             self._moment = now
             self._date = http_date(int(self._wall()))
             self._kept.clear()
         kept = self._kept.get((code, id(headers)))
         if kept is not None and kept[0] is headers:
-            return kept[1]
+            return kept[1] + lines
         reason = _REASONS.get(code, b"Unknown")
         start = b"HTTP/1.1 %d %b\r\nServer: %b\r\nDate: %b\r\n" % (code, reason, SERVER, self._date)
         head = start + b"".join(_lines(headers))
         if type(headers) is MappingProxyType:
             self._kept[code, id(headers)] = headers, head
-        return head
+        return head + lines
 
     def refusal(self, code: int, now: float) -> bytes:
         """A whole response that has only a status, and after which the connection closes."""

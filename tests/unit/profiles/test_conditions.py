@@ -132,9 +132,12 @@ class WriteTests(SynchronousTestCase):
 
 class TransactTests(EngineCase):
     def delete(self, exists: bool = False, **headers: bytes) -> bool:
-        asked = preconditions(Request(**headers))
-        deletion = transact_if(asked, self.engine.store, DATA, b"a", [Delete(DATA, b"a")], exists)
-        return bool(result_of(Deferred.fromCoroutine(deletion)).committed)
+        async def delete() -> bool:
+            asked = preconditions(Request(**headers))
+            outcome = await transact_if(asked, self.engine.store, DATA, b"a", [Delete(DATA, b"a")], exists)
+            return outcome.committed
+
+        return bool(result_of(Deferred.fromCoroutine(delete())))
 
     def test_what_is_not_permitted_is_not_done(self) -> None:
         self.engine.put(b"a", b"1")

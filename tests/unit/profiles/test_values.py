@@ -82,7 +82,7 @@ class AnswerTests(TestCase):
         response = finished(done)
         if response is not None:
             request.pieces.append(response.body)
-            request.headers.update(response.headers)
+            request.headers.update(response.headers.items())
         return request
 
     def test_every_value_is_unchanged_between_the_text_around_it(self) -> None:
