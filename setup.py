@@ -39,7 +39,7 @@ LINT = ["ruff>=0.15,<0.18", "mypy>=1.15,<2.5", "mypy-zope>=1.0.11,<2", *STUBS]
 setup(
     name="kvtwist",
     version=VERSION,
-    description="A durable key-value server on Twisted with five HTTP profiles over one store",
+    description="A durable key-value server on Twisted with six HTTP profiles over one store",
     author="kvtwist contributors",
     license="MIT",
     classifiers=[

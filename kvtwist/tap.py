@@ -166,7 +166,7 @@ class Options(usage.Options):
         self._environment = environment
 
     def opt_profile(self, name: str) -> None:
-        """HTTP interface: transactional, history, lsfr, clstr or keys; may be repeated. [default: transactional]"""
+        """HTTP API: transactional, history, lsfr, clstr, keys or native; may be repeated. [default: transactional]"""
         if name not in PROFILES:
             raise usage.UsageError(f"no such profile: {name} (there are {', '.join(PROFILES)})")
         self["profile"].append(name)
