@@ -7,16 +7,32 @@ from typing import Final
 
 _TESTS: Final = {
     "kvtwist/engine/memtable.py": ("tests/unit/engine/test_memtable.py",),
+    "kvtwist/profiles/_byte_range.py": ("tests/http/test_native.py",),
+    "kvtwist/profiles/_conditions.py": ("tests/unit/profiles/test_conditions.py", "tests/http/test_conditional.py"),
     "kvtwist/profiles/_glob.py": ("tests/unit/profiles/test_glob.py",),
+    "kvtwist/profiles/_items.py": ("tests/http/test_native.py",),
     "kvtwist/profiles/_json.py": ("tests/unit/profiles/test_json.py", "tests/http/test_bad_json.py"),
+    "kvtwist/profiles/_transactions.py": ("tests/http/test_native.py",),
     "kvtwist/profiles/clstr.py": ("tests/http/test_clstr.py", "tests/http/test_kv_paths.py"),
-    "kvtwist/profiles/history.py": ("tests/http/test_history.py", "tests/http/test_history_paths.py"),
+    "kvtwist/profiles/history.py": (
+        "tests/http/test_history.py",
+        "tests/http/test_history_paths.py",
+        "tests/unit/profiles/test_history_store.py",
+        "tests/http/test_conditional.py",
+    ),
     "kvtwist/profiles/keys.py": (
         "tests/http/test_keys.py",
         "tests/http/test_keys_paths.py",
         "tests/http/test_keys_listing.py",
+        "tests/unit/profiles/test_keys_store.py",
+        "tests/http/test_conditional.py",
     ),
-    "kvtwist/profiles/lsfr.py": ("tests/http/test_lsfr.py", "tests/http/test_kv_paths.py"),
+    "kvtwist/profiles/lsfr.py": (
+        "tests/http/test_lsfr.py",
+        "tests/http/test_kv_paths.py",
+        "tests/http/test_conditional.py",
+    ),
+    "kvtwist/profiles/native.py": ("tests/http/test_native.py", "tests/http/test_conditional.py"),
     "kvtwist/profiles/transactional.py": (
         "tests/unit/profiles/test_commit_race.py",
         "tests/http/test_transactional.py",
