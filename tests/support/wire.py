@@ -137,7 +137,7 @@ class Connection:
 def _answer(method: str, response: h11.Response, body: bytes) -> Answer:
     answer = Answer.parsed(response, body)
     coding, connection = answer.header("transfer-encoding"), answer.header("connection") or ""
-    if answer.status != 204 and method != "HEAD":
+    if answer.status not in (204, 304) and method != "HEAD":
         is_framed = answer.content_length is not None or coding == "chunked" or connection.lower() == "close"
         assert is_framed, f"no framing: {answer}"
     return answer

@@ -17,8 +17,9 @@ from tests.support.engine import TestCase
 def no_file_left() -> Iterator[ExitStack]:
     """All files that this process may open are open; what is put on the stack is closed in the end."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = max(map(int, os.listdir("/proc/self/fd"))) + 50  # a limit below an open descriptor would leave it unusable
     with ExitStack() as taken:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
         taken.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
         take_all(taken)
         yield taken
