@@ -57,7 +57,10 @@ def ask_all(address: Address, requests: list[bytes]) -> list[bytes]:
                     connection.sendall(requests[number])
                     poll.modify(connection, select.EPOLLIN)
                     continue
-                piece = connection.recv(65536)
+                try:
+                    piece = connection.recv(65536)
+                except ConnectionResetError:
+                    piece = b""  # what has come has to be the whole answer
                 answers[number] += piece
                 if not piece:
                     poll.unregister(connection)
@@ -114,10 +117,11 @@ def test_all_are_answered_and_all_are_there_after_a_kill(tmp_path: Path) -> None
         print(f"{COUNT} PUTs on {COUNT} connections in {time.monotonic() - started:.1f} s")
         send_more(others, b"A: b\r\n")
         assert {everything(connection)[:13] for connection in others} == {b"HTTP/1.1 408 "}
+        is_alive = server.is_alive()
         server.kill()
         assert "Traceback" not in server.output() + server.errors()
-    wrong = [answer for answer in answers if not answer.startswith(b"HTTP/1.1 200 ")]
-    assert not wrong, f"{len(wrong)} of {COUNT}, for example {wrong[0]!r}"
+    wrong = [answer for answer in answers if not (answer.startswith(b"HTTP/1.1 200 ") and b"\r\n\r\n" in answer)]
+    assert not wrong, f"{len(wrong)} of {COUNT}, for example {wrong[0]!r}; {is_alive=}; {server.output()}"
     with running(tmp_path / "data", "--profile", "keys") as server:
         found = ask(server.address, "GET", "/keys").json()
     assert found == {f"key:{number}": f"value of {number}" for number in range(COUNT)}
