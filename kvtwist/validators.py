@@ -1,8 +1,7 @@
 """
-Validators of a record (RFC 9110, 8.8): its revision is its strong entity tag, and it knows when it was modified.
+Validators of a record (RFC 9110, 8.8): its revision is its strong entity tag, its time the modification date.
 
-Profiles put them on answers, and the web package writes them behind headers that do not change, so that a head that was
-made before is used again for every record.
+They are kept apart from the constant headers of an answer, because those are encoded once for all records.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ Headers = Mapping[str | bytes, str | bytes | Sequence[str | bytes]]
 
 @lru_cache(4096)
 def http_date(seconds: int) -> bytes:
-    """A time since the epoch as RFC 9110, 5.6.7, has it."""
+    """Format a time, in seconds since the epoch (RFC 9110, 5.6.7)."""
     return formatdate(seconds, usegmt=True).encode()
 
 
 class TaggedHeaders(Struct, frozen=True, gc=False):
     """
-    Headers of an answer, and a record's validators.
+    The headers of an answer with a record's validators.
 
     :ivar constant: the other headers.
-    :ivar revision: of the record.
-    :ivar modified_ms: when it was written; None to send no `Last-Modified`.
+    :ivar revision: the record's revision.
+    :ivar modified_ms: when the record was written; None sends no `Last-Modified`.
     """
 
     constant: Headers
@@ -38,13 +37,13 @@ class TaggedHeaders(Struct, frozen=True, gc=False):
     modified_ms: int | None = None
 
     def lines(self) -> bytes:
-        """The validators as they stand in a head."""
+        """The header lines of the validators."""
         if self.modified_ms is None:
             return b'ETag: "%d"\r\n' % self.revision
         return b'ETag: "%d"\r\nLast-Modified: %b\r\n' % (self.revision, http_date(self.modified_ms // 1000))
 
     def items(self) -> Iterator[tuple[str | bytes, str | bytes | Sequence[str | bytes]]]:
-        """All headers, as those of a mapping."""
+        """All headers, like those of a mapping."""
         yield from self.constant.items()
         yield "ETag", f'"{self.revision}"'
         if self.modified_ms is not None:
@@ -52,5 +51,5 @@ class TaggedHeaders(Struct, frozen=True, gc=False):
 
 
 def tagged(constant: Headers, revision: int, modified_ms: int | None = None) -> Headers:
-    """Headers with a record's validators, see `TaggedHeaders`: of a mapping they have as much as a response needs."""
+    """Add a record's validators to headers. The result has as much of a mapping as a response needs."""
     return cast(Headers, TaggedHeaders(constant, revision, modified_ms))

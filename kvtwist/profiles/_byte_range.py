@@ -16,9 +16,9 @@ _range = re.compile(rb"bytes[ \t]*=[ \t]*([0-9]{0,20})-([0-9]{0,20})[ \t]*", re.
 
 def answer_range(request: Any, record: Record, headers: Headers) -> Response | None:
     """
-    Answer a GET that asks for one range of a value: 206 or 416. None: all of it is the answer.
+    Answer a GET for one range of a value: 206 or 416. None means that the whole value is the answer.
 
-    Several ranges, and what is no range of bytes, are ignored, as a server may.
+    Several ranges, and ranges of other units than bytes, are ignored, as RFC 9110 allows.
     """
     asked = request.getHeader(b"range")
     if asked is None or request.method != b"GET" or not _is_current(request.getHeader(b"if-range"), record):
@@ -40,7 +40,7 @@ def answer_range(request: Any, record: Record, headers: Headers) -> Response | N
 
 
 def _is_current(validator: bytes | None, record: Record) -> bool:
-    """Whether a client that has a part of what `If-Range` names has a part of this record (RFC 9110, 13.1.5)."""
+    """Return whether `If-Range` names this record, so that the client may combine its parts (RFC 9110, 13.1.5)."""
     if validator is None:
         return True
     if validator.startswith((b'"', b"W/")):

@@ -1,8 +1,8 @@
 """
-Conditional requests (RFC 9110, 13): what the headers of a request ask of a key's record before the request is done.
+Conditional requests (RFC 9110, 13): preconditions in headers, checked against the record of a key.
 
-A read is decided by the record that was read. A write is decided by the record that its transaction finds: the
-transaction runs on condition that the record is the one that was looked at, and is decided anew when it is not.
+A read checks the record that it read. A write reads the record, checks it, and runs its transaction on condition that
+the record is unchanged; if it has changed, the write starts over.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ ANY = frozenset({b"*"})
 @frozen
 class Preconditions:
     """
-    What the headers of a request say; None for one that is not there.
+    The preconditions of a request; None for a missing header.
 
-    :ivar match: the opaque parts of the strong tags of `If-Match`, or `ANY`.
-    :ivar none_match: those of all tags of `If-None-Match`, or `ANY`.
+    :ivar match: the opaque parts of the strong tags in `If-Match`, or `ANY`.
+    :ivar none_match: the opaque parts of all tags in `If-None-Match`, or `ANY`.
     :ivar unmodified_since: in seconds since the epoch.
-    :ivar modified_since: likewise; of no meaning beside `none_match`.
+    :ivar modified_since: in seconds since the epoch; ignored if there is `none_match`.
     """
 
     match: frozenset[bytes] | None
@@ -43,7 +43,7 @@ class Preconditions:
     modified_since: int | None
 
     def permit(self, record: Record | None) -> bool:
-        """Whether a write may change a key that holds that record (13.2.2, steps 1 to 3)."""
+        """Return whether a write may change a key with that record (13.2.2, steps 1 to 3)."""
         if self.match is not None:
             if not _names(self.match, record):
                 return False
@@ -52,16 +52,16 @@ class Preconditions:
         return self.none_match is None or not _names(self.none_match, record)
 
     def _has_changed(self, record: Record) -> bool:
-        """Whether a client that has what it names needs to be sent that record (13.2.2, steps 3 and 4)."""
+        """Return whether the record differs from the client's copy (13.2.2, steps 3 and 4)."""
         if self.none_match is not None:
             return not _names(self.none_match, record)
         return self.modified_since is None or _seconds(record) > self.modified_since
 
     def answer(self, record: Record, headers: Headers) -> Response | None:
         """
-        What a read is answered where it is not the record.
+        Return the answer to a read if it is not the record: 304.
 
-        :raises PreconditionFailed: the record is not the one that the client means.
+        :raises PreconditionFailed: `If-Match` or `If-Unmodified-Since` does not hold.
         """
         if self.match is not None:
             if not _names(self.match, record):
@@ -75,9 +75,9 @@ class Preconditions:
 
 def answer_record(request: Any, record: Record, headers: Headers) -> Response:
     """
-    Answer a GET or HEAD with a record: 200, or 304 to a client that has it.
+    Answer a GET or HEAD with a record: 200, or 304 if the client has it.
 
-    :raises PreconditionFailed: the record is not the one that the client means.
+    :raises PreconditionFailed: `If-Match` or `If-Unmodified-Since` does not hold.
     """
     if request.conditional:
         asked = preconditions(request)
@@ -89,9 +89,9 @@ def answer_record(request: Any, record: Record, headers: Headers) -> Response:
 
 def preconditions(request: Any) -> Preconditions | None:
     """
-    What a request asks for; None if it is nothing, as for most of them.
+    Return the preconditions of a request; None if it has none, like most requests.
 
-    :raises BadRequest: a list of entity tags is none.
+    :raises BadRequest: a header is not a list of entity tags.
     """
     if not request.conditional:
         return None
@@ -112,15 +112,15 @@ def transact_if(
     exists: bool = False,
 ) -> Awaitable[Outcome]:
     """
-    Do some operations if a request's preconditions hold for a key.
+    Run operations if a request's preconditions hold for a key.
 
-    :param exists: whether to do them only if the key exists; where it does not, preconditions are not looked at, and
-        the outcome is not committed.
-    :raises PreconditionFailed: they do not hold.
+    :param exists: whether the key has to exist as well. If it does not, the outcome is not committed, and the
+        preconditions are not checked (RFC 9110, 13.2.1).
+    :raises PreconditionFailed: a precondition does not hold.
     """
     if asked is not None:
         return _transact_if(asked, store, keyspace, key, operations, exists)
-    return store.transact([Exists(keyspace, key)] if exists else [], operations)  # most requests: no coroutine for them
+    return store.transact([Exists(keyspace, key)] if exists else [], operations)  # no coroutine: this is most requests
 
 
 async def _transact_if(
@@ -157,7 +157,7 @@ def _read_tags(value: bytes | None, strong: bool) -> frozenset[bytes] | None:
 
 
 def _read_date(value: bytes | None) -> int | None:
-    """None as well for what is no date: RFC 9110 has it ignored."""
+    """None also for an invalid date, which RFC 9110 says to ignore."""
     try:
         return None if value is None else stringToDatetime(value.strip(b" \t"))
     except (ValueError, LookupError):

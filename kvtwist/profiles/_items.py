@@ -1,4 +1,4 @@
-"""Records as the native profile shows them in JSON: with key, value and metadata."""
+"""Records in the JSON of the native profile: key, value and metadata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _quoted_type = lru_cache(1024)(quote)
 
 
 def item(name: str, record: Record, keys_only: bool = False) -> Element:
-    """A record as an object; the middle part is its value."""
+    """The JSON object of a record; the middle part is its value."""
     key = b'{"key":' + quote(name)
     expires = b"null" if record.expires_ms is None else b"%d" % record.expires_ms
     after = b',"content_type":%b,"revision":%d,"modified":%d,"expires":%b}' % (
@@ -31,7 +31,7 @@ def item(name: str, record: Record, keys_only: bool = False) -> Element:
 
 
 def named(items: Items) -> Iterator[tuple[str, Record]]:
-    """The records of a slice whose keys are UTF-8, taken out of it. Another key has no name in JSON, nor in a path."""
+    """Remove the records from a slice, and yield those with UTF-8 keys. Other keys cannot be named in JSON or paths."""
     while items:
         key, record = items.popleft()
         try:
@@ -42,13 +42,13 @@ def named(items: Items) -> Iterator[tuple[str, Record]]:
 
 
 def elements(items: Items, keys_only: bool, end: bytes = b"") -> Iterator[Element]:
-    """The objects of a slice."""
+    """The JSON objects of a slice, whose records are removed."""
     for name, record in named(items):
         before, text, after = item(name, record, keys_only)
         yield before, text, after + end
 
 
 def after_prefix(prefix: bytes) -> bytes | None:
-    """The first key after all that begin with a prefix; None where there is none."""
+    """The first key after all keys with a prefix; None if there is none."""
     shortened = prefix.rstrip(b"\xff")
     return shortened[:-1] + bytes([shortened[-1] + 1]) if shortened else None

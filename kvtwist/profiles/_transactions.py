@@ -34,7 +34,7 @@ from kvtwist.profiles._listing import Element
 from kvtwist.profiles._settings import Settings
 
 MAX_RANGES = 16
-"""Ranges of one transaction: each may be about a mebibyte."""
+"""How many ranges a branch may have: each result may take a mebibyte."""
 MAX_LIMIT = 1000
 MAX_TTL_SECONDS = 315_360_000
 
@@ -72,7 +72,7 @@ class _Range(_Strict):
 
 
 class Step(_Strict):
-    """An operation; just one of them is there."""
+    """An operation: exactly one of the four."""
 
     put: _Put | None = None
     delete: _Key | None = None
@@ -90,8 +90,10 @@ class Txn(_Strict, rename={"conditions": "if", "operations": "then", "otherwise"
 
 def read(body: bytes, settings: Settings) -> Txn:
     """
+    Parse the body of a request.
+
     :raises BadRequest: the body is not a transaction; the message says where.
-    :raises RequestEntityTooLarge: it has more operations than one request may have.
+    :raises RequestEntityTooLarge: the transaction has too many conditions and operations.
     """
     try:
         txn = msgspec.json.decode(body, type=Txn)
@@ -107,13 +109,13 @@ def read(body: bytes, settings: Settings) -> Txn:
 
 
 class Reader:
-    """Makes conditions and operations of the store of what a request says."""
+    """Converts the conditions and operations of a request into those of the store."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def key(self, name: str) -> bytes:
-        """:raises BadRequest: it cannot be a key."""
+        """:raises BadRequest: the name is not a valid key."""
         key = _encoded(name)
         if not key:
             raise BadRequest("a key is empty")
@@ -122,7 +124,7 @@ class Reader:
         return key
 
     def conditions(self, conditions: Iterable[_Condition]) -> Iterator[Condition]:
-        """:raises BadRequest: one is not a condition."""
+        """:raises BadRequest: a condition is invalid."""
         for asked in conditions:
             key = self.key(asked.key)
             if (asked.revision is None) == (asked.exists is None):
@@ -133,7 +135,7 @@ class Reader:
                 yield Unchanged(DATA, key, asked.revision or 0)
 
     def operations(self, steps: Sequence[Step]) -> Iterator[Operation]:
-        """One or two for each step: a deletion looks first whether there is something to delete."""
+        """Yield one operation for each step, or two for a deletion: its result says whether the key existed."""
         writes = False
         ranges = 0
         for step in steps:
@@ -160,7 +162,7 @@ class Reader:
 
     def put(self, asked: _Put) -> Put:
         """
-        :raises BadRequest: it says no value, or several, or one that is not what it is said to be.
+        :raises BadRequest: there is not exactly one value, or it does not fit its media type.
         :raises RequestEntityTooLarge: the value is too large.
         """
         text = bytes(asked.json)
@@ -184,14 +186,14 @@ class Reader:
         return Put(DATA, self.key(asked.key), value, media_type, None if asked.ttl is None else asked.ttl * 1000)
 
     def range(self, asked: _Range) -> Range:
-        """:raises BadRequest: the limit is none."""
+        """:raises BadRequest: the limit is invalid."""
         if not 1 <= asked.limit <= MAX_LIMIT:
             raise BadRequest(f"a limit is 1 to {MAX_LIMIT}")
         return range_of(asked.prefix, asked.after, asked.before, asked.limit, asked.reverse)
 
 
 def range_of(prefix: str, after: str | None, before: str | None, limit: int, reverse: bool) -> Range:
-    """The keys with a prefix that come after one and before another, in the order in which they are listed."""
+    """The keys with a prefix, between two others. "After" and "before" refer to the order of the listing."""
     start = _encoded(prefix)
     stop = after_prefix(start)
     low, high = (before, after) if reverse else (after, before)
@@ -210,7 +212,7 @@ def _encoded(text: str) -> bytes:
 
 
 def results(outcome: Outcome, steps: Sequence[Step]) -> Iterator[Element]:
-    """What became of each step."""
+    """The JSON of each step's result."""
     found = iter(outcome.results)
     for step in steps:
         result = next(found)
@@ -253,7 +255,7 @@ def _unbased(text: str) -> bytes:
 
 
 def checked_type(media_type: str) -> str:
-    """:raises BadRequest: it cannot be a media type."""
+    """:raises BadRequest: it is not a media type."""
     if not (0 < len(media_type) <= 255 and media_type.isascii() and media_type.isprintable() and "/" in media_type):
         raise BadRequest("not a media type")
     return media_type

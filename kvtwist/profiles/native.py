@@ -1,5 +1,5 @@
 """
-`native`: the store's whole power over HTTP, under /v1.
+`native`: everything that the store can do, under /v1.
 
     GET, HEAD /v1/kv/<key>    the bytes, with their media type; `Range`
     PUT    /v1/kv/<key>       201, or 204 where there was one; ?ttl= in seconds; ?return=previous: 200, what was there
@@ -196,7 +196,7 @@ class Native:
 
     @app.route("/v1/status", methods=["GET"])
     async def status(self, request: Any) -> Response:
-        """What serves, and where it stands."""
+        """The server's version, revision and uptime."""
         outcome = await self._store.transact([], [])
         uptime = self._settings.uptime()
         said = b'{"version":%b,"revision":%d,"uptime":%d}' % (quote(__version__), outcome.revision, uptime)
@@ -234,14 +234,14 @@ async def _slices(store: IStore, asked: Range) -> AsyncIterator[Slice]:
 
 
 def number(name: str, text: str, most: int) -> int:
-    """:raises BadRequest: it is not a number from 1 on."""
+    """:raises BadRequest: it is not a number from 1 to `most`."""
     if not (text.isascii() and text.isdigit() and len(text) <= 20 and 1 <= int(text) <= most):
         raise BadRequest(f"{name} is a number from 1 to {most}")
     return int(text)
 
 
 def flag(name: str, text: str | None) -> bool:
-    """:raises BadRequest: it is neither true nor false."""
+    """:raises BadRequest: it is neither `true` nor `false`."""
     if text not in (None, "true", "false"):
         raise BadRequest(f"{name} is true or false")
     return text == "true"
