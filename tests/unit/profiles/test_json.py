@@ -50,6 +50,9 @@ GOOD = (
 )
 
 BAD = (
+    b"\xc3",
+    b"1\xe2\x82",
+    b'"\xf0\x9f\x98',
     b"",
     b" ",
     b"nul",
