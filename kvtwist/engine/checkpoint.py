@@ -32,6 +32,8 @@ class Checkpoint:
     :ivar superfluous: after `run`, the numbers of pages that are no longer needed.
     """
 
+    superfluous: set[int]
+
     def __init__(self, disk_state: DiskState, keyspaces: dict[str, Keyspace], revision: int) -> None:
         """
         Freeze the memtables, which hold the transactions up to `revision`.
@@ -39,7 +41,6 @@ class Checkpoint:
         No `Clear` may be waiting for its batch: undoing it would bring back tables that were not frozen.
         """
         self.revision = revision
-        self.superfluous: set[int] = set()
         self._disk_state = disk_state
         self._keyspaces = keyspaces
         self._rotated = False

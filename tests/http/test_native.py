@@ -125,8 +125,10 @@ async def test_bad_parameters_are_400(http: Client) -> None:
         ("/v1/kv/a?tll=1", "unknown query parameter"),
     ):
         is_problem(await http("PUT", target, b"1"), 400, detail)
-    for media_type in ("text", "é/a", "a/" + "b" * 300):
+    for media_type in ("text", "é/a", "a/" + "b" * 254):
         is_problem(await http("PUT", "/v1/kv/a", b"1", {"Content-Type": media_type}), 400, "media type")
+    assert (await http("PUT", "/v1/kv/long", b"1", {"Content-Type": "a/" + "b" * 253})).status == 201
+    assert (await http("DELETE", "/v1/kv/long")).status == 204
     for query in ("limit=0", "limit=1001", "limit=x", "reverse=yes", "keys_only=1", "after=%ff"):
         assert (await http("GET", f"/v1/kv?{query}")).status == 400, query
     assert (await page(http))["items"] == []
@@ -251,10 +253,12 @@ async def test_a_deletion_by_prefix_takes_those_and_says_how_many(http: Client) 
 @ensureDeferred
 async def test_a_transaction_does_its_operations_in_order(http: Client) -> None:
     await put(http, "old", b"\xff", "image/png")
+    await put(http, "bytes", b"")
     found = await txn(
         http,
         then=[
             {"range": {"prefix": "o"}},
+            {"range": {}},
             {"get": {"key": "new"}},
             {"put": {"key": "new", "json": {"a": [1.5, None]}}},
             {"get": {"key": "new"}},
@@ -264,9 +268,10 @@ async def test_a_transaction_does_its_operations_in_order(http: Client) -> None:
             {"put": {"key": "bytes", "value_base64": b64encode(b"\0").decode(), "content_type": "a/b", "ttl": 60}},
         ],
     )
-    listed, missing, written, new, deleted, gone, *puts = found["results"]
+    listed, everything, missing, written, new, deleted, gone, *puts = found["results"]
     assert found["committed"] is True
     assert [item["key"] for item in listed["items"]] == ["old"]
+    assert [item["key"] for item in everything["items"]] == ["bytes", "old"]
     assert (missing, written, new["value"]) == (None, {"revision": found["revision"]}, {"a": [1.5, None]})
     assert (deleted, gone) == ({"deleted": True}, {"deleted": False})
     assert puts == [{"revision": found["revision"]}] * 2
@@ -278,6 +283,13 @@ async def test_a_transaction_does_its_operations_in_order(http: Client) -> None:
     }
     assert {item["revision"] for item in items.values()} == {found["revision"]}
     assert items["bytes"]["expires"] is not None
+
+
+@ensureDeferred
+async def test_a_page_has_a_hundred_items_unless_it_is_told(http: Client) -> None:
+    await txn(http, then=[{"put": {"key": f"{number:03}", "value": ""}} for number in range(101)])
+    for found in (await page(http), (await txn(http, then=[{"range": {}}]))["results"][0]):
+        assert (len(found["items"]), found["next"]) == (100, "099")
 
 
 @ensureDeferred

@@ -11,7 +11,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist import __version__
-from kvtwist.profiles import PROFILES
+from kvtwist.profiles import PROFILES, Settings
 from kvtwist.tap import DEFAULT_DIRECTORY, Options, port, size
 
 # Option, text, value.
@@ -187,6 +187,11 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(parse(KVTWIST_PROFILE="lsfr, keys")["profile"], ["lsfr", "keys"])
         for name in PROFILES:
             self.assertEqual(parse("--profile", name)["profile"], [name])
+
+    def test_the_defaults_of_profiles_are_those_of_the_options(self) -> None:
+        options, settings = parse(), Settings()
+        for name in ("max-value", "max-key", "max-staged", "max-operations"):
+            self.assertEqual(getattr(settings, name.replace("-", "_")), options[name], name)
 
     def test_the_first_profile_decides_over_port_and_store(self) -> None:
         defaults = {

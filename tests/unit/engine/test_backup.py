@@ -54,6 +54,11 @@ class BackupCase(EngineCase):
         place = self.path / f"copy-{self.copies}"
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             tar.extractall(place, filter="data")
+            last = tar.getmembers()[-1]
+        self.assertEqual(archive[last.offset_data + last.size :].strip(b"\0"), b"")
+        self.assertEqual(
+            len(archive), last.offset_data + -(-last.size // 512) * 512 + 1024
+        )  # two empty blocks, as POSIX has it
         engine = Engine(place, disk=WatchedDisk(), clock=self.engine.clock)
         engine.open()
         self.addCleanup(engine.die)

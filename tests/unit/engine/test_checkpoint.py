@@ -228,8 +228,11 @@ class ConcurrentTests(EngineCase):
             self.engine.open()
 
     def test_requests_for_one_share_the_one_that_runs(self) -> None:
+        checkpointer = self.engine.store.housekeeping._checkpointer
         first, second = self.begin(), self.begin()
+        self.assertTrue(checkpointer.running)
         self.page_jobs.finish()
+        self.assertFalse(checkpointer.running)
         self.successResultOf(first)
         self.successResultOf(second)
         self.assertEqual(self.engine.store.figures().checkpoints, 1)
