@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from kvtwist.engine.frame import Change, Transaction
 from kvtwist.engine.page import MAX_KEY
-from kvtwist.model import DATA, Append, Clear, Delete, Operation, Put, Restore
+from kvtwist.model import DATA, Append, Clear, Delete, Get, Operation, Put, Range, Restore
 
 _VERSIONSTAMP = struct.Struct(">QQ")
 
@@ -17,6 +17,11 @@ def has_valid_key(operation: Operation) -> bool:
     if isinstance(operation, Put):
         return len(operation.key) <= MAX_KEY
     return not isinstance(operation, Append) or len(operation.prefix) + _VERSIONSTAMP.size <= MAX_KEY
+
+
+def returns_records(operations: Sequence[Operation]) -> bool:
+    """Return whether some operations return whole records."""
+    return any(type(operation) is Get or type(operation) is Range for operation in operations)
 
 
 def size_of(operation: Operation) -> int:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from types import MappingProxyType
 
 from msgspec import Struct
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from zope.interface import implementer
@@ -32,7 +33,7 @@ from kvtwist.engine.housekeeping import Housekeeping, MemoryHousekeeping, Sweepe
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import Entry, Tombstone, Trace, alive, traced, value_size
-from kvtwist.engine.operations import change_of, has_valid_key
+from kvtwist.engine.operations import change_of, has_valid_key, returns_records
 from kvtwist.engine.page import MAX_KEY
 from kvtwist.engine.page_loader import PageLoader
 from kvtwist.engine.pages import PageCache
@@ -81,6 +82,8 @@ class _Known(dict[tuple[str, bytes], Entry | None]):
 
 _TOO_LONG = f"a key is at most {MAX_KEY} bytes long"
 _STOPPING = "the server is stopping"
+GATHERING = 4
+"""How many transactions may gather records at a time: each may take `Limits.results` bytes."""
 
 
 class _Effects(Struct, gc=False):
@@ -124,6 +127,8 @@ class Store:
         self._cache = PageCache(self.limits.pages)
         self._loader = PageLoader(self._cache, storage)
         self._cached = self._loader.cached
+        self._gathering = DeferredSemaphore(GATHERING)
+        """For transactions that return records and wait while they gather them."""
         self._closed = False
 
     # --- opening and closing --------------------------------------------------------------------------------------
@@ -279,16 +284,18 @@ class Store:
             if not all(map(has_valid_key, operations[start : start + step])):
                 raise StoreError(_TOO_LONG)
             await self._pause()
-        # Pages are read before the admission, so that other transactions are admitted meanwhile.
-        reading = Reading(self._cached)
-        await self._look_up_in_steps(pending, reading)
-        return await self._transact_when_admitted(pending, reading)
+        async with self._gathering if returns_records(operations) else nullcontext():
+            # Pages are read before the admission, so that other transactions are admitted meanwhile.
+            reading = Reading(self._cached)
+            await self._look_up_in_steps(pending, reading)
+            return await self._transact_when_admitted(pending, reading)
 
     async def _transact_when_read(self, pending: Pending) -> Outcome:
-        reading = await self._read(pending)
-        if self._admission.must_wait(pending):  # others may have been admitted while it was read
-            return await self._transact_when_admitted(pending)
-        return await self._execute(pending, reading)
+        async with self._gathering if returns_records(pending.branches) else nullcontext():
+            reading = await self._read(pending)
+            if self._admission.must_wait(pending):  # others may have been admitted while it was read
+                return await self._transact_when_admitted(pending)
+            return await self._execute(pending, reading)
 
     async def _transact_when_admitted(self, pending: Pending, reading: Reading | None = None) -> Outcome:
         async with self._admission.admitted(pending):

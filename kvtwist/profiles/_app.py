@@ -13,7 +13,7 @@ from klein import Klein, Response
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, RequestedRangeNotSatisfiable
 from werkzeug.http import HTTP_STATUS_CODES
 
 from kvtwist.klein_apps import copy_routes
@@ -26,6 +26,7 @@ ErrorBody = Callable[[int, str], bytes]
 """Makes the body of an error of its status and its message."""
 Handler = TypeVar("Handler", bound=Callable[..., object])
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_is_number = re.compile(r"[0-9]{1,18}").fullmatch
 _MESSAGES = {413: "value too large"}
 RETRY_AFTER_SECONDS = "1"
 _READS = frozenset({b"GET", b"HEAD"})
@@ -86,6 +87,8 @@ def _explain(failure: Failure) -> tuple[int, str, Headers]:
     error = failure.value
     if isinstance(error, MethodNotAllowed):
         return 405, "method not allowed", {"Allow": ", ".join(sorted(error.valid_methods or ()))}
+    if isinstance(error, RequestedRangeNotSatisfiable):
+        return 416, "the value has no such range", {"Content-Range": f"bytes */{error.length}"}
     if isinstance(error, HTTPException) and error.code is not None:
         said = error.description
         if said is None or said == type(error).description:  # werkzeug's descriptions are for browsers
@@ -136,6 +139,17 @@ def query(request: Any, *names: str) -> list[str | None]:
                 raise BadRequest(f"{name} is given twice")
             found[name] = decoded(value)
     return [found.get(name) for name in names]
+
+
+def whole_number(name: str, text: str, largest: int) -> int:
+    """
+    The value of a parameter.
+
+    :raises BadRequest: it is not a whole number from 1 to `largest`.
+    """
+    if not _is_number(text) or not 1 <= int(text) <= largest:
+        raise BadRequest(f"{name} is a whole number from 1 to {largest}")
+    return int(text)
 
 
 def _parameters(uri: bytes) -> Iterator[tuple[str | None, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from klein import Response
 from twisted.web.http import stringToDatetime
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from kvtwist.model import Record
 from kvtwist.validators import Headers, tagged
@@ -16,9 +17,11 @@ _range = re.compile(rb"bytes[ \t]*=[ \t]*([0-9]{0,20})-([0-9]{0,20})[ \t]*", re.
 
 def answer_range(request: Any, record: Record, headers: Headers) -> Response | None:
     """
-    Answer a GET for one range of a value: 206 or 416. None means that the whole value is the answer.
+    Answer a GET for one range of a value: 206. None means that the whole value is the answer.
 
     Several ranges, and ranges of other units than bytes, are ignored, as RFC 9110 allows.
+
+    :raises RequestedRangeNotSatisfiable: the value is too short.
     """
     asked = request.getHeader(b"range")
     if asked is None or request.method != b"GET" or not _is_current(request.getHeader(b"if-range"), record):
@@ -34,7 +37,7 @@ def answer_range(request: Any, record: Record, headers: Headers) -> Response | N
     else:
         start, last = max(0, size - int(found[2])), size - 1
     if start >= size:
-        return Response(416, {**headers, "Content-Range": f"bytes */{size}"}, b"")
+        raise RequestedRangeNotSatisfiable(length=size)
     part = {**headers, "Content-Range": f"bytes {start}-{last}/{size}"}
     return Response(206, tagged(part, record.revision, record.modified_ms), record.value[start : last + 1])
 

@@ -44,33 +44,19 @@ class Preconditions:
 
     def permit(self, record: Record | None) -> bool:
         """Return whether a write may change a key with that record (13.2.2, steps 1 to 3)."""
-        if self.match is not None:
-            if not _names(self.match, record):
-                return False
-        elif self.unmodified_since is not None and record is not None and _seconds(record) > self.unmodified_since:
-            return False
-        return self.none_match is None or not _names(self.none_match, record)
+        return self.is_meant(record) and (self.none_match is None or not _names(self.none_match, record))
 
-    def _has_changed(self, record: Record) -> bool:
-        """Return whether the record differs from the client's copy (13.2.2, steps 3 and 4)."""
+    def is_meant(self, record: Record | None) -> bool:
+        """Return whether `If-Match`, or else `If-Unmodified-Since`, holds (13.2.2, steps 1 and 2)."""
+        if self.match is not None:
+            return _names(self.match, record)
+        return self.unmodified_since is None or record is None or _seconds(record) <= self.unmodified_since
+
+    def has_changed(self, record: Record) -> bool:
+        """Return whether a read needs the record: the client has another one (13.2.2, steps 3 and 4)."""
         if self.none_match is not None:
             return not _names(self.none_match, record)
         return self.modified_since is None or _seconds(record) > self.modified_since
-
-    def answer(self, record: Record, headers: Headers) -> Response | None:
-        """
-        Return the answer to a read if it is not the record: 304.
-
-        :raises PreconditionFailed: `If-Match` or `If-Unmodified-Since` does not hold.
-        """
-        if self.match is not None:
-            if not _names(self.match, record):
-                raise PreconditionFailed
-        elif self.unmodified_since is not None and _seconds(record) > self.unmodified_since:
-            raise PreconditionFailed
-        return (
-            None if self._has_changed(record) else Response(304, tagged(headers, record.revision, record.modified_ms))
-        )
 
 
 def answer_record(request: Any, record: Record, headers: Headers) -> Response:
@@ -79,12 +65,22 @@ def answer_record(request: Any, record: Record, headers: Headers) -> Response:
 
     :raises PreconditionFailed: `If-Match` or `If-Unmodified-Since` does not hold.
     """
-    if request.conditional:
-        asked = preconditions(request)
-        unchanged = None if asked is None else asked.answer(record, headers)
-        if unchanged is not None:
-            return unchanged
-    return Response(200, tagged(headers, record.revision, record.modified_ms), record.value)
+    unchanged = not_modified(request, record, headers) if request.conditional else None
+    return unchanged or Response(200, tagged(headers, record.revision, record.modified_ms), record.value)
+
+
+def not_modified(request: Any, record: Record, headers: Headers) -> Response | None:
+    """
+    The 304 of a GET or HEAD whose client has the record; None if the record is to be sent.
+
+    :raises PreconditionFailed: `If-Match` or `If-Unmodified-Since` does not hold.
+    """
+    asked = preconditions(request)
+    if asked is None:
+        return None
+    if not asked.is_meant(record):
+        raise PreconditionFailed
+    return None if asked.has_changed(record) else Response(304, tagged(headers, record.revision, record.modified_ms))
 
 
 def preconditions(request: Any) -> Preconditions | None:

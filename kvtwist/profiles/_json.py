@@ -114,6 +114,69 @@ def read_members(text: bytes, most: int = sys.maxsize) -> Steps[list[tuple[str, 
     return found
 
 
+def read_arrays(text: bytes, most: int) -> Steps[dict[str, list[bytes]]]:
+    """
+    The members of an object of arrays, each as the texts of its elements.
+
+    :param most: how many elements there may be, in all arrays together.
+    :raises NotJSON: it is not an object of arrays, or has a member twice.
+    :raises TooManyMembers: it has more elements. What follows them is not looked at.
+    """
+    yield from _utf8(text)
+    at = yield from _space(text, 0)
+    if text[at : at + 1] != b"{":
+        raise NotJSON("a JSON object is expected")
+    found: dict[str, list[bytes]] = {}
+    at = yield from _space(text, at + 1)
+    while not (text[at : at + 1] == b"}" and not found):
+        colon = yield from _string(text, at)
+        if colon - at > LONGEST_NAME:
+            raise NotJSON("the name of a member is too long")
+        name = json.loads(text[at:colon])
+        if name in found:
+            raise NotJSON(f"{name!a} is given twice")
+        at = yield from _space(text, colon)
+        if text[at : at + 1] != b":":
+            raise _unexpected(text, at)
+        at = yield from _space(text, at + 1)
+        if text[at : at + 1] != b"[":
+            raise NotJSON(f"{name!a} is not an array")
+        elements = found[name] = []
+        at = yield from _elements(text, at + 1, elements, most)
+        most -= len(elements)
+        at = yield from _space(text, at)
+        if text[at : at + 1] != b",":
+            break
+        at = yield from _space(text, at + 1)
+    if text[at : at + 1] != b"}":
+        raise _unexpected(text, at)
+    yield from _end(text, at + 1)
+    return found
+
+
+def _elements(text: bytes, at: int, elements: list[bytes], most: int) -> Steps[int]:
+    """Add the texts of the elements of an array; returns where it ends."""
+    mark = at
+    at = yield from _space(text, at)
+    if text[at : at + 1] == b"]":
+        return at + 1
+    while True:
+        if len(elements) == most:
+            raise TooManyMembers(f"there are more than {most} elements")
+        end = _easy_end(text, at) or (yield from _value(text, at))
+        elements.append(text[at:end])
+        at = yield from _space(text, end)
+        following = text[at : at + 1]
+        if following == b"]":
+            return at + 1
+        if following != b",":
+            raise _unexpected(text, at)
+        at = yield from _space(text, at + 1)
+        if len(elements) % STEP == 0 or at - mark > _SPAN:
+            mark = at
+            yield
+
+
 def read_value(text: bytes) -> Steps[bytes]:
     """
     The text of a JSON value, without the white space around it.

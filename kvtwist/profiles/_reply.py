@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from codecs import getincrementaldecoder
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -12,13 +12,14 @@ from typing import Any
 from klein import Response
 
 from kvtwist.model import JSON, Record
-from kvtwist.profiles._conditions import preconditions
+from kvtwist.profiles._conditions import not_modified
 from kvtwist.profiles._json import is_utf8, quote
 from kvtwist.profiles._scan import send
-from kvtwist.validators import Headers, tagged
+from kvtwist.validators import Headers, http_date, tagged
 
 JSON_HEADERS: Headers = MappingProxyType({"Content-Type": JSON})
 
+NO_HEADERS: Headers = MappingProxyType({})
 NO_CONTENT = Response(204)
 
 LARGE = 16 * 1024
@@ -89,6 +90,14 @@ def _encoded(value: bytes) -> Iterator[bytes]:
     yield b'"'
 
 
+def lifetime(headers: Headers, record: Record, now_ms: Callable[[], int]) -> Headers:
+    """Add how long a record will exist, if it expires."""
+    if record.expires_ms is None:
+        return headers
+    seconds = max(0, -(-(record.expires_ms - now_ms()) // 1000))
+    return {**headers, "Expires": http_date(record.expires_ms // 1000), "Kvtwist-TTL": str(seconds)}
+
+
 async def answer_value(
     request: Any, before: bytes, record: Record, after: bytes, headers: Headers = JSON_HEADERS
 ) -> Response | None:
@@ -97,8 +106,7 @@ async def answer_value(
 
     :raises PreconditionFailed: the record is not the one that the client means.
     """
-    asked = preconditions(request)
-    unchanged = None if asked is None else asked.answer(record, headers)
+    unchanged = not_modified(request, record, headers)
     if unchanged is not None:
         return unchanged
     headers = tagged(headers, record.revision, record.modified_ms)

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 Steps = Generator[None, None, T]
 """Yields after every step of about a millisecond, and returns the result."""
+_SPAN = 64 * 1024
 STEP = 256
 """How many small items are handled in a step."""
 
@@ -52,6 +53,16 @@ async def in_steps(steps: Steps[T]) -> T:
         task.stop()
         raise
     return results[0]
+
+
+def count_up_to(text: bytes, byte: bytes, most: int) -> int:
+    """How often a byte occurs in a text, or `most` if that is less."""
+    count = 0
+    for start in range(0, len(text), _SPAN):
+        count += text.count(byte, start, start + _SPAN)
+        if count >= most:
+            return most
+    return count
 
 
 class Permits:

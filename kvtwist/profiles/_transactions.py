@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from attrs import frozen
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from kvtwist.model import (
@@ -29,14 +30,18 @@ from kvtwist.model import (
     Unchanged,
 )
 from kvtwist.profiles._items import after_prefix, elements, item, named
-from kvtwist.profiles._json import is_json, quote
+from kvtwist.profiles._json import NotJSON, TooManyMembers, quote, read_arrays, read_value
 from kvtwist.profiles._listing import Element
 from kvtwist.profiles._settings import Settings
+from kvtwist.profiles._steps import STEP, Steps
 
 MAX_RANGES = 16
 """How many ranges a branch may have: each result may take a mebibyte."""
 MAX_LIMIT = 1000
 MAX_TTL_SECONDS = 315_360_000
+_SPAN = 64 * 1024
+"""How many bytes make a step; base64 needs a multiple of four."""
+T = TypeVar("T")
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,39 +85,54 @@ class Step(_Strict):
     range: _Range | None = None
 
 
-class Txn(_Strict, rename={"conditions": "if", "operations": "then", "otherwise": "else"}):
-    """The body of a request."""
-
-    conditions: list[_Condition] = []
-    operations: list[Step] = []
-    otherwise: list[Step] = []
-
-
-def read(body: bytes, settings: Settings) -> Txn:
+@frozen
+class Branch:
     """
-    Parse the body of a request.
+    One of the two branches of a transaction.
 
-    :raises BadRequest: the body is not a transaction; the message says where.
-    :raises RequestEntityTooLarge: the transaction has too many conditions and operations.
+    :ivar steps: as the request has them.
+    :ivar operations: of the store; two for a deletion, whose result says whether the key existed.
     """
-    try:
-        txn = msgspec.json.decode(body, type=Txn)
-    except msgspec.ValidationError as error:
-        raise BadRequest(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise BadRequest("the body is not JSON") from None
-    except RecursionError:
-        raise BadRequest("the JSON is nested too deeply") from None
-    if len(txn.conditions) + len(txn.operations) + len(txn.otherwise) > settings.max_operations:
-        raise RequestEntityTooLarge(f"more than {settings.max_operations} conditions and operations in one request")
-    return txn
+
+    steps: list[Step]
+    operations: list[Operation]
+
+    @property
+    def has_ranges(self) -> bool:
+        return any(step.range is not None for step in self.steps)
+
+
+Parsed = tuple[list[Condition], Branch, Branch]
+"""The conditions, what is done if they hold, and what is done otherwise."""
 
 
 class Reader:
-    """Converts the conditions and operations of a request into those of the store."""
+    """Reads the bodies of requests, in steps: a body may have as many operations as its size allows."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    def read(self, body: bytes) -> Steps[Parsed]:
+        """
+        :raises BadRequest: the body is not a transaction; the message says where.
+        :raises RequestEntityTooLarge: it has too many conditions and operations, or a value is too large.
+        """
+        most = self._settings.max_operations
+        try:
+            arrays = yield from read_arrays(body, most)
+        except TooManyMembers:
+            raise RequestEntityTooLarge(f"more than {most} conditions and operations in one request") from None
+        except NotJSON as error:
+            raise BadRequest(str(error)) from None
+        unknown = arrays.keys() - {"if", "then", "else"}
+        if unknown:
+            raise BadRequest(f"unknown member {min(unknown)!a}")
+        conditions: list[Condition] = []
+        for asked in (yield from _decoded("if", arrays.get("if", []), _Condition)):
+            conditions.append(self._condition(asked))
+        then = yield from self._branch("then", arrays)
+        otherwise = yield from self._branch("else", arrays)
+        return conditions, then, otherwise
 
     def key(self, name: str) -> bytes:
         """:raises BadRequest: the name is not a valid key."""
@@ -123,24 +143,19 @@ class Reader:
             raise BadRequest(f"a key is longer than {self._settings.max_key} bytes")
         return key
 
-    def conditions(self, conditions: Iterable[_Condition]) -> Iterator[Condition]:
-        """:raises BadRequest: a condition is invalid."""
-        for asked in conditions:
-            key = self.key(asked.key)
-            if (asked.revision is None) == (asked.exists is None):
-                raise BadRequest("a condition has one of revision and exists")
-            if asked.exists:
-                yield Exists(DATA, key)
-            else:
-                yield Unchanged(DATA, key, asked.revision or 0)
+    def _condition(self, asked: _Condition) -> Condition:
+        key = self.key(asked.key)
+        if (asked.revision is None) == (asked.exists is None):
+            raise BadRequest("a condition has one of revision and exists")
+        return Exists(DATA, key) if asked.exists else Unchanged(DATA, key, asked.revision or 0)
 
-    def operations(self, steps: Sequence[Step]) -> Iterator[Operation]:
-        """Yield one operation for each step, or two for a deletion: its result says whether the key existed."""
+    def _branch(self, name: str, arrays: dict[str, list[bytes]]) -> Steps[Branch]:
+        steps = yield from _decoded(name, arrays.get(name, []), Step)
+        operations: list[Operation] = []
         writes = False
         ranges = 0
-        for step in steps:
-            asked = [part for part in (step.put, step.delete, step.get, step.range) if part is not None]
-            if len(asked) != 1:
+        for count, step in enumerate(steps, 1):
+            if (step.put, step.delete, step.get, step.range).count(None) != 3:
                 raise BadRequest("an operation has one of put, delete, get and range")
             if step.range is not None:
                 ranges += 1
@@ -148,30 +163,28 @@ class Reader:
                     raise BadRequest("a range comes before the writes: it shows the store as it was")
                 if ranges > MAX_RANGES:
                     raise BadRequest(f"more than {MAX_RANGES} ranges in one branch")
-                yield self.range(step.range)
+                operations.append(self._range(step.range))
             elif step.get is not None:
-                yield Get(DATA, self.key(step.get.key))
+                operations.append(Get(DATA, self.key(step.get.key)))
             elif step.delete is not None:
                 writes = True
                 key = self.key(step.delete.key)
-                yield Peek(DATA, key)
-                yield Delete(DATA, key)
+                operations += Peek(DATA, key), Delete(DATA, key)
             elif step.put is not None:
                 writes = True
-                yield self.put(step.put)
+                operations.append((yield from self._put(step.put)))
+            if count % STEP == 0:
+                yield
+        return Branch(steps, operations)
 
-    def put(self, asked: _Put) -> Put:
-        """
-        :raises BadRequest: there is not exactly one value, or it does not fit its media type.
-        :raises RequestEntityTooLarge: the value is too large.
-        """
+    def _put(self, asked: _Put) -> Steps[Put]:
         text = bytes(asked.json)
         if (asked.value is not None) + (asked.value_base64 is not None) + bool(text) != 1:
             raise BadRequest("a put has one of value, value_base64 and json")
         if text:
             value, default = text, JSON
         elif asked.value_base64 is not None:
-            value, default = _unbased(asked.value_base64), OCTETS
+            value, default = (yield from _unbased(asked.value_base64)), OCTETS
         else:
             value, default = _encoded(asked.value or ""), TEXT
         if len(value) > self._settings.max_value:
@@ -179,14 +192,16 @@ class Reader:
         media_type = default if asked.content_type is None else checked_type(asked.content_type)
         if text and media_type != JSON:
             raise BadRequest("the content_type of json is application/json")
-        if media_type == JSON and not text and not is_json(value):
-            raise BadRequest("a value is not the JSON that its content_type says")
+        if media_type == JSON and not text:
+            try:
+                yield from read_value(value)
+            except NotJSON:
+                raise BadRequest("a value is not the JSON that its content_type says") from None
         if asked.ttl is not None and not 1 <= asked.ttl <= MAX_TTL_SECONDS:
             raise BadRequest(f"a ttl is 1 to {MAX_TTL_SECONDS} seconds")
         return Put(DATA, self.key(asked.key), value, media_type, None if asked.ttl is None else asked.ttl * 1000)
 
-    def range(self, asked: _Range) -> Range:
-        """:raises BadRequest: the limit is invalid."""
+    def _range(self, asked: _Range) -> Range:
         if not 1 <= asked.limit <= MAX_LIMIT:
             raise BadRequest(f"a limit is 1 to {MAX_LIMIT}")
         return range_of(asked.prefix, asked.after, asked.before, asked.limit, asked.reverse)
@@ -209,6 +224,28 @@ def _encoded(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         raise BadRequest("a string is not Unicode") from None
+
+
+def _decoded(name: str, texts: list[bytes], kind: type[T]) -> Steps[list[T]]:
+    """The elements of an array. Each text is set to nothing once it is decoded: its values are copies."""
+    decode = msgspec.json.Decoder(kind).decode
+    found: list[T] = []
+    size = 0
+    for at, text in enumerate(texts):
+        try:
+            found.append(decode(text))
+        except msgspec.ValidationError as error:
+            raise BadRequest(f"{name}[{at}]: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise BadRequest(f"{name}[{at}]: a string is not Unicode") from None
+        except RecursionError:
+            raise BadRequest(f"{name}[{at}]: nested too deeply") from None
+        size += len(text)
+        texts[at] = b""
+        if at % STEP == STEP - 1 or size > _SPAN:
+            size = 0
+            yield
+    return found
 
 
 def results(outcome: Outcome, steps: Sequence[Step]) -> Iterator[Element]:
@@ -247,11 +284,18 @@ def _record(result: Any) -> Record:
     return result
 
 
-def _unbased(text: str) -> bytes:
+def _unbased(text: str) -> Steps[bytes]:
+    pieces: list[bytes] = []
     try:
-        return b64decode(text.encode(), validate=True)
-    except (ValueError, UnicodeEncodeError):
+        data = text.encode("ascii")
+        if 0 <= data.find(b"=") < len(data) - 2:
+            raise ValueError  # b64decode would end a piece there
+        for at in range(0, len(data), _SPAN):
+            pieces.append(b64decode(data[at : at + _SPAN], validate=True))
+            yield
+    except ValueError:
         raise BadRequest("a value_base64 is not base64") from None
+    return b"".join(pieces)
 
 
 def checked_type(media_type: str) -> str:

@@ -29,13 +29,12 @@ from kvtwist.profiles._app import ProfileApp, answer_errors, decoded
 from kvtwist.profiles._conditions import answer_record, preconditions, transact_if
 from kvtwist.profiles._json import quote
 from kvtwist.profiles._listing import ARRAY, Element, answer
-from kvtwist.profiles._reply import NO_CONTENT, json_error
+from kvtwist.profiles._reply import NO_CONTENT, NO_HEADERS, json_error
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
 from kvtwist.validators import Headers, tagged
 
 OCTETS_HEADERS: Headers = MappingProxyType({"Content-Type": OCTETS})
-NO_HEADERS: Headers = MappingProxyType({})
 MAX_VALUE = 1024
 KEPT_MS = 120_000
 DELETION = "application/x-kvtwist-deletion"

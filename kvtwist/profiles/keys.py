@@ -31,27 +31,25 @@ from zope.interface import implementer
 from kvtwist.interfaces import IProfile, IStore
 from kvtwist.model import DATA, JSON, Clear, Delete, Operation, Peek, Put, Record
 from kvtwist.profiles import _json
-from kvtwist.profiles._app import ProfileApp, answer_errors, decoded, query
+from kvtwist.profiles._app import ProfileApp, answer_errors, decoded, query, whole_number
 from kvtwist.profiles._conditions import preconditions, transact_if
 from kvtwist.profiles._glob import Glob
 from kvtwist.profiles._json import NotJSON, TooManyMembers
 from kvtwist.profiles._listing import OBJECT, Element, answer
-from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, answer_value, as_json, json_error, json_reply
+from kvtwist.profiles._reply import JSON_HEADERS, NO_CONTENT, answer_value, as_json, json_error, json_reply, lifetime
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
-from kvtwist.profiles._steps import STEP, Permits, Steps, at_once, in_steps
-from kvtwist.validators import Headers, http_date, tagged
+from kvtwist.profiles._steps import STEP, Permits, Steps, at_once, count_up_to, in_steps
+from kvtwist.validators import Headers, tagged
 
 MAX_KEY = 255
 MAX_EXPIRE_IN = 315_360_000  # ten years, in seconds
 MAX_LIMIT = 1_000_000
 DELETED_AT_ONCE = 500
 """How many matching keys are deleted in one transaction."""
-_SPAN = 64 * 1024
 _BAD_LENGTH = f"a key is 1 to {MAX_KEY} bytes long"
 
 _has_control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
-_is_number = re.compile(r"[0-9]{1,18}").fullmatch
 
 Pairs = Sequence[tuple[str, bytes]]
 
@@ -80,7 +78,7 @@ class Keys:
         """All keys and their values, or those that match a filter."""
         pattern, limit_text, after = query(request, "filter", "limit", "after")
         glob = Glob("$" if pattern is None else pattern)
-        limit = None if limit_text is None else _number("limit", limit_text, MAX_LIMIT)
+        limit = None if limit_text is None else whole_number("limit", limit_text, MAX_LIMIT)
         start, stop = glob.range()
         if after is not None:
             start = max(start, after.encode() + b"\0")
@@ -98,7 +96,7 @@ class Keys:
         ttl_ms = _ttl_ms(request)
         body = request.content.read()
         most = self._settings.max_operations
-        async with self._permits.held(_colons(body, most)):
+        async with self._permits.held(count_up_to(body, b":", most)):
             try:
                 found = await in_steps(_json.read_members(body, most))
             except TooManyMembers:
@@ -126,7 +124,7 @@ class Keys:
         record = await self._store.get(DATA, _checked(decoded(key)))
         if record is None:
             raise NotFound("key not found")
-        return await answer_value(request, b"", record, b"", self._lifetime(record))
+        return await answer_value(request, b"", record, b"", lifetime(JSON_HEADERS, record, self._store.now_ms))
 
     @app.route("/keys/<key>", methods=["PUT"], query=["expire_in"], conditional=True)
     async def put_one(self, request: Any, key: str) -> Response:
@@ -161,14 +159,6 @@ class Keys:
     def metrics(self, request: Any) -> Response:
         """The metrics, in Prometheus' text format."""
         return Response(200, {"Content-Type": CONTENT_TYPE_LATEST}, self._settings.scrape())
-
-    def _lifetime(self, record: Record) -> Headers:
-        """Headers that say how long a record will exist."""
-        if record.expires_ms is None:
-            return JSON_HEADERS
-        seconds = max(0, -(-(record.expires_ms - self._store.now_ms()) // 1000))
-        expires = http_date(record.expires_ms // 1000)
-        return {**JSON_HEADERS, "Expires": expires, "Kvtwist-TTL": str(seconds)}
 
     async def _put(self, pairs: Pairs, ttl_ms: int | None) -> Response:
         outcome = await self._store.transact([], await in_steps(self._operations(pairs, ttl_ms)))
@@ -241,16 +231,6 @@ def _checked(name: str) -> bytes:
     return key
 
 
-def _colons(body: bytes, most: int) -> int:
-    """The number of colons, which is at least that of an object's members; or `most`, if that is less."""
-    count = 0
-    for start in range(0, len(body), _SPAN):
-        count += body.count(b":", start, start + _SPAN)
-        if count >= most:
-            break
-    return count
-
-
 def _object(pairs: Pairs) -> Steps[bytes]:
     """The JSON object with these members."""
     members: list[bytes] = []
@@ -276,15 +256,9 @@ def _pairs(found: Pairs) -> Pairs:
     return found
 
 
-def _number(name: str, text: str, largest: int) -> int:
-    if not _is_number(text) or not 1 <= int(text) <= largest:
-        raise BadRequest(f"{name} is a whole number from 1 to {largest}")
-    return int(text)
-
-
 def _ttl_ms(request: Any) -> int | None:
     [text] = query(request, "expire_in")
-    return None if text is None else _number("expire_in", text, MAX_EXPIRE_IN) * 1000
+    return None if text is None else whole_number("expire_in", text, MAX_EXPIRE_IN) * 1000
 
 
 def _next_link(pattern: str | None, limit: int, after: str) -> str:

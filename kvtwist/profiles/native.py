@@ -28,27 +28,28 @@ from zope.interface import implementer
 
 from kvtwist import __version__
 from kvtwist.interfaces import IProfile, IStore
-from kvtwist.model import DATA, JSON, OCTETS, Delete, Get, Operation, Peek, Put, Range, Record, Slice
-from kvtwist.profiles._app import ProfileApp, answer_errors, decoded, query
+from kvtwist.model import DATA, JSON, OCTETS, Delete, Get, Operation, Outcome, Peek, Put, Range, Slice
+from kvtwist.profiles._app import ProfileApp, answer_errors, decoded, query, whole_number
 from kvtwist.profiles._byte_range import answer_range
 from kvtwist.profiles._conditions import answer_record, preconditions, transact_if
 from kvtwist.profiles._items import elements, named
 from kvtwist.profiles._json import NotJSON, quote, read_value
 from kvtwist.profiles._listing import Frame, answer
-from kvtwist.profiles._reply import NO_CONTENT, json_reply
+from kvtwist.profiles._reply import NO_CONTENT, NO_HEADERS, json_reply, lifetime
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
-from kvtwist.profiles._steps import in_steps
-from kvtwist.profiles._transactions import MAX_LIMIT, MAX_TTL_SECONDS, Reader, checked_type, range_of, read, results
-from kvtwist.validators import Headers, http_date, tagged
+from kvtwist.profiles._steps import Permits, count_up_to, in_steps
+from kvtwist.profiles._transactions import MAX_LIMIT, MAX_TTL_SECONDS, Reader, checked_type, range_of, results
+from kvtwist.validators import Headers, tagged
 
 NDJSON = "application/x-ndjson"
 PROBLEM = "application/problem+json"
-NO_HEADERS: Headers = MappingProxyType({})
 NDJSON_HEADERS: Headers = MappingProxyType({"Content-Type": NDJSON})
 DEFAULT_LIMIT = 100
 DELETED_AT_ONCE = 500
 LINES: Frame = (b"", b"", b"")
+RANGING = 4
+"""How many transactions with ranges run at a time."""
 
 
 @implementer(IProfile)
@@ -65,6 +66,10 @@ class Native:
         self._store = store
         self._reader = Reader(settings)
         self._settings = settings
+        self._parsing = Permits(settings.max_operations)
+        """For operations being parsed and done: they take many times the size of their text."""
+        self._ranging = Permits(RANGING)
+        """For transactions with ranges, whose results are not counted before they are there."""
         # A transaction may hold as much text as one value makes, in base64 or escaped, and its keys.
         self.max_body = 2 * settings.max_value + 6 * settings.max_key + 64 * 1024
 
@@ -76,7 +81,7 @@ class Native:
         record = await self._store.get(DATA, self._key(key))
         if record is None:
             raise NotFound("key not found")
-        headers = self._headers(record)
+        headers = lifetime(_constant(record.media_type), record, self._store.now_ms)
         whole = answer_record(request, record, headers)
         if whole.code != 200:
             return whole
@@ -87,7 +92,7 @@ class Native:
         """Give a key a value."""
         name = self._key(key)
         ttl_text, returned = query(request, "ttl", "return")
-        ttl_ms = None if ttl_text is None else number("ttl", ttl_text, MAX_TTL_SECONDS) * 1000
+        ttl_ms = None if ttl_text is None else whole_number("ttl", ttl_text, MAX_TTL_SECONDS) * 1000
         if returned not in (None, "previous"):
             raise BadRequest("return is previous")
         said = request.getHeader(b"content-type")
@@ -130,7 +135,7 @@ class Native:
             request, "prefix", "after", "before", "limit", "reverse", "keys_only"
         )
         is_short = flag("keys_only", keys_only)
-        limit = DEFAULT_LIMIT if limit_text is None else number("limit", limit_text, MAX_LIMIT)
+        limit = DEFAULT_LIMIT if limit_text is None else whole_number("limit", limit_text, MAX_LIMIT)
         asked = range_of(prefix or "", after, before, limit, flag("reverse", reverse))
         accepted = request.getHeader(b"accept") or b""
         if NDJSON.encode() in accepted.lower():
@@ -183,15 +188,17 @@ class Native:
     @app.route("/v1/txn", methods=["POST"])
     async def transact(self, request: Any) -> Response | None:
         """Do one of two branches of operations at one instant."""
-        txn = read(request.content.read(), self._settings)
-        reader = self._reader
-        conditions = [*reader.conditions(txn.conditions)]
-        operations, otherwise = [*reader.operations(txn.operations)], [*reader.operations(txn.otherwise)]
-        outcome = await self._store.transact(conditions, operations, otherwise)
-        steps = txn.operations if outcome.committed else txn.otherwise
+        body = request.content.read()
+        async with self._parsing.held(count_up_to(body, b"{", self._settings.max_operations)):
+            conditions, then, otherwise = await in_steps(self._reader.read(body))
+            del body
+            async with self._ranging.held(then.has_ranges or otherwise.has_ranges):
+                outcome = await self._store.transact(conditions, then.operations, otherwise.operations)
+                items = _records(outcome)
+                request.hold(sum(len(key) + len(record.value) for key, record in items))
+        steps = then.steps if outcome.committed else otherwise.steps
         committed = b"true" if outcome.committed else b"false"
         frame = b'{"committed":%b,"revision":%d,"results":[' % (committed, outcome.revision), b",", b"]}"
-        items: Items = deque((b"", result) for result in outcome.results if isinstance(result, Record))
         return await answer(request, frame, _only(items), lambda items: results(outcome, steps))
 
     @app.route("/v1/status", methods=["GET"])
@@ -205,18 +212,22 @@ class Native:
     def _key(self, key: str) -> bytes:
         return self._reader.key(decoded(key))
 
-    def _headers(self, record: Record) -> Headers:
-        headers = _constant(record.media_type)
-        if record.expires_ms is None:
-            return headers
-        seconds = max(0, -(-(record.expires_ms - self._store.now_ms()) // 1000))
-        return {**headers, "Expires": http_date(record.expires_ms // 1000), "Kvtwist-TTL": str(seconds)}
-
 
 @lru_cache(1024)
 def _constant(media_type: str) -> Headers:
     """Headers that do not change, so that they are encoded once."""
     return MappingProxyType({"Content-Type": media_type, "Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff"})
+
+
+def _records(outcome: Outcome) -> Items:
+    """All records in the results of a transaction."""
+    found: Items = deque()
+    for result in outcome.results:
+        if isinstance(result, Slice):
+            found += result.items
+        elif result is not None:
+            found.append((b"", result))
+    return found
 
 
 async def _only(items: Items) -> AsyncIterator[Items]:
@@ -231,13 +242,6 @@ async def _slices(store: IStore, asked: Range) -> AsyncIterator[Slice]:
         if found.resume is None:
             return
         start, stop = (start, found.resume) if asked.reverse else (found.resume, stop)
-
-
-def number(name: str, text: str, most: int) -> int:
-    """:raises BadRequest: it is not a number from 1 to `most`."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 20 and 1 <= int(text) <= most):
-        raise BadRequest(f"{name} is a number from 1 to {most}")
-    return int(text)
 
 
 def flag(name: str, text: str | None) -> bool:

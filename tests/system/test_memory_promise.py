@@ -7,6 +7,7 @@ Seen from outside: the kernel's count of the resident memory of a server, under 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,7 +87,7 @@ def crowd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Crowd]:
         return plain if context is None else context.wrap_socket(plain, server_hostname="127.0.0.1")
 
     options = ("--endpoint", endpoint, "--memory-limit", str(MEMORY_LIMIT), "--max-in-flight", str(IN_FLIGHT))
-    with running(tmp_path / "data", "-P", "clstr", "-P", "keys", *options) as server:
+    with running(tmp_path / "data", "-P", "clstr", "-P", "keys", "-P", "native", *options) as server:
         crowd = Crowd(server, connect)
         for key, size in (("small", 1), *((f"large{number}", VALUE) for number in range(4))):
             with connect() as connection:
@@ -105,6 +106,21 @@ def test_answers_that_nobody_reads(crowd: Crowd) -> None:
 def test_different_answers_that_nobody_reads(crowd: Crowd) -> None:
     for number in range(40):
         crowd.connect(head("GET", f"/kv/large{number % 4}"))
+    crowd.check()
+
+
+def test_transactions_whose_results_nobody_reads(crowd: Crowd) -> None:
+    for number in range(40):
+        keys = [f"large{number % 4}", f"large{(number + 1) % 4}"]
+        body = json.dumps({"then": [{"get": {"key": key}} for key in keys]}).encode()
+        crowd.connect(sized("POST", "/v1/txn", body))
+    crowd.check()
+
+
+def test_transactions_that_are_far_too_long(crowd: Crowd) -> None:
+    body = b'{"then":[' + b",".join([b'{"get":{"key":"a"}}'] * 700_000) + b"]}"
+    for _ in range(8):
+        crowd.connect(sized("POST", "/v1/txn", body))
     crowd.check()
 
 

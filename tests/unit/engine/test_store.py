@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from kvtwist.engine import Limits
+from kvtwist.engine.store import GATHERING
 from kvtwist.model import (
     DATA,
     HISTORY,
@@ -357,6 +358,13 @@ class PageMissTests(EngineCase):
     def finished(self, deferred: Deferred[Outcome]) -> Outcome:
         self.page_jobs.finish()
         return result_of(deferred)
+
+    def test_few_transactions_gather_records_at_a_time(self) -> None:
+        for returning, is_limited in ((Get, True), (Peek, False)):
+            pending = [self.engine.store.transact([], [returning(DATA, b"%d" % number)]) for number in range(10)]
+            self.assertEqual(len(self.page_jobs) == GATHERING, is_limited)
+            found = [self.finished(done).record(0) for done in pending]
+            self.assertTrue(all(record is not None for record in found))
 
     def test_a_get_waits_for_its_page(self) -> None:
         for number in range(10):

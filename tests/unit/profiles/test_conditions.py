@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from werkzeug.exceptions import BadRequest, PreconditionFailed
 
 from kvtwist.model import DATA, OCTETS, Delete, Record
-from kvtwist.profiles._conditions import preconditions, transact_if
+from kvtwist.profiles._conditions import not_modified, preconditions, transact_if
 from tests.support.engine import EngineCase, put, result_of
 
 MODIFIED_MS: Final = 784_111_777_250
@@ -33,9 +33,8 @@ class Request:
 
 def read(record: Record, **headers: bytes) -> int:
     """The status of a GET."""
-    asked = preconditions(Request(**headers))
     try:
-        answer = None if asked is None else asked.answer(record, {})
+        answer = not_modified(Request(**headers), record, {})
     except PreconditionFailed:
         return 412
     return 200 if answer is None else answer.code

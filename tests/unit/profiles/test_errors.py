@@ -11,6 +11,7 @@ from werkzeug.exceptions import (
     MethodNotAllowed,
     NotFound,
     PreconditionFailed,
+    RequestedRangeNotSatisfiable,
     RequestEntityTooLarge,
     ServiceUnavailable,
 )
@@ -50,6 +51,12 @@ class ErrorTests(SynchronousTestCase):
             (PreconditionFailed(), 412, "precondition failed", {}),
             (RequestEntityTooLarge(), 413, "value too large", {}),
             (RequestEntityTooLarge("too many keys"), 413, "too many keys", {}),
+            (
+                RequestedRangeNotSatisfiable(length=9),
+                416,
+                "the value has no such range",
+                {"Content-Range": "bytes */9"},
+            ),
             (ServiceUnavailable(), 503, "service unavailable", retry),
             (StoreUnavailable("read-only"), 503, "read-only", retry),
             (NoRoom("no space"), 507, "no space", {}),

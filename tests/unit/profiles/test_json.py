@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.profiles import _json
-from kvtwist.profiles._json import NotJSON, TooManyMembers, quote, read_members, read_value, string, value
+from kvtwist.profiles._json import (
+    LONGEST_NAME,
+    NotJSON,
+    TooManyMembers,
+    quote,
+    read_arrays,
+    read_members,
+    read_value,
+    string,
+    value,
+)
 from kvtwist.profiles._steps import STEP, at_once
 
 GOOD = (
@@ -325,6 +335,45 @@ class StepsTests(SynchronousTestCase):
         self.assertEqual(len(at_once(read_members(text, 10))), 10)
         self.assertRaises(TooManyMembers, at_once, read_members(text, 9))
         self.assertRaises(TooManyMembers, at_once, read_members(text[:20] + b"no JSON", 2))
+
+    def test_arrays_are_taken_apart(self) -> None:
+        for text, expected in (
+            (b"{}", {}),
+            (b' { "a" : [ ] } ', {"a": []}),
+            (
+                b'{"a":[1, [2,[3]] ,{"b":"]"}],"\\u0063":["x\\""]}',
+                {"a": [b"1", b"[2,[3]]", b'{"b":"]"}'], "c": [b'"x\\""']},
+            ),
+        ):
+            self.assertEqual(at_once(read_arrays(text, 4)), expected)
+
+    def test_what_is_no_object_of_arrays_is_refused(self) -> None:
+        for text in (
+            *BAD,
+            b"[]",
+            b'{"a":1}',
+            b'{"a":[1]',
+            b'{"a":[1],}',
+            b'{"a":[1] "b":[]}',
+            b'{"a":[1,]}',
+            b'{"a":[1 2]}',
+            b'{"a":[nul]}',
+            b'{"a" [1]}',
+            b'{"a":[]}{}',
+            b'{"a":[],"a":[]}',
+            b'{"' + b"a" * LONGEST_NAME + b'":[]}',
+        ):
+            self.assertRaises(NotJSON, at_once, read_arrays(text, 9))
+
+    def test_too_many_elements_are_counted_while_they_are_read(self) -> None:
+        text = b'{"a":[1,2,3],"b":[4,5,6]}'
+        self.assertEqual(at_once(read_arrays(text, 6)), {"a": [b"1", b"2", b"3"], "b": [b"4", b"5", b"6"]})
+        self.assertRaises(TooManyMembers, at_once, read_arrays(text, 5))
+        self.assertRaises(TooManyMembers, at_once, read_arrays(b'{"a":[1,2,3,no JSON', 2))
+
+    def test_arrays_are_read_in_steps(self) -> None:
+        for text in (b'{"a":[' + b",".join([b"1"] * 3000) + b"]}", b'{"a":["' + b"x" * 500_000 + b'"]}'):
+            self.assertGreater(sum(1 for _ in read_arrays(text, 3000)), 5)
 
 
 # --- anything at all --------------------------------------------------------------------------------------------------
