@@ -130,7 +130,7 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("max-value", None, "8MiB", "Largest value.", size),
     ("max-key", None, "4KiB", "Largest key, if the profile's spec sets no limit.", key_size),
     ("max-staged", None, "64MiB", "Memory for staged changes, which wait for POST /commit; past it, 507.", size),
-    ("max-operations", None, "10000", "Most keys that one request may set; past it, 413.", operations),
+    ("max-operations", None, "10000", "Most keys or operations of one request; past it, 413.", operations),
     ("max-in-flight", None, "128MiB", "Memory for all requests and their responses; past it, 503.", size),
     ("max-head", None, "64KiB", "Largest request head; past it, 431.", head_size),
     ("max-target", None, "16KiB", "Longest request target; past it, 414.", target_size),
