@@ -8,7 +8,7 @@ from klein import Klein
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from kvtwist.model import Condition, Figures, Operation, Outcome, Record, Slice, Usage
+from kvtwist.model import Changes, Condition, Figures, Operation, Outcome, Position, Record, Slice, Usage, Watched
 
 
 class IStore(Interface):
@@ -49,6 +49,18 @@ class IStore(Interface):
         Do all operations, in order and at one instant, if all conditions hold; else do those of `otherwise`.
 
         Fails with `NoRoom` when there is no disk space for it, and with `TooMuchToRead`; then it has done nothing.
+        """
+
+    def changes(watched: Watched, after: Position, wait: bool = True) -> Deferred[Changes]:
+        """
+        The next changes of what is watched after a position: at least one, and about 64 KiB at most unless it is a
+        single one. Waits until there is one; cancelling it ends that. If it may not `wait`, there may be none.
+
+        Changes are told in revision order, each once, and only when they are durable. That a record expires is a
+        change, too, while its keyspace is watched: within about a second, and with a revision of its own. Deleting a
+        key that did not exist may be told as well.
+
+        Fails with `ChangesGone`.
         """
 
     def now_ms() -> int:

@@ -225,6 +225,61 @@ class Outcome(Struct, frozen=True):
         return result
 
 
+class Watched(Struct, frozen=True, gc=False):
+    """What a watch tells of: a key of a keyspace, or all keys with a prefix."""
+
+    keyspace: str
+    key: bytes
+    is_prefix: bool = False
+
+
+class Position(Struct, frozen=True, gc=False):
+    """
+    How much of a store's changes has been seen: those of all transactions up to a revision, and the first `told`
+    changes of the transaction after that.
+    """
+
+    revision: int
+    told: int = 0
+
+
+class Event(Struct, frozen=True, gc=False):
+    """
+    A change that a watch tells of.
+
+    :ivar kind: `PUT`, `DELETE`, `EXPIRE` or `CLEAR`.
+    :ivar key: empty for `CLEAR`, which removes every record of the keyspace.
+    :ivar record: the record that was put; None for other kinds.
+    :ivar revision: of its transaction.
+    :ivar time_ms: of its transaction.
+    :ivar is_last: whether it is the last one of its transaction that the watch tells of.
+    """
+
+    kind: str
+    key: bytes
+    record: Record | None
+    revision: int
+    time_ms: int
+    is_last: bool
+
+
+PUT: Final = "put"
+DELETE: Final = "delete"
+EXPIRE: Final = "expire"
+CLEAR: Final = "clear"
+
+
+class Changes(Struct, frozen=True):
+    """
+    Some changes, in the order in which they were made.
+
+    :ivar position: what has been seen with them.
+    """
+
+    events: Sequence[Event]
+    position: Position
+
+
 class Usage(Struct, frozen=True):
     """
     How much a keyspace holds.
@@ -322,6 +377,18 @@ class TooMuchToRead(StoreError):
 
 class StoreDamaged(StoreError):
     """A file does not hold what was written to it. The message names the file and the place in it."""
+
+
+class ChangesGone(StoreError):
+    """
+    Changes after a position are not kept any more, or the position is later than the store.
+
+    :ivar oldest: the earliest revision after which all changes are kept.
+    """
+
+    def __init__(self, oldest: int) -> None:
+        super().__init__(f"only the changes after revision {oldest} are kept")
+        self.oldest = oldest
 
 
 class StoreInUse(StoreError):

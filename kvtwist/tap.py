@@ -131,6 +131,7 @@ _PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object
     ("max-key", None, "4KiB", "Largest key, if the profile's spec sets no limit.", key_size),
     ("max-staged", None, "64MiB", "Memory for staged changes, which wait for POST /commit; past it, 507.", size),
     ("max-operations", None, "10000", "Most keys or operations of one request; past it, 413.", operations),
+    ("max-watches", None, "10000", "Most requests that wait for changes; past it, 503.", connections),
     ("max-in-flight", None, "128MiB", "Memory for all requests and their responses; past it, 503.", size),
     ("max-head", None, "64KiB", "Largest request head; past it, 431.", head_size),
     ("max-target", None, "16KiB", "Longest request target; past it, 414.", target_size),
@@ -346,6 +347,7 @@ def _server(options: Mapping[str, Any]) -> Server:
         max_key=options["max-key"],
         max_staged=options["max-staged"],
         max_operations=options["max-operations"],
+        max_watches=options["max-watches"],
         scrape=metrics.scrape,
         uptime=lambda: reactor.seconds() - started,
     )

@@ -15,6 +15,7 @@ which the next start removes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from kvtwist.engine.disk_state import DiskState
@@ -49,10 +50,12 @@ class Checkpoint:
             keyspace.tables.freeze()
             self._tables[name] = keyspace.tables
 
-    async def run(self, now_ms: int) -> None:
+    async def run(self, now_ms: int, droppable_ms: Callable[[str], int]) -> None:
         """
-        Do steps 1 to 3, without records that had expired by `now_ms`.
+        Do steps 1 to 3.
 
+        :param now_ms: the store's time.
+        :param droppable_ms: see `kvtwist.engine.expiry.Expiry`.
         Raises `OSError` or `StoreError` on a failure, which loses nothing.
         """
         disk_state = self._disk_state
@@ -73,7 +76,7 @@ class Checkpoint:
                         name,
                         disk_state.numbers,
                         tables.frozen,
-                        now_ms,
+                        droppable_ms(name),
                         base=not tables.runs,
                         is_superseded=partial(_is_superseded, tables.active, synced),
                     )

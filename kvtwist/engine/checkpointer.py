@@ -19,6 +19,7 @@ from kvtwist.engine.commit import GroupCommit
 from kvtwist.engine.disk import is_passing
 from kvtwist.engine.disk_space import is_full, with_reserve
 from kvtwist.engine.disk_state import DiskState
+from kvtwist.engine.expiry import Expiry
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.timeline import Timeline
@@ -50,6 +51,7 @@ class Checkpointer:
         keyspaces: dict[str, Keyspace],
         commit: GroupCommit,
         timeline: Timeline,
+        expiry: Expiry,
         clock: IReactorTime,
         limits: Limits,
         finished: Callable[[set[int]], None],
@@ -59,6 +61,7 @@ class Checkpointer:
         self._keyspaces = keyspaces
         self._commit = commit
         self._timeline = timeline
+        self._expiry = expiry
         self._clock = clock
         self._limits = limits
         self._finished = finished
@@ -138,7 +141,7 @@ class Checkpointer:
             await with_reserve(
                 self._disk_space,
                 self._disk_state.storage.page_worker,
-                lambda: checkpoint.run(self._timeline.now_ms()),
+                lambda: checkpoint.run(self._timeline.now_ms(), self._expiry.droppable_ms),
             )
         except (OSError, StoreError, CancelledError) as error:
             self._failed(may_pass=isinstance(error, OSError) and (is_passing(error) or is_full(error)))

@@ -44,6 +44,10 @@ def _nobody() -> None:
     """The default of `on_batch`."""
 
 
+def ignored(transactions: list[Transaction]) -> None:
+    """The default of `on_transactions`."""
+
+
 def _no_pause() -> Deferred[None]:
     return succeed(None)
 
@@ -92,6 +96,8 @@ class GroupCommit:
         """How many times all changes that were not on disk were taken back."""
         self.on_batch: Callable[[], object] = _nobody
         """Called after each batch that has become durable."""
+        self.on_transactions: Callable[[list[Transaction]], object] = ignored
+        """Called with the transactions of each batch that has become durable."""
         self.on_no_space: Callable[[], bool] = bool
         """Called when a transaction found no disk space although it was alone; returns whether to try it once more."""
         self.latch = Latch()
@@ -209,6 +215,7 @@ class GroupCommit:
             writer.callback(outcome)
         for reader in batch.readers:
             reader.callback(revision)
+        self.on_transactions(batch.transactions)
         self.on_batch()
 
     def _crashed(self, failure: Failure) -> None:
@@ -272,11 +279,13 @@ class MemoryCommit:
         self.assigned = self.durable = 0
         self.latch = Latch()
         self.unsubmitted: list[Undo] = []
+        self.on_transactions: Callable[[list[Transaction]], object] = ignored
 
     def submit(self, transaction: Transaction, undo: list[Undo], outcome: T, again: Again | None = None) -> Deferred[T]:
         """See `GroupCommit.submit`."""
         self.assigned = self.durable = transaction.revision
         self.counters.transactions += 1
+        self.on_transactions([transaction])
         return succeed(outcome)
 
     def settled(self, revision: int) -> Deferred[int]:

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from kvtwist.engine.compaction import compaction_due, is_compact, purge_due
 from kvtwist.engine.disk_space import with_reserve
 from kvtwist.engine.disk_state import DiskState
+from kvtwist.engine.expiry import Expiry
 from kvtwist.engine.keyspace import Tables
 from kvtwist.engine.run_writer import PageNumbers, damaged_pages, write_compacted, write_purged
 from kvtwist.engine.sorted_run import PageRef, SortedRun
@@ -42,10 +43,16 @@ class Compactor:
     """:param finished: called each time with the numbers of pages that are no longer needed."""
 
     def __init__(
-        self, disk_state: DiskState, timeline: Timeline, clock: IReactorTime, finished: Callable[[set[int]], None]
+        self,
+        disk_state: DiskState,
+        timeline: Timeline,
+        expiry: Expiry,
+        clock: IReactorTime,
+        finished: Callable[[set[int]], None],
     ) -> None:
         self._disk_state = disk_state
         self._timeline = timeline
+        self._expiry = expiry
         self._clock = clock
         self._finished = finished
         self._running: Deferred[None] | None = None
@@ -81,12 +88,13 @@ class Compactor:
         :param advance: called with the number of pages written since the last call; may raise `StoreError`, to stop.
         Raises `OSError` or `StoreError`.
         """
-        disk_state, now_ms = self._disk_state, self._timeline.now_ms()
+        disk_state = self._disk_state
         for name, tables in list(disk_state.tables.items()):
             old = list(tables.runs)
-            if is_compact(old, now_ms):
+            droppable_ms = self._expiry.droppable_ms(name)
+            if is_compact(old, droppable_ms):
                 continue
-            steps = write_compacted(disk_state.storage.pages, name, disk_state.numbers, old, now_ms, True)
+            steps = write_compacted(disk_state.storage.pages, name, disk_state.numbers, old, droppable_ms, True)
             new = await disk_state.write(_advancing(steps, disk_state.numbers, advance))
             superfluous = await disk_state.replace(name, tables, old, new)
             self._finished(superfluous)
@@ -127,14 +135,14 @@ class Compactor:
                     await self._thin(name, tables)
 
     async def _thin(self, name: str, tables: Tables) -> None:
-        now_ms = self._timeline.now_ms()
+        droppable_ms = self._expiry.droppable_ms(name)
         revision = self._disk_state.storage.commit.durable
         known, thinned_at = self._thinned.get(name, ([], -1))
         unchanged = len(known) == len(tables.runs) and all(map(is_, known, tables.runs)) and thinned_at == revision
-        if unchanged and not (tables.expires_ms is not None and tables.expires_ms <= now_ms):
+        if unchanged and not (tables.expires_ms is not None and tables.expires_ms <= droppable_ms):
             return
         try:
-            await self._with_reserve(lambda: thin(self._disk_state, name, tables, now_ms, self._finished))
+            await self._with_reserve(lambda: thin(self._disk_state, name, tables, droppable_ms, self._finished))
         except (OSError, StoreError) as error:
             self._failed()
             log.error("thinning pages failed, and will be tried again: {error}", error=error)
@@ -158,8 +166,9 @@ class Compactor:
         self._purged_ms = now_ms
         await self._look_again()
         for name, tables in list(self._disk_state.tables.items()):
+            droppable_ms = self._expiry.droppable_ms(name)
             for run in tables.runs:
-                if purge_due(run, now_ms, self._damaged):
+                if purge_due(run, droppable_ms, self._damaged):
                     await self._rewrite(name, tables, [run], write_purged)
 
     async def _look_again(self) -> None:
@@ -209,8 +218,8 @@ class Compactor:
     async def _written(self, name: str, tables: Tables, old: list[SortedRun], write: Write) -> list[SortedRun]:
         disk_state = self._disk_state
         base = old[-1] is tables.runs[-1]
-        now_ms = self._timeline.now_ms()
-        steps = write(disk_state.storage.pages, name, disk_state.numbers, old, now_ms, base, frozenset(self._damaged))
+        droppable_ms, damaged = self._expiry.droppable_ms(name), frozenset(self._damaged)
+        steps = write(disk_state.storage.pages, name, disk_state.numbers, old, droppable_ms, base, damaged)
         return await disk_state.write(steps)
 
     async def _find_damage(self, name: str, tables: Tables, runs: list[SortedRun]) -> bool:

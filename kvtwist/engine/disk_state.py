@@ -31,10 +31,13 @@ class DiskState:
     """
     :ivar tables: the tables that the manifest describes. A keyspace that was cleared since has other ones.
     :ivar numbers: the numbers of new pages.
+
+    :param gone: see `kvtwist.engine.changes.ChangeFeed`.
     """
 
-    def __init__(self, storage: Storage, keyspaces: dict[str, Keyspace]) -> None:
+    def __init__(self, storage: Storage, keyspaces: dict[str, Keyspace], gone: dict[str, int]) -> None:
         self.storage = storage
+        self._gone = gone
         self.tables = {name: keyspace.tables for name, keyspace in keyspaces.items()}
         self.numbers = PageNumbers(storage.manifest.next_page)
         self._lock = DeferredLock()
@@ -95,7 +98,7 @@ class DiskState:
     async def _save(self, revision: int, time_ms: int, runs: dict[str, list[SortedRun]]) -> OSError | None:
         """Write the manifest. Returns an error if a loss of power may still undo that."""
         kept = {name: found for name, found in runs.items() if found}
-        manifest = Manifest(revision, time_ms, self.numbers.next, kept)
+        manifest = Manifest(revision, time_ms, self.numbers.next, kept, dict(self._gone))
         return await self.storage.page_worker.run(_save, self.storage, manifest)
 
     async def remove(self, superfluous: set[int]) -> None:

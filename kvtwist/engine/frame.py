@@ -33,6 +33,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     """
     A record that was written; that was removed, if `value` is None; a whole keyspace, if `key` is None too.
 
+    :ivar expires_ms: when a written record will expire, or when a removed one did: None if it was deleted.
     :ivar modified_ms: when the record was written, if not at the time of its transaction.
     """
 
@@ -94,10 +95,15 @@ def frame_at(data: memoryview, offset: int, salt: bytes) -> Frame | None:
         return None
 
 
+def frame_size(data: memoryview, offset: int, salt: bytes) -> int | None:
+    """How many bytes a frame takes, by its head; None if there is no valid head."""
+    head = _head_at(data, offset, salt)
+    return None if head is None else _HEAD_SIZE + head[0]
+
+
 def torn_size(data: memoryview, offset: int, salt: bytes) -> int:
     """How many bytes there are of an unfinished frame; 0 if not even its head is whole, so nothing was lost."""
-    head = _head_at(data, offset, salt)
-    return min(_HEAD_SIZE + head[0], len(data) - offset) if head else 0
+    return min(frame_size(data, offset, salt) or 0, len(data) - offset)
 
 
 def whole_frames(content: bytes, salt: bytes, start: int = 0) -> Iterator[Frame]:
@@ -179,6 +185,8 @@ def _array_head(count: int) -> bytes:
 def _encode_change(change: Change) -> tuple[object, ...]:
     keyspace = _NUMBERS.get(change.keyspace, change.keyspace)
     if change.value is None:
+        if change.expires_ms is not None:
+            return keyspace, change.key, None, "", change.expires_ms
         return (keyspace,) if change.key is None else (keyspace, change.key)
     media_type = _NUMBERS.get(change.media_type, change.media_type)
     if change.modified_ms is not None:

@@ -11,11 +11,13 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from kvtwist.engine.changes import ChangeFeed
 from kvtwist.engine.checkpointer import CheckpointCounters, Checkpointer
 from kvtwist.engine.commit import GroupCommit, MemoryCommit
 from kvtwist.engine.compactor import PURGE_SECONDS, Compactor
 from kvtwist.engine.disk_space import PIECES
 from kvtwist.engine.disk_state import DiskState
+from kvtwist.engine.expiry import Expiry
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import ENTRY_COST
@@ -41,25 +43,24 @@ INDEX_COST = 330
 class Sweeper:
     """Removes expired records from the active memtables, some at a time."""
 
-    def __init__(self, keyspaces: dict[str, Keyspace], commit: GroupCommit | MemoryCommit, timeline: Timeline) -> None:
+    def __init__(self, keyspaces: dict[str, Keyspace], commit: GroupCommit | MemoryCommit, expiry: Expiry) -> None:
         self.swept = 0
         """How many records were swept since this was last set to 0."""
         self._keyspaces = keyspaces
         self._commit = commit
-        self._timeline = timeline
+        self._expiry = expiry
 
     def sweep(self) -> bool:
         """Sweep some records; return whether there may be more."""
         if self._commit.latch.held:
             return False  # the transaction that holds it has looked at these records
-        now_ms = self._timeline.now_ms()
-        swept = [self._sweep(keyspace, now_ms) for keyspace in self._keyspaces.values()]
+        swept = [self._sweep(keyspace, self._expiry.droppable_ms(name)) for name, keyspace in self._keyspaces.items()]
         self.swept += sum(swept)
         return max(swept, default=0) == SWEEP_RECORDS
 
-    def _sweep(self, keyspace: Keyspace, now_ms: int) -> int:
+    def _sweep(self, keyspace: Keyspace, droppable_ms: int) -> int:
         tables = keyspace.tables
-        expired = tables.active.expired(now_ms, SWEEP_RECORDS)
+        expired = tables.active.expired(droppable_ms, SWEEP_RECORDS)
         swept = 0
         for key in expired:
             entry = tables.active.get(key)
@@ -75,8 +76,18 @@ class MemoryHousekeeping:
 
     counters = CheckpointCounters()
 
-    def __init__(self, sweeper: Sweeper, keyspaces: dict[str, Keyspace], clock: IReactorTime, limits: Limits) -> None:
+    def __init__(
+        self,
+        sweeper: Sweeper,
+        expiry: Expiry,
+        feed: ChangeFeed,
+        keyspaces: dict[str, Keyspace],
+        clock: IReactorTime,
+        limits: Limits,
+    ) -> None:
         self._sweeper = sweeper
+        self._expiry = expiry
+        self._feed = feed
         self._keyspaces = keyspaces
         self._clock = clock
         self._limits = limits
@@ -88,10 +99,12 @@ class MemoryHousekeeping:
 
     async def stop(self) -> None:
         """End."""
+        self._expiry.stop()
         if self._next is not None:
             self._next.cancel()
 
     def _tick(self) -> None:
+        self._expiry.look()
         more = self._sweeper.sweep()
         self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._tick)
 
@@ -101,7 +114,7 @@ class MemoryHousekeeping:
 
         :raises NoRoom: there is no memory for it.
         """
-        held = sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values())
+        held = self._feed.recent.size + sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values())
         more = sum(self._growth(operation) for operation in operations)
         limit = self._limits.memory
         if not any(isinstance(operation, (Put, Append)) and operation.value for operation in operations):
@@ -134,6 +147,7 @@ class Housekeeping:
     def __init__(
         self,
         sweeper: Sweeper,
+        expiry: Expiry,
         keyspaces: dict[str, Keyspace],
         cache: PageCache,
         disk_state: DiskState,
@@ -143,6 +157,7 @@ class Housekeeping:
         limits: Limits,
     ) -> None:
         self._sweeper = sweeper
+        self._expiry = expiry
         self._keyspaces = keyspaces
         self._cache = cache
         self._disk_state = disk_state
@@ -153,9 +168,9 @@ class Housekeeping:
         self._replayed = False
         self._checkpointed = clock.seconds()
         self._checkpointer = Checkpointer(
-            disk_state, keyspaces, commit, timeline, clock, limits, finished=self._after_checkpoint
+            disk_state, keyspaces, commit, timeline, expiry, clock, limits, finished=self._after_checkpoint
         )
-        self._compactor = Compactor(disk_state, timeline, clock, finished=self._pages_changed)
+        self._compactor = Compactor(disk_state, timeline, expiry, clock, finished=self._pages_changed)
         self._disk_space = disk_state.storage.disk_space
         self._logged_full = False
         self._making_space: Deferred[None] | None = None
@@ -178,6 +193,7 @@ class Housekeeping:
 
     async def stop(self) -> None:
         """End with a checkpoint, if it does not take too long."""
+        self._expiry.stop()
         self._checkpointer.stop()
         if self._next is not None:
             self._next.cancel()
@@ -297,6 +313,7 @@ class Housekeeping:
         self._logged_full = full
 
     def _tick(self) -> None:
+        self._expiry.look()
         more = self._sweeper.sweep()
         self._next = self._clock.callLater(0 if more else SWEEP_SECONDS, self._tick)
         if self._disk_space.is_scarce or self._logged_full:

@@ -44,6 +44,13 @@ class Tables:
         self.frozen = self.active
         self.active = Memtable()
 
+    def first_expiry(self) -> int | None:
+        """When the first record expires, in ms since the epoch, as far as it is known; None for never."""
+        expiries = [self.expires_ms, self.active.first_expiry]
+        if self.frozen is not None:
+            expiries.append(self.frozen.first_expiry)
+        return min((expires_ms for expires_ms in expiries if expires_ms is not None), default=None)
+
     def in_memtables(self, key: bytes) -> Entry | None:
         """The newest entry of a key in the memtables."""
         entry = self.active.get(key)

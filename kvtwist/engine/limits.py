@@ -13,6 +13,7 @@ class Limits:
     :ivar pages: bytes for the cache of pages, and the index of all pages.
     :ivar memtables: bytes for the active memtables, and as much again for the frozen ones.
     :ivar unsynced: bytes for changes that are not durable yet, and as much again for the frames of their batches.
+    :ivar changes: bytes for the latest changes, kept for those who watch them.
     :ivar journal: the size of the journal, in bytes, at which a checkpoint begins.
     :ivar slice_bytes: bytes of keys and values in one slice of a scan, unless it is a single record.
     :ivar slice_entries: entries that one slice looks at.
@@ -20,9 +21,10 @@ class Limits:
     :ivar results: bytes of the records that one transaction reads, unless it is a single record.
     """
 
-    pages: int = 128 * MIB
+    pages: int = 120 * MIB
     memtables: int = 51 * MIB
     unsynced: int = 13 * MIB
+    changes: int = 8 * MIB
     journal: int = 64 * MIB
     slice_bytes: int = MIB
     slice_entries: int = 4000
@@ -31,10 +33,14 @@ class Limits:
 
     @classmethod
     def within(cls, memory: int) -> Limits:
-        """Divide `memory` bytes: half for pages, two fifths for memtables, a tenth for changes that are not durable."""
-        return cls(pages=memory // 2, memtables=memory // 5, unsynced=memory // 20)
+        """
+        Divide `memory` bytes: half for pages and, 1/32 of it, for changes that are watched; two fifths for memtables;
+        a tenth for changes that are not durable.
+        """
+        changes = memory // 32
+        return cls(pages=memory // 2 - changes, memtables=memory // 5, unsynced=memory // 20, changes=changes)
 
     @property
     def memory(self) -> int:
         """The sum in bytes, which is the limit of a store in memory."""
-        return self.pages + 2 * (self.memtables + self.unsynced)
+        return self.pages + 2 * (self.memtables + self.unsynced) + self.changes

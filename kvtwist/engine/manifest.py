@@ -32,12 +32,14 @@ class Manifest(msgspec.Struct, frozen=True, array_like=True):
     :ivar time_ms: the store's time when it was written.
     :ivar next_page: the number of the next page to write.
     :ivar keyspaces: the runs of each keyspace, the newest first.
+    :ivar gone: see `kvtwist.engine.changes.ChangeFeed`.
     """
 
     revision: int = 0
     time_ms: int = 0
     next_page: int = 1
     keyspaces: dict[str, list[SortedRun]] = {}
+    gone: dict[str, int] = {}
 
     def pages(self) -> set[int]:
         """The numbers of all pages that it names."""

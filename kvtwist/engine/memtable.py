@@ -110,6 +110,11 @@ class Memtable:
         for key in entries.irange(start, stop, inclusive=(True, False), reverse=reverse):
             yield key, entries[key]
 
+    @property
+    def first_expiry(self) -> int | None:
+        """When the first record expires, in ms since the epoch; None for never."""
+        return self._expiries[0][0] if self._expiries else None
+
     def expired(self, now_ms: int, limit: int) -> list[bytes]:
         """At most `limit` keys of expired records, in the order in which they expired."""
         keys = []

@@ -6,10 +6,18 @@ import struct
 from collections.abc import Iterable, Sequence
 
 from kvtwist.engine.frame import Change, Transaction
+from kvtwist.engine.memtable import Entry
 from kvtwist.engine.page import MAX_KEY
-from kvtwist.model import DATA, Append, Clear, Delete, Get, Operation, Put, Range, Restore
+from kvtwist.model import DATA, Append, Clear, Delete, Get, Operation, Put, Range, Record, Restore
 
 _VERSIONSTAMP = struct.Struct(">QQ")
+
+
+class Expire(Delete, frozen=True, gc=False):
+    """
+    Remove a record if it has expired. Until then it takes memory, and no read shows it; removing it gives its expiry a
+    revision, for those who watch it.
+    """
 
 
 def has_valid_key(operation: Operation) -> bool:
@@ -48,6 +56,13 @@ def change_of(operation: Put | Append | Delete | Clear, revision: int, now_ms: i
         key = operation.prefix + _VERSIONSTAMP.pack(now_ms, revision)
     expires_ms = None if operation.ttl_ms is None else now_ms + operation.ttl_ms
     return Change(operation.keyspace, key, operation.value, operation.media_type, expires_ms)
+
+
+def expiry_of(operation: Expire, entry: Entry | None, now_ms: int) -> Change | None:
+    """The removal of an expired record; None if the entry is no record, or has not expired."""
+    if not isinstance(entry, Record) or entry.expires_ms is None or entry.expires_ms > now_ms:
+        return None
+    return Change(operation.keyspace, operation.key, expires_ms=entry.expires_ms)
 
 
 def frees_space(operations: Sequence[Operation]) -> bool:

@@ -25,32 +25,38 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from kvtwist.engine.admission import Admission, Pending
+from kvtwist.engine.backlog import Backlog
 from kvtwist.engine.backup import Backup
+from kvtwist.engine.changes import ChangeFeed
 from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
 from kvtwist.engine.disk_state import DiskState
+from kvtwist.engine.expiry import Expiry
 from kvtwist.engine.frame import Change, Transaction
 from kvtwist.engine.housekeeping import Housekeeping, MemoryHousekeeping, Sweeper
 from kvtwist.engine.keyspace import Keyspace
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.memtable import Entry, Tombstone, Trace, alive, traced, value_size
-from kvtwist.engine.operations import change_of, has_valid_key, returns_records
+from kvtwist.engine.operations import Expire, change_of, expiry_of, has_valid_key, returns_records
 from kvtwist.engine.page import MAX_KEY
 from kvtwist.engine.page_loader import PageLoader
 from kvtwist.engine.pages import PageCache
 from kvtwist.engine.reading import Reading
 from kvtwist.engine.reads import Reads
+from kvtwist.engine.recent import Recent
 from kvtwist.engine.recovery import Recovery
 from kvtwist.engine.sorted_run import PageNeeded
 from kvtwist.engine.storage import Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.interfaces import IBackups, IStore
 from kvtwist.model import (
+    Changes,
     Condition,
     Exists,
     Figures,
     Get,
     Operation,
     Outcome,
+    Position,
     Range,
     Read,
     Record,
@@ -63,9 +69,10 @@ from kvtwist.model import (
     Unchanged,
     UnchangedSince,
     Usage,
+    Watched,
 )
 
-_LOOKUPS = (Exists, Unchanged, Room, Get, Range)
+_LOOKUPS = (Exists, Unchanged, Room, Get, Range, Expire)
 
 
 class _Known(dict[tuple[str, bytes], Entry | None]):
@@ -140,14 +147,21 @@ class Store:
         :raises StoreError: the store cannot be used; the message says why in one line.
         """
         self._recovery = recovery = Recovery()
+        self._replayed = Recent(self.limits.changes)
         if self._storage is None:
-            sweeper = Sweeper(self._keyspaces, self._commit, self._timeline)
-            self.housekeeping = MemoryHousekeeping(sweeper, self._keyspaces, self._clock, self.limits)
+            sweeper = self._watched(self._commit)
+            self.housekeeping = MemoryHousekeeping(
+                sweeper, self._expiry, self._feed, self._keyspaces, self._clock, self.limits
+            )
         else:
-            self._commit = commit = self._recover(self._storage, recovery)
-            self._disk_state = DiskState(self._storage, self._keyspaces)
+            storage = self._storage
+            self._commit = commit = self._recover(storage, recovery)
+            sweeper = self._watched(commit, Backlog(storage.disk, storage.path, storage.read_worker))
+            self._feed.gone.update(storage.manifest.gone)
+            self._disk_state = DiskState(storage, self._keyspaces, self._feed.gone)
             self.housekeeping = Housekeeping(
-                Sweeper(self._keyspaces, commit, self._timeline),
+                sweeper,
+                self._expiry,
                 self._keyspaces,
                 self._cache,
                 self._disk_state,
@@ -160,6 +174,14 @@ class Store:
         self._admission = Admission(self._commit, self.housekeeping, self._clock)
         return recovery
 
+    def _watched(self, commit: GroupCommit | MemoryCommit, backlog: Backlog | None = None) -> Sweeper:
+        timeline, clock = self._timeline, self._clock
+        limit = self.limits.changes
+        self._feed = feed = ChangeFeed(commit, clock, timeline.now_ms, backlog, self._replayed, limit)
+        remove = partial(self.transact, [])
+        self._expiry = Expiry(self._keyspaces, timeline, clock, self._loader, feed, remove)
+        return Sweeper(self._keyspaces, commit, self._expiry)
+
     def _recover(self, storage: Storage, recovery: Recovery) -> GroupCommit:
         manifest = storage.open()
         self._opened_at = manifest.revision
@@ -171,6 +193,7 @@ class Store:
             for transaction in storage.replay(recovery):
                 for change in transaction.changes:
                     self._apply_change(change, transaction.revision, transaction.time_ms, _Known())
+                self._replayed.add([transaction])
                 self._timeline.not_before(transaction.time_ms)
                 revision = transaction.revision
             storage.begin(revision)
@@ -188,6 +211,7 @@ class Store:
     async def close(self) -> None:
         """Settle the transactions that were accepted, and end. Later ones fail with `StoreUnavailable`."""
         self._closed = True
+        self._feed.stop()
         await self._commit.latch.free()
         await self.housekeeping.stop()
         self._loader.stop()
@@ -221,6 +245,12 @@ class Store:
         return Deferred.fromCoroutine(
             self._reads.scan(Range(keyspace, start, stop, limit, reverse), settled, self.limits)
         )
+
+    def changes(self, watched: Watched, after: Position, wait: bool = True) -> Deferred[Changes]:
+        """See `IStore.changes`."""
+        if self._closed:
+            return fail(StoreUnavailable(_STOPPING))
+        return Deferred.fromCoroutine(self._feed.after(watched, after, wait))
 
     def now_ms(self) -> int:
         """See `IStore.now_ms`."""
@@ -370,7 +400,7 @@ class Store:
             if not isinstance(condition, UnchangedSince):
                 self._look_up_part(condition, reading, known)
         for operation in pending.branches:
-            if isinstance(operation, Read):
+            if isinstance(operation, (Read, Expire)):
                 self._look_up_part(operation, reading, known)
         return known
 
@@ -406,7 +436,7 @@ class Store:
         return reading
 
     def _look_up_part(
-        self, part: Exists | Unchanged | Room | Get | Range, reading: Reading | None, known: _Known
+        self, part: Exists | Unchanged | Room | Get | Range | Expire, reading: Reading | None, known: _Known
     ) -> None:
         """Add an entry to the known ones: without a large value, unless an operation returns it."""
         if isinstance(part, Range):
@@ -483,10 +513,15 @@ class Store:
             elif isinstance(operation, Range):
                 effects.results.append(known.slices[operation])
             else:
-                change = change_of(operation, revision, time_ms)
+                effects.results.append(None)
+                if type(operation) is Expire:
+                    change = expiry_of(operation, known[operation.keyspace, operation.key], time_ms)
+                    if change is None:
+                        continue
+                else:
+                    change = change_of(operation, revision, time_ms)
                 effects.changes.append(change)
                 effects.undo.append(self._apply_change(change, revision, time_ms, known))
-                effects.results.append(None)
 
     def _apply_change(self, change: Change, revision: int, time_ms: int, known: _Known) -> Undo:
         space = self._keyspaces[change.keyspace]

@@ -8,10 +8,11 @@ from functools import lru_cache
 from kvtwist.model import Record
 from kvtwist.profiles._json import quote
 from kvtwist.profiles._listing import Element
-from kvtwist.profiles._reply import as_json_or_base64
+from kvtwist.profiles._reply import Text, as_json_or_base64
 from kvtwist.profiles._scan import Items
 
 _quoted_type = lru_cache(1024)(quote)
+_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 def item(name: str, record: Record, keys_only: bool = False) -> Element:
@@ -30,6 +31,15 @@ def item(name: str, record: Record, keys_only: bool = False) -> Element:
     return key + (b',"value_base64":' if is_base64 else b',"value":'), text, after
 
 
+def on_one_line(text: Text) -> Text:
+    """JSON text without line breaks; it can only have them between its tokens."""
+    return text.translate(_SPACES) if isinstance(text, bytes) else map(_without_breaks, text)
+
+
+def _without_breaks(text: bytes) -> bytes:
+    return text.translate(_SPACES) if b"\n" in text or b"\r" in text else text
+
+
 def named(items: Items) -> Iterator[tuple[str, Record]]:
     """Remove the records from a slice, and yield those with UTF-8 keys. Other keys cannot be named in JSON or paths."""
     while items:
@@ -42,10 +52,14 @@ def named(items: Items) -> Iterator[tuple[str, Record]]:
 
 
 def elements(items: Items, keys_only: bool, end: bytes = b"") -> Iterator[Element]:
-    """The JSON objects of a slice, whose records are removed."""
+    """
+    The JSON objects of a slice, whose records are removed.
+
+    :param end: comes after each. With one, each object is on one line.
+    """
     for name, record in named(items):
         before, text, after = item(name, record, keys_only)
-        yield before, text, after + end
+        yield before, on_one_line(text) if end else text, after + end
 
 
 def after_prefix(prefix: bytes) -> bytes | None:

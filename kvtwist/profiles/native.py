@@ -1,12 +1,13 @@
 """
 `native`: everything that the store can do, under /v1.
 
-    GET, HEAD /v1/kv/<key>    the bytes, with their media type; `Range`
+    GET, HEAD /v1/kv/<key>    the bytes, with their media type; `Range`; ?wait= &after=: once it has changed
     PUT    /v1/kv/<key>       201, or 204 where there was one; ?ttl= in seconds; ?return=previous: 200, what was there
     DELETE /v1/kv/<key>       204        404 where there is none
     GET    /v1/kv             a page of a listing: ?prefix= &after= &before= &limit= &reverse= &keys_only=
     DELETE /v1/kv?prefix=     {"deleted": n}; without a prefix only with ?all=true
     POST   /v1/txn            conditions, and two branches of operations: one of them at one instant
+    GET    /v1/watch          changes as server-sent events: ?prefix= or ?key=, ?after=
     GET    /v1/status         version, revision, uptime
 
 A key is UTF-8 and may hold `/`; a value is any bytes of any media type. Reads and writes of a key heed preconditions.
@@ -28,7 +29,22 @@ from zope.interface import implementer
 
 from kvtwist import __version__
 from kvtwist.interfaces import IProfile, IStore
-from kvtwist.model import DATA, JSON, OCTETS, Delete, Get, Operation, Outcome, Peek, Put, Range, Slice
+from kvtwist.model import (
+    DATA,
+    JSON,
+    OCTETS,
+    ChangesGone,
+    Delete,
+    Get,
+    Operation,
+    Outcome,
+    Peek,
+    Put,
+    Range,
+    Record,
+    Slice,
+    Watched,
+)
 from kvtwist.profiles._app import ProfileApp, answer_errors, decoded, query, whole_number
 from kvtwist.profiles._byte_range import answer_range
 from kvtwist.profiles._conditions import answer_record, preconditions, transact_if
@@ -40,6 +56,7 @@ from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
 from kvtwist.profiles._steps import Permits, count_up_to, in_steps
 from kvtwist.profiles._transactions import MAX_LIMIT, MAX_TTL_SECONDS, Reader, checked_type, range_of, results
+from kvtwist.profiles._watch import Watches, revision_of
 from kvtwist.validators import Headers, tagged
 
 NDJSON = "application/x-ndjson"
@@ -48,6 +65,7 @@ NDJSON_HEADERS: Headers = MappingProxyType({"Content-Type": NDJSON})
 DEFAULT_LIMIT = 100
 DELETED_AT_ONCE = 500
 LINES: Frame = (b"", b"", b"")
+MAX_WAIT_SECONDS = 60
 RANGING = 4
 """How many transactions with ranges run at a time."""
 
@@ -68,6 +86,7 @@ class Native:
         self._settings = settings
         self._parsing = Permits(settings.max_operations)
         """For operations being parsed and done: they take many times the size of their text."""
+        self.watches = Watches(store, settings.max_watches)
         self._ranging = Permits(RANGING)
         """For transactions with ranges, whose results are not counted before they are there."""
         # A transaction may hold as much text as one value makes, in base64 or escaped, and its keys.
@@ -77,11 +96,32 @@ class Native:
 
     @app.route("/v1/kv/<path:key>", methods=["GET", "HEAD"], conditional=True)
     async def get(self, request: Any, key: str) -> Response:
-        """The value of a key."""
-        record = await self._store.get(DATA, self._key(key))
+        """The value of a key; with `wait`, once it has changed after a revision."""
+        name = self._key(key)
+        if b"?" in request.uri:
+            wait, after = query(request, "wait", "after")
+            if wait is not None:
+                seconds = whole_number("wait", wait, MAX_WAIT_SECONDS)
+                return await self._get_changed(request, name, revision_of("after", after), seconds)
+        record = await self._store.get(DATA, name)
         if record is None:
             raise NotFound("key not found")
-        headers = lifetime(_constant(record.media_type), record, self._store.now_ms)
+        return self._answer(request, record, {})
+
+    async def _get_changed(self, request: Any, name: bytes, after: int | None, seconds: int) -> Response:
+        revision, record, has_changed = await self.watches.next_record(request, name, after, seconds)
+        headers: Headers = {"Kvtwist-Revision": str(revision)}
+        if record is None and has_changed:
+            return Response(404, {**headers, "Content-Type": PROBLEM}, _problem(404, "key not found"))
+        if record is None:
+            return Response(304, headers)
+        if not has_changed:
+            return Response(304, tagged(headers, record.revision, record.modified_ms))
+        return self._answer(request, record, headers)
+
+    def _answer(self, request: Any, record: Record, more: Headers) -> Response:
+        constant = _constant(record.media_type)
+        headers = lifetime({**constant, **more} if more else constant, record, self._store.now_ms)
         whole = answer_record(request, record, headers)
         if whole.code != 200:
             return whole
@@ -201,6 +241,29 @@ class Native:
         frame = b'{"committed":%b,"revision":%d,"results":[' % (committed, outcome.revision), b",", b"]}"
         return await answer(request, frame, _only(items), lambda items: results(outcome, steps))
 
+    # --- changes --------------------------------------------------------------------------------------------------
+
+    @app.route("/v1/watch", methods=["GET"])
+    async def watch(self, request: Any) -> Response | None:
+        """All changes after a revision, or from now on, as server-sent events."""
+        prefix, key, after = query(request, "prefix", "key", "after")
+        if key is None:
+            watched = Watched(DATA, (prefix or "").encode(), is_prefix=True)
+        elif prefix is None:
+            watched = Watched(DATA, self._reader.key(key))
+        else:
+            raise BadRequest("a watch has a prefix or a key")
+        last_id = request.getHeader(b"last-event-id")
+        revision = (
+            revision_of("after", after) if not last_id else revision_of("Last-Event-ID", last_id.decode("latin-1"))
+        )
+        try:
+            await self.watches.answer(request, watched, revision)
+        except ChangesGone as error:
+            problem = _problem(410, str(error), b',"oldest":%d' % error.oldest)
+            return Response(410, {"Content-Type": PROBLEM}, problem)
+        return None
+
     @app.route("/v1/status", methods=["GET"])
     async def status(self, request: Any) -> Response:
         """The server's version, revision and uptime."""
@@ -251,9 +314,9 @@ def flag(name: str, text: str | None) -> bool:
     return text == "true"
 
 
-def _problem(code: int, message: str) -> bytes:
+def _problem(code: int, message: str, more: bytes = b"") -> bytes:
     title = HTTPStatus(code).phrase
-    return b'{"type":"about:blank","title":%b,"status":%d,"detail":%b}' % (quote(title), code, quote(message))
+    return b'{"type":"about:blank","title":%b,"status":%d,"detail":%b%b}' % (quote(title), code, quote(message), more)
 
 
 answer_errors(Native.app, PROBLEM, _problem)

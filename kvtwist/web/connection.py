@@ -13,7 +13,7 @@ It is in one of these phases. Besides, it may be *blocked*: its client does not 
 | client has finished | CLOSING                            | handler is cancelled: CLOSING  | transport closes |
 | deadline, blocked   | GONE if stalled                    | GONE if stalled                | GONE if stalled  |
 | deadline            | 408 unless nothing came: CLOSING   | -                              | GONE unless slow |
-| the site drains     | CLOSING if nothing came            | this answer is the last one    | -                |
+| the site drains     | CLOSING if nothing came            | the last answer; endless: ends | -                |
 | no memory           | 503: CLOSING; in a body: ANSWERING | GONE                           | -                |
 | aborted, evicted    | GONE                               | GONE                           | GONE             |
 
@@ -164,9 +164,14 @@ class FrontConnection(TwistedProtocol):
         return client_of(self.transport)
 
     def finish_up(self) -> None:
-        """Close the connection unless there is anything of a request; called when the site drains."""
+        """
+        Close the connection unless there is anything of a request, and end an endless one; called when the site drains.
+        """
+        request = self._request
         if self._phase is READING and self._reader.state is IDLE and not self._reader.kept:
             self._close(lingers=False)
+        elif request is not None and request.endless and request.suspended is not None:
+            request.suspended.cancel()
 
     def abort(self) -> None:
         """Close the connection now."""

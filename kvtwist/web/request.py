@@ -58,6 +58,8 @@ class FrontRequest:
     One request on a connection.
 
     :ivar conditional: whether it has a precondition (RFC 9110, 13.1).
+    :ivar endless: whether its handler waits for events that may never come. When the server stops, it is cancelled, and
+        ends the response.
     :ivar held: bytes that request memory counts for it.
     :ivar extra: those of them that its handler holds for the rest of its response.
     :ivar unread: whether its body is not read, and may still arrive.
@@ -74,6 +76,7 @@ class FrontRequest:
         "began",
         "chunked",
         "conditional",
+        "endless",
         "extra",
         "gone",
         "held",
@@ -103,7 +106,7 @@ class FrontRequest:
         self.keep_alive = fields.keep_alive
         self.suspended: SuspendedHandler | None = None
         self.overload: HTTPException | None = None
-        self.gone = self.started = self.chunked = self.unread = False
+        self.gone = self.started = self.chunked = self.unread = self.endless = False
         self.held = self.extra = self.status = self.sent = 0
         self.began = 0.0
 

@@ -41,6 +41,14 @@ class Client:
         length = None if response.length is UNKNOWN_LENGTH or response.code in (204, 304) else response.length
         return checked(Answer(response.code, pairs, await response.content(), length))
 
+    async def watch(self, query: str = "", headers: Mapping[str, str] | None = None) -> Any:
+        """
+        Begin a watch; returns treq's response. `deliverBody` of its `original` delivers the stream; closing the
+        transport of that protocol ends it.
+        """
+        sent = Headers({name: [value] for name, value in (headers or {}).items()})
+        return await self._treq.request("GET", f"{self._base}/v1/watch{query}", headers=sent, unbuffered=True)
+
     async def stop(self) -> None:
         """Stop the service as twistd would, and close all connections."""
         await self._pool.closeCachedConnections()

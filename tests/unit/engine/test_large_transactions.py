@@ -440,7 +440,7 @@ class MemoryStoreTests(TestCase):
             self.store.transact([], [Clear(DATA)])
 
     def test_what_there_is_no_room_for_is_refused_whole(self) -> None:
-        self.store.limits = Limits(pages=0, memtables=2000, unsynced=0, step=STEP)
+        self.store.limits = Limits(pages=0, memtables=2000, unsynced=0, changes=0, step=STEP)
         self.store.housekeeping._limits = self.store.limits
         done = self.store.transact([], [put(b"%d" % number, bytes(400)) for number in range(COUNT)])
         self.pump()

@@ -255,7 +255,7 @@ class MemoryStoreLimitTests(TestCase):
     def setUp(self) -> None:
         super().setUp()
         clock = Clock()
-        limits = Limits(pages=1000, memtables=4000, unsynced=1000)
+        limits = Limits(pages=1000, memtables=4000, unsynced=1000, changes=0)
         self.store = Store(clock, Timeline(clock.seconds, clock.seconds), limits=limits)
         self.store.open()
         self.store.start()
