@@ -98,12 +98,17 @@ class ChangeFeed:
         """Fail the watches that wait."""
         for watchers in self._waiting.values():
             for waiting in watchers.take_all():
-                waiting.woken.errback(StoreUnavailable("the server is stopping"))
+                waiting.told.errback(StoreUnavailable("the server is stopping"))
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
-    async def after(self, watched: Watched, position: Position, wait: bool) -> Changes:
-        """Return the next changes. See `IStore.changes`."""
+    def after(self, watched: Watched, position: Position, wait: bool) -> Deferred[Changes]:
+        """The next changes. See `IStore.changes`."""
+        if wait and position.revision == self._commit.durable >= self.gone.get(watched.keyspace, 0):
+            return self._wait(watched, position.revision)  # no coroutine: thousands may wait
+        return Deferred.fromCoroutine(self._look_for(watched, position, wait))
+
+    async def _look_for(self, watched: Watched, position: Position, wait: bool) -> Changes:
         keyspace = watched.keyspace
         while True:
             self._watch(keyspace)
@@ -111,20 +116,20 @@ class ChangeFeed:
             if revision > durable or revision < self.gone.get(keyspace, 0):
                 raise await self._changes_gone(keyspace)
             if revision == durable:
-                if not wait:
-                    return Changes((), position)
-                position = Position(await self._wait(watched, revision))
-                continue
-            kept = self.recent if self.recent.has_next(revision) else self._replayed
-            if kept.has_next(revision):
-                found = collected(kept.after(revision), position, watched)
-            else:
-                found = await self._read(watched, position, durable)
+                return await self._wait(watched, revision) if wait else Changes((), position)
+            found = self._kept_after(watched, position) or await self._read(watched, position, durable)
             if found.events:
                 return found
             position = found.position
             if position.revision < self._commit.durable:
                 await deferLater(self._clock, 0)
+
+    def _kept_after(self, watched: Watched, position: Position) -> Changes | None:
+        """The next changes, if they are in memory."""
+        for kept in (self.recent, self._replayed):
+            if kept.has_next(position.revision):
+                return collected(kept.after(position.revision), position, watched)
+        return None
 
     async def _read(self, watched: Watched, position: Position, durable: int) -> Changes:
         """Collect changes from the journal."""
@@ -171,15 +176,13 @@ class ChangeFeed:
         self.recent.clear(self._commit.durable)
         self._commit.on_transactions = self._publish
 
-    async def _wait(self, watched: Watched, revision: int) -> int:
-        """Return the revision before the next transaction that changes what is watched."""
+    def _wait(self, watched: Watched, revision: int) -> Deferred[Changes]:
+        """The next changes, of which there are none yet."""
+        self._watch(watched.keyspace)
         watchers = self._waiting.setdefault(watched.keyspace, Watchers())
         waiting = Waiting(watched, revision, Deferred(lambda _: watchers.discard(waiting)))
         watchers.add(waiting)
-        try:
-            return await waiting.woken
-        finally:
-            self._until[watched.keyspace] = self._clock.seconds() + WATCHED_SECONDS
+        return waiting.told
 
     # --- telling --------------------------------------------------------------------------------------------------
 
@@ -223,10 +226,19 @@ class ChangeFeed:
         until = self._clock.seconds() + _WAKE_SECONDS
         woken, self._woken = self._woken[:_WAKE], self._woken[_WAKE:]
         for at, (waiting, revision) in enumerate(woken, 1):
-            if not waiting.woken.called:
-                waiting.woken.callback(revision)
+            if not waiting.told.called:
+                self._tell(waiting, Position(revision))
             if self._clock.seconds() > until:
                 self._woken[:0] = woken[at:]
                 break
         if self._woken:
             self._clock.callLater(0, self._wake_some)
+
+    def _tell(self, waiting: Waiting, position: Position) -> None:
+        watched = waiting.watched
+        found = self._kept_after(watched, position) if position.revision >= self.gone.get(watched.keyspace, 0) else None
+        if found is not None and found.events:
+            self._watch(watched.keyspace)
+            waiting.told.callback(found)
+        else:
+            self.after(watched, found.position if found is not None else position, True).chainDeferred(waiting.told)

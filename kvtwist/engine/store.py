@@ -250,7 +250,7 @@ class Store:
         """See `IStore.changes`."""
         if self._closed:
             return fail(StoreUnavailable(_STOPPING))
-        return Deferred.fromCoroutine(self._feed.after(watched, after, wait))
+        return self._feed.after(watched, after, wait)
 
     def now_ms(self) -> int:
         """See `IStore.now_ms`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import define
 from twisted.internet.defer import Deferred
 
-from kvtwist.model import Watched
+from kvtwist.model import Changes, Watched
 
 
 @define(eq=False)
@@ -14,7 +14,7 @@ class Waiting:
 
     watched: Watched
     after: int
-    woken: Deferred[int]
+    told: Deferred[Changes]
 
 
 class Watchers:

@@ -21,20 +21,22 @@ from werkzeug.exceptions import BadRequest, ServiceUnavailable
 
 from kvtwist.interfaces import IStore
 from kvtwist.model import CLEAR, DATA, Changes, ChangesGone, Event, Get, Position, Record, Watched
+from kvtwist.profiles._heartbeat import Heartbeat
 from kvtwist.profiles._items import item, on_one_line
 from kvtwist.profiles._json import quote
+from kvtwist.profiles._reply import LARGE
 from kvtwist.profiles._scan import send
 from kvtwist.validators import Headers
 
-HEARTBEAT_SECONDS = 15.0
-"""How often a comment shows that the connection is alive, while there is no change."""
 RETRY_MS = 1000
 """How long a client should wait before it comes back."""
 HEADERS: Headers = MappingProxyType(
     {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 )
 _REMEMBERED = 64
-_SMALL = 16 * 1024
+"""How many events are remembered with their text."""
+_FEW = 20
+"""After more events than these the reactor goes on before the next ones."""
 
 
 class Watches:
@@ -49,6 +51,7 @@ class Watches:
         self.count = 0
         self._store = store
         self._most = most
+        self._heartbeat = Heartbeat()
         self._encoded: dict[tuple[int, bytes, str, bool], tuple[bytes | None, bytes]] = {}
         """The latest small events, which many watches may tell of."""
 
@@ -109,25 +112,38 @@ class Watches:
 
     async def _stream(self, request: Any, watched: Watched, after: int, found: Changes) -> AsyncGenerator[bytes, None]:
         yield b"retry: %d\nid: %d\n\n" % (RETRY_MS, after)
-        while True:
-            request.hold(sum(0 if event.record is None else len(event.record.value) for event in found.events))
-            for event in found.events:
-                for piece in self._pieces(event):
-                    yield piece
-            position = found.position
-            del found
-            request.hold(0)
-            await deferLater(reactor, 0)  # others are answered before the next events
+        position = found.position
+        try:
             while True:
-                waiting = self._store.changes(watched, position)
-                try:
-                    found = await waiting.addTimeout(HEARTBEAT_SECONDS, reactor)
-                    break
-                except TimeoutError:
-                    yield b":\n\n"
-                except ChangesGone as error:
-                    yield b'event: gone\ndata: {"oldest":%d}\n\n' % error.oldest
-                    return
+                async for piece in self._told(request, found):
+                    yield piece
+                found = Changes((), position)
+                while not found.events:
+                    found = await self._heartbeat.wait(self._store.changes(watched, position), Changes((), position))
+                    if not found.events:
+                        yield b":\n\n"  # a comment shows that the connection is alive
+                position = found.position
+        except ChangesGone as error:
+            yield b'event: gone\ndata: {"oldest":%d}\n\n' % error.oldest
+
+    async def _told(self, request: Any, found: Changes) -> AsyncGenerator[bytes, None]:
+        """The text of events, joined where it is short."""
+        size = sum(0 if event.record is None else len(event.record.value) for event in found.events)
+        if size > LARGE:
+            request.hold(size)
+        text = bytearray()
+        for event in found.events:
+            for piece in self._pieces(event):
+                text += piece
+                if len(text) > LARGE:
+                    yield bytes(text)
+                    text.clear()
+        if text:
+            yield bytes(text)
+        if size > LARGE:
+            request.hold(0)
+        if len(found.events) > _FEW:
+            await deferLater(reactor, 0)  # others are answered before the next events
 
     def _pieces(self, event: Event) -> Iterator[bytes]:
         """The text of an event; that of a small one is remembered."""
@@ -137,7 +153,7 @@ class Watches:
         if text and known is value:
             return iter((text,))
         pieces = _encoded(event)
-        if value is not None and len(value) > _SMALL:
+        if value is not None and len(value) > LARGE:
             return pieces
         text = b"".join(pieces)
         if len(self._encoded) >= _REMEMBERED:

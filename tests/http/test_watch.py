@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from kvtwist.profiles import _watch
+from kvtwist.profiles import _heartbeat
 from tests.support.answer import JSON, PROBLEM, Answer
 from tests.support.events import Collector, Told
 from tests.support.inprocess import Client, at_once
@@ -151,7 +151,7 @@ async def test_a_value_of_any_size_is_told(http: Client) -> None:
 
 @ensureDeferred
 async def test_a_comment_shows_that_the_connection_is_alive(http: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_watch, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(_heartbeat, "SECONDS", 0.01)
     async with watching(http, "?prefix=a") as watch:
         await put(http, "b", "another key")
         for _ in range(3):
