@@ -237,6 +237,23 @@ async def test_lines_are_all_of_a_listing(http: Client) -> None:
 
 
 @ensureDeferred
+async def test_each_line_is_a_record_whatever_its_value(http: Client) -> None:
+    values = [b'{"a":\n[1,\r\n2]\r}', b'["' + b"x" * 50_000 + b'",\n\n1\r]', b"1"]
+    for number, value in enumerate(values):
+        await put(http, f"j{number}", value, JSON)
+    await put(http, "text", b"one\ntwo\r", "text/plain")
+    await put(http, "long text", b"one\ntwo\r" * 10_000, "text/plain")
+    answer = await http("GET", "/v1/kv", None, {"Accept": "application/x-ndjson"})
+    lines = answer.body.split(b"\n")
+    assert lines.pop() == b""
+    found = {item["key"]: item["value"] for item in map(json.loads, lines)}
+    assert found == {f"j{number}": json.loads(value) for number, value in enumerate(values)} | {
+        "text": "one\ntwo\r",
+        "long text": "one\ntwo\r" * 10_000,
+    }
+
+
+@ensureDeferred
 async def test_a_deletion_by_prefix_takes_those_and_says_how_many(http: Client) -> None:
     count = DELETED_AT_ONCE + 3
     await txn(http, then=[{"put": {"key": f"a/{number}", "value": ""}} for number in range(count)])
