@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from attrs import frozen
+from msgspec import UNSET, UnsetType
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from kvtwist.model import (
@@ -37,30 +39,36 @@ from kvtwist.profiles._steps import STEP, Steps
 
 MAX_RANGES = 16
 """How many ranges a branch may have: each result may take a mebibyte."""
+DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
+MAX_REVISION = 2**63 - 1
 MAX_TTL_SECONDS = 315_360_000
+_TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+MEDIA_TYPE = rf"^{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t!-~]*)?$"
+"""A media type (RFC 9110, 8.3.1), also as a regular expression of ECMAScript."""
+_is_media_type = re.compile(MEDIA_TYPE).fullmatch
 _SPAN = 64 * 1024
 """How many bytes make a step; base64 needs a multiple of four."""
 T = TypeVar("T")
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True):
-    pass
+    """A member may be left out, but is never null: that may be a value."""
 
 
 class _Condition(_Strict):
     key: str
-    revision: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    exists: bool | None = None
+    revision: Annotated[int, msgspec.Meta(ge=0, le=MAX_REVISION)] | UnsetType = UNSET
+    exists: bool | UnsetType = UNSET
 
 
 class _Put(_Strict):
     key: str
-    value: str | None = None
-    value_base64: str | None = None
+    value: str | UnsetType = UNSET
+    value_base64: str | UnsetType = UNSET
     json: msgspec.Raw = msgspec.Raw()
-    content_type: str | None = None
-    ttl: int | None = None
+    content_type: str | UnsetType = UNSET
+    ttl: int | UnsetType = UNSET
 
 
 class _Key(_Strict):
@@ -69,9 +77,9 @@ class _Key(_Strict):
 
 class _Range(_Strict):
     prefix: str = ""
-    after: str | None = None
-    before: str | None = None
-    limit: int = 100
+    after: str | UnsetType = UNSET
+    before: str | UnsetType = UNSET
+    limit: int = DEFAULT_LIMIT
     reverse: bool = False
     keys_only: bool = False
 
@@ -79,10 +87,10 @@ class _Range(_Strict):
 class Step(_Strict):
     """An operation: exactly one of the four."""
 
-    put: _Put | None = None
-    delete: _Key | None = None
-    get: _Key | None = None
-    range: _Range | None = None
+    put: _Put | UnsetType = UNSET
+    delete: _Key | UnsetType = UNSET
+    get: _Key | UnsetType = UNSET
+    range: _Range | UnsetType = UNSET
 
 
 @frozen
@@ -99,7 +107,7 @@ class Branch:
 
     @property
     def has_ranges(self) -> bool:
-        return any(step.range is not None for step in self.steps)
+        return any(step.range is not UNSET for step in self.steps)
 
 
 Parsed = tuple[list[Condition], Branch, Branch]
@@ -145,7 +153,7 @@ class Reader:
 
     def _condition(self, asked: _Condition) -> Condition:
         key = self.key(asked.key)
-        if (asked.revision is None) == (asked.exists is None):
+        if (asked.revision is UNSET) == (asked.exists is UNSET):
             raise BadRequest("a condition has one of revision and exists")
         return Exists(DATA, key) if asked.exists else Unchanged(DATA, key, asked.revision or 0)
 
@@ -155,22 +163,22 @@ class Reader:
         writes = False
         ranges = 0
         for count, step in enumerate(steps, 1):
-            if (step.put, step.delete, step.get, step.range).count(None) != 3:
+            if (step.put, step.delete, step.get, step.range).count(UNSET) != 3:
                 raise BadRequest("an operation has one of put, delete, get and range")
-            if step.range is not None:
+            if step.range is not UNSET:
                 ranges += 1
                 if writes:
                     raise BadRequest("a range comes before the writes: it shows the store as it was")
                 if ranges > MAX_RANGES:
                     raise BadRequest(f"more than {MAX_RANGES} ranges in one branch")
                 operations.append(self._range(step.range))
-            elif step.get is not None:
+            elif step.get is not UNSET:
                 operations.append(Get(DATA, self.key(step.get.key)))
-            elif step.delete is not None:
+            elif step.delete is not UNSET:
                 writes = True
                 key = self.key(step.delete.key)
                 operations += Peek(DATA, key), Delete(DATA, key)
-            elif step.put is not None:
+            elif step.put is not UNSET:
                 writes = True
                 operations.append((yield from self._put(step.put)))
             if count % STEP == 0:
@@ -179,17 +187,17 @@ class Reader:
 
     def _put(self, asked: _Put) -> Steps[Put]:
         text = bytes(asked.json)
-        if (asked.value is not None) + (asked.value_base64 is not None) + bool(text) != 1:
+        if (asked.value is not UNSET) + (asked.value_base64 is not UNSET) + bool(text) != 1:
             raise BadRequest("a put has one of value, value_base64 and json")
         if text:
             value, default = text, JSON
-        elif asked.value_base64 is not None:
+        elif asked.value_base64 is not UNSET:
             value, default = (yield from _unbased(asked.value_base64)), OCTETS
         else:
             value, default = _encoded(asked.value or ""), TEXT
         if len(value) > self._settings.max_value:
             raise RequestEntityTooLarge(f"a value is larger than {self._settings.max_value} bytes")
-        media_type = default if asked.content_type is None else checked_type(asked.content_type)
+        media_type = default if asked.content_type is UNSET else checked_type(asked.content_type)
         if text and media_type != JSON:
             raise BadRequest("the content_type of json is application/json")
         if media_type == JSON and not text:
@@ -197,14 +205,19 @@ class Reader:
                 yield from read_value(value)
             except NotJSON:
                 raise BadRequest("a value is not the JSON that its content_type says") from None
-        if asked.ttl is not None and not 1 <= asked.ttl <= MAX_TTL_SECONDS:
-            raise BadRequest(f"a ttl is 1 to {MAX_TTL_SECONDS} seconds")
-        return Put(DATA, self.key(asked.key), value, media_type, None if asked.ttl is None else asked.ttl * 1000)
+        ttl_ms = None
+        if asked.ttl is not UNSET:
+            if not 1 <= asked.ttl <= MAX_TTL_SECONDS:
+                raise BadRequest(f"a ttl is 1 to {MAX_TTL_SECONDS} seconds")
+            ttl_ms = asked.ttl * 1000
+        return Put(DATA, self.key(asked.key), value, media_type, ttl_ms)
 
     def _range(self, asked: _Range) -> Range:
         if not 1 <= asked.limit <= MAX_LIMIT:
             raise BadRequest(f"a limit is 1 to {MAX_LIMIT}")
-        return range_of(asked.prefix, asked.after, asked.before, asked.limit, asked.reverse)
+        after = None if asked.after is UNSET else asked.after
+        before = None if asked.before is UNSET else asked.before
+        return range_of(asked.prefix, after, before, asked.limit, asked.reverse)
 
 
 def range_of(prefix: str, after: str | None, before: str | None, limit: int, reverse: bool) -> Range:
@@ -253,12 +266,12 @@ def results(outcome: Outcome, steps: Sequence[Step]) -> Iterator[Element]:
     found = iter(outcome.results)
     for step in steps:
         result = next(found)
-        if step.range is not None:
+        if step.range is not UNSET:
             assert isinstance(result, Slice)
             yield _slice(result, step.range.keys_only)
-        elif step.get is not None:
+        elif step.get is not UNSET:
             yield (b"null", b"", b"") if result is None else item(step.get.key, _record(result))
-        elif step.delete is not None:
+        elif step.delete is not UNSET:
             next(found)
             yield b'{"deleted":' + (b"false" if result is None else b"true") + b"}", b"", b""
         else:
@@ -300,6 +313,6 @@ def _unbased(text: str) -> Steps[bytes]:
 
 def checked_type(media_type: str) -> str:
     """:raises BadRequest: it is not a media type."""
-    if not (0 < len(media_type) <= 255 and media_type.isascii() and media_type.isprintable() and "/" in media_type):
+    if len(media_type) > 255 or not _is_media_type(media_type):
         raise BadRequest("not a media type")
     return media_type

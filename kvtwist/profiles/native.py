@@ -55,14 +55,21 @@ from kvtwist.profiles._reply import NO_CONTENT, NO_HEADERS, json_reply, lifetime
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
 from kvtwist.profiles._steps import Permits, count_up_to, in_steps
-from kvtwist.profiles._transactions import MAX_LIMIT, MAX_TTL_SECONDS, Reader, checked_type, range_of, results
+from kvtwist.profiles._transactions import (
+    DEFAULT_LIMIT,
+    MAX_LIMIT,
+    MAX_TTL_SECONDS,
+    Reader,
+    checked_type,
+    range_of,
+    results,
+)
 from kvtwist.profiles._watch import Watches, revision_of
 from kvtwist.validators import Headers, tagged
 
 NDJSON = "application/x-ndjson"
 PROBLEM = "application/problem+json"
 NDJSON_HEADERS: Headers = MappingProxyType({"Content-Type": NDJSON})
-DEFAULT_LIMIT = 100
 DELETED_AT_ONCE = 500
 LINES: Frame = (b"", b"", b"")
 MAX_WAIT_SECONDS = 60
@@ -204,7 +211,7 @@ class Native:
     async def delete_many(self, request: Any) -> Response:
         """Delete all keys with a prefix; one that is written meanwhile goes as well."""
         prefix, everything = query(request, "prefix", "all")
-        if not prefix and not flag("all", everything):
+        if not flag("all", everything) and not prefix:
             raise BadRequest("all keys are deleted with all=true only")
         asked = range_of(prefix or "", None, None, MAX_LIMIT, reverse=False)
         deleted = 0

@@ -125,7 +125,7 @@ async def test_bad_parameters_are_400(http: Client) -> None:
         ("/v1/kv/a?tll=1", "unknown query parameter"),
     ):
         is_problem(await http("PUT", target, b"1"), 400, detail)
-    for media_type in ("text", "é/a", "a/" + "b" * 254):
+    for media_type in ("text", "é/a", "a/" + "b" * 254, "/", "a/", "/b", "a/b/c", "a b/c", "a/b charset=c", "a/b,c/d"):
         is_problem(await http("PUT", "/v1/kv/a", b"1", {"Content-Type": media_type}), 400, "media type")
     assert (await http("PUT", "/v1/kv/long", b"1", {"Content-Type": "a/" + "b" * 253})).status == 201
     assert (await http("DELETE", "/v1/kv/long")).status == 204
@@ -259,7 +259,7 @@ async def test_a_deletion_by_prefix_takes_those_and_says_how_many(http: Client) 
     await txn(http, then=[{"put": {"key": f"a/{number}", "value": ""}} for number in range(count)])
     await put(http, "a", b"1")
     await put(http, "b", b"1")
-    for query in ("", "?prefix=", "?all=false", "?all=yes"):
+    for query in ("", "?prefix=", "?all=false", "?all=yes", "?prefix=a/&all=", "?prefix=a/&all=yes"):
         assert (await http("DELETE", f"/v1/kv{query}")).status == 400
     for query, deleted, left in (("prefix=a/", count, ["a", "b"]), ("prefix=a/", 0, ["a", "b"]), ("all=true", 2, [])):
         answer = await http("DELETE", f"/v1/kv?{query}")
@@ -303,6 +303,17 @@ async def test_a_transaction_does_its_operations_in_order(http: Client) -> None:
     }
     assert {item["revision"] for item in items.values()} == {found["revision"]}
     assert items["bytes"]["expires"] is not None
+
+
+@ensureDeferred
+async def test_an_empty_string_is_not_a_missing_one(http: Client) -> None:
+    await put(http, "a", b"1")
+    for asked, count in (({}, 1), ({"after": ""}, 1), ({"before": ""}, 0), ({"reverse": True, "after": ""}, 0)):
+        [found] = (await txn(http, then=[{"range": asked}]))["results"]
+        assert len(found["items"]) == count, asked
+    assert (await txn(http, then=[{"put": {"key": "a", "value": ""}}, {"get": {"key": "a"}}]))["results"][1][
+        "value"
+    ] == ""
 
 
 @ensureDeferred
@@ -368,6 +379,12 @@ async def test_conditions_choose_the_branch(http: Client) -> None:
         (b'{"then":[{"range":{"limit":1001}}]}', "limit"),
         (b'{"then":[{"delete":{"key":"a"}},{"range":{}}]}', "before the writes"),
         (b'{"then":[' + b",".join([b'{"range":{}}'] * 17) + b"]}", "ranges"),
+        (b'{"then":[{"get":{"key":"a"},"range":null}]}', "got `null`"),
+        (b'{"then":[{"put":{"key":"a","json":1,"value":null}}]}', "got `null`"),
+        (b'{"then":[{"put":{"key":"a","value":"","ttl":null}}]}', "got `null`"),
+        (b'{"then":[{"range":{"after":null}}]}', "got `null`"),
+        (b'{"if":[{"key":"a","revision":9223372036854775808}]}', "revision"),
+        (b'{"if":[{"key":"a","revision":1,"exists":null}]}', "got `null`"),
         (b'{"if":[{"key":"a"}]}', "one of revision and exists"),
         (b'{"if":[{"key":"a","revision":1,"exists":true}]}', "one of revision and exists"),
         (b'{"if":[{"key":"a","revision":-1}]}', "revision"),
