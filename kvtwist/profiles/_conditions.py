@@ -20,9 +20,12 @@ from kvtwist.interfaces import IStore
 from kvtwist.model import Exists, Operation, Outcome, Record, Unchanged
 from kvtwist.validators import Headers, tagged
 
-_TAG = rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_is_list = re.compile(rb"[ \t]*(?:,[ \t]*)*%b[ \t]*(?:,[ \t]*(?:%b[ \t]*)?)*" % (_TAG, _TAG)).fullmatch
-_tags = re.compile(_TAG).findall
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_LIST = rf"[ \t]*(?:,[ \t]*)*{_TAG}[ \t]*(?:,[ \t]*(?:{_TAG}[ \t]*)?)*"
+PRECONDITION = rf"^(?:[ \t]*\*[ \t]*|{_LIST})$"
+"""A valid `If-Match` or `If-None-Match`, as a regular expression of ECMAScript."""
+_is_list = re.compile(_LIST.encode()).fullmatch
+_tags = re.compile(_TAG.encode()).findall
 ANY = frozenset({b"*"})
 
 

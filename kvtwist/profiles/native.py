@@ -9,6 +9,7 @@
     POST   /v1/txn            conditions, and two branches of operations: one of them at one instant
     GET    /v1/watch          changes as server-sent events: ?prefix= or ?key=, ?after=
     GET    /v1/status         version, revision, uptime
+    GET    /v1/openapi.json   all of this, for programs; /openapi.json is the same
 
 A key is UTF-8 and may hold `/`; a value is any bytes of any media type. Reads and writes of a key heed preconditions.
 Errors are `application/problem+json` (RFC 9457). docs/api.md describes it with examples.
@@ -23,6 +24,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 from klein import Response
 from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
 from zope.interface import implementer
@@ -51,6 +53,7 @@ from kvtwist.profiles._conditions import answer_record, preconditions, transact_
 from kvtwist.profiles._items import elements, named
 from kvtwist.profiles._json import NotJSON, quote, read_value
 from kvtwist.profiles._listing import Frame, answer
+from kvtwist.profiles._openapi import NDJSON, PROBLEM, document
 from kvtwist.profiles._reply import NO_CONTENT, NO_HEADERS, json_reply, lifetime
 from kvtwist.profiles._scan import Items, scan
 from kvtwist.profiles._settings import Settings
@@ -67,8 +70,6 @@ from kvtwist.profiles._transactions import (
 from kvtwist.profiles._watch import Watches, revision_of
 from kvtwist.validators import Headers, tagged
 
-NDJSON = "application/x-ndjson"
-PROBLEM = "application/problem+json"
 NDJSON_HEADERS: Headers = MappingProxyType({"Content-Type": NDJSON})
 DELETED_AT_ONCE = 500
 LINES: Frame = (b"", b"", b"")
@@ -96,6 +97,7 @@ class Native:
         self.watches = Watches(store, settings.max_watches)
         self._ranging = Permits(RANGING)
         """For transactions with ranges, whose results are not counted before they are there."""
+        self._document = json_reply(200, msgspec.json.encode(document(settings)))
         # A transaction may hold as much text as one value makes, in base64 or escaped, and its keys.
         self.max_body = 2 * settings.max_value + 6 * settings.max_key + 64 * 1024
 
@@ -278,6 +280,13 @@ class Native:
         uptime = self._settings.uptime()
         said = b'{"version":%b,"revision":%d,"uptime":%d}' % (quote(__version__), outcome.revision, uptime)
         return json_reply(200, said)
+
+    # Another profile on the same port may have a route for the second path.
+    @app.route("/v1/openapi.json", methods=["GET"])
+    @app.route("/openapi.json", methods=["GET"])
+    def describe(self, request: Any) -> Response:
+        """The API as an OpenAPI document."""
+        return self._document
 
     def _key(self, key: str) -> bytes:
         return self._reader.key(decoded(key))

@@ -20,7 +20,7 @@ REFUSED = {
     "history": ["GET /a/history"],
     "lsfr": ["DELETE /clear"],
     "clstr": ["DELETE /clear", "GET /health"],
-    "native": ["GET /v1/kv", "DELETE /v1/kv", "POST /v1/txn", "GET /v1/status"],
+    "native": ["GET /v1/kv", "DELETE /v1/kv", "POST /v1/txn", "GET /v1/status", "GET /v1/openapi.json"],
     "keys": ["GET /keys", "PUT /keys", "DELETE /keys", "GET /metrics"],
 }
 """Requests that have no record to compare with."""

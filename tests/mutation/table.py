@@ -17,6 +17,7 @@ _TESTS: Final = {
     "kvtwist/profiles/_glob.py": ("tests/unit/profiles/test_glob.py",),
     "kvtwist/profiles/_items.py": ("tests/http/test_native.py",),
     "kvtwist/profiles/_json.py": ("tests/unit/profiles/test_json.py", "tests/http/test_bad_json.py"),
+    "kvtwist/profiles/_openapi.py": ("tests/openapi/test_document.py",),
     "kvtwist/profiles/_settings.py": ("tests/unit/test_options.py",),
     "kvtwist/profiles/_transactions.py": ("tests/http/test_native.py",),
     "kvtwist/profiles/clstr.py": ("tests/http/test_clstr.py", "tests/http/test_kv_paths.py"),
