@@ -28,6 +28,7 @@ TEST = [
     *("pytest>=8.3,<10", "pytest-twisted>=1.14,<2", "pytest-timeout>=2.4,<3", "pytest-xdist>=3.8,<4"),
     *("hypothesis>=6.100,<7", "h11>=0.14,<1"),
     *("requests>=2.32,<3", "httpx>=0.28,<1", "aiohttp>=3.11,<4"),  # independent clients
+    "schemathesis>=4.32,<5; python_version >= '3.11'",
 ]
 MUTATION = ["cosmic-ray>=8.4,<9", "parso>=0.8,<1"]
 # Wheels exist for these Pythons on x86-64 Linux; elsewhere it would have to be built, with clang.

@@ -174,3 +174,10 @@ def test_it_has_the_limits_of_the_server() -> None:
         assert answer.json() == document(Settings(max_key=77, max_operations=88))
         assert answer.json()["components"]["schemas"]["Key"]["maxLength"] == 77
         assert "88" in answer.json()["components"]["schemas"]["Transaction"]["description"]
+
+
+def test_it_is_valid() -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
+    schema = schemathesis.openapi.from_dict(DOCUMENT)
+    schema.validate()
+    assert schema.specification.version == DOCUMENT["openapi"]
