@@ -45,6 +45,11 @@ PIECES = [
     *(body.encode("latin-1") for body in CHUNKED),
     *(b"\r\n", b"Host: a\r\n", b"x" * 1000, b"PUT /", b" HTTP/1.1\r\nHost: a\r\n", b"/kv/", b"/keys", b"?limit=1"),
     *(head("GET", profile.target(KEY)) for profile in ALL_PROFILES),
+    *(b"PUT /v1/kv/key", b"GET /v1/kv", b"POST /v1/txn", b"DELETE /v1/kv?", b"prefix=k", b"&all=true", b"&limit=1"),
+    *(b"If-None-Match: *\r\n", b"If-Match: *\r\n", b"Range: bytes=1-\r\n", b"Accept: application/x-ndjson\r\n"),
+    *(b"Content-Type: application/json\r\n", b"Content-Type: a/b\r\n", b"?ttl=1", b"&return=previous"),
+    *(b'{"if":[', b'{"key":"key","exists":true}', b'],"then":[', b'{"put":{"key":"key","value":""}}', b'],"else":['),
+    *(b'{"delete":{"key":"key"}}', b'{"get":{"key":"key"}}', b'{"range":{}}', b',"revision":0', b',"value_base64":'),
 ]
 
 

@@ -1,5 +1,5 @@
 """
-How to write, read and delete one key in each profile, for tests that apply to all five.
+How to write, read and delete one key in each profile, for tests that apply to all of them.
 
 Values here are JSON texts, and keys are letters and digits: both are valid in every profile.
 """

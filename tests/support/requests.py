@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from tests.support.profiles import MAX_VALUE, Profile, encoded
+from tests.support.profiles import MAX_VALUE, NATIVE, Profile, encoded
 from tests.support.wire import chunked, head, sized
 
 KEY = "key"
@@ -199,7 +199,33 @@ def own_requests(profile: Profile) -> dict[str, bytes]:
         "empty lines": b"\r\n\r\n" + head("GET", target) + b"\r\n" + head("GET", target),
         "many": head("GET", target) * 20,
     }
-    return requests
+    return requests | _native_requests(change, target) if profile is NATIVE else requests
+
+
+def _native_requests(change: bytes, target: str) -> dict[str, bytes]:
+    txn = (
+        b'{"if":[{"key":"key","exists":true}],"then":[{"range":{}},{"put":{"key":"a","json":[1]}},{"get":{"key":"a"}}]}'
+    )
+    lines = "Accept: application/x-ndjson"
+    return {
+        "pages": change + head("GET", "/v1/kv?limit=1") + head("HEAD", "/v1/kv") + head("GET", "/v1/kv?keys_only=true"),
+        "lines": change + head("GET", "/v1/kv", lines) + head("HEAD", "/v1/kv", lines) + head("GET", target),
+        "delete many": change + sized("DELETE", "/v1/kv?prefix=k", b"") + sized("DELETE", "/v1/kv", b""),
+        "transaction": change + sized("POST", "/v1/txn", txn) + chunked("POST", "/v1/txn", txn[:7], txn[7:]),
+        "broken transaction": sized("POST", "/v1/txn", txn[:-1]) + sized("POST", "/v1/txn", b""),
+        "broken JSON": sized("PUT", target, b"{", "Content-Type: application/json") + head("GET", target),
+        "media type": sized("PUT", target, b"1", "Content-Type: a/b") + head("GET", target) + head("HEAD", target),
+        "no media type": sized("PUT", target, b"1", "Content-Type: a", "Content-Type: b/c") + head("GET", target),
+        "expiry": sized("PUT", f"{target}?ttl=60", b"1") + sized("PUT", f"{target}?ttl=0&ttl", b"1"),
+        "previous": change + sized("PUT", f"{target}?return=previous", b"2"),
+        "part": change + head("GET", target, "Range: bytes=1-") + head("GET", target, "Range: bytes=99-"),
+        "if it is new": change + sized("PUT", target, b"2", "If-None-Match: *") + head("GET", target, "If-Match: *"),
+        "if it is there": sized("PUT", target, b"2", "If-Match: *") + head("DELETE", target, 'If-Match: "1", *'),
+        "conditions on all": head("GET", "/v1/kv", "If-Match: *") + sized("POST", "/v1/txn", txn, "If-None-Match: *"),
+        "a key with slashes": sized("PUT", "/v1/kv/a//b/", b"1") + head("GET", "/v1/kv/a%2F/b/"),
+        "status": head("GET", "/v1/status") + head("HEAD", "/v1/status"),
+        "the document": head("HEAD", "/openapi.json") + head("GET", "/v1/openapi.json") + head("GET", target),
+    }
 
 
 def corpus(profile: Profile) -> dict[str, bytes]:

@@ -21,15 +21,17 @@ from kvtwist.model import DATA, HISTORY, STAGED, Clear
 from tests.conftest import StartServer
 from tests.support.answer import Answer
 from tests.support.fronts import Fronted, responses, without_threads
-from tests.support.profiles import KEYS, MAX_VALUE
+from tests.support.profiles import KEYS, MAX_VALUE, NATIVE, Profile
 from tests.support.requests import KEY, conversations, corpus, cut_at
 from tests.support.stock import Stock
 from tests.support.wire import Connection, head, settle
 from tests.wire.test_third_opinion import compare as compare_with_h11
 
-MATTERS: Final = ("content-length", "content-type", "allow", "retry-after", "transfer-encoding", "link")
+MATTERS: Final = (
+    *("content-length", "content-type", "allow", "retry-after", "transfer-encoding", "link"),
+    *("accept-ranges", "content-range", "kvtwist-ttl"),
+)
 """Headers that are compared. `Connection` is looked at by itself: our own front says when it closes, and only then."""
-AFTER: Final = head("GET", KEYS.target(KEY))
 
 Result = tuple[int, tuple[tuple[str, str], ...], bytes]
 
@@ -169,12 +171,16 @@ class Pair:
     """
     Both fronts, each over a store of its own with the same content.
 
+    :ivar profile: of both.
+    :ivar after: a request that is sent after the others.
     :ivar front: our own.
     """
 
-    def __init__(self) -> None:
-        self.front = Fronted([KEYS.name])
-        self._stock = Stock(KEYS.name)
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.after = head("GET", profile.target(KEY))
+        self.front = Fronted([profile.name])
+        self._stock = Stock(profile.name)
 
     def compare(self, pieces: list[bytes]) -> str | None:
         """Send that to both; returns the name of the difference, if there is one."""
@@ -187,6 +193,7 @@ class Pair:
         return outcome
 
     def _outcome(self, front: Fronted | Stock, pieces: list[bytes]) -> Outcome:
+        front.store._commit.assigned = front.store._commit.durable = 0  # answers have revisions
         front.store.transact([], [Clear(DATA), Clear(STAGED), Clear(HISTORY)])
         front.methods.clear()
         peer = front.connect()
@@ -229,22 +236,28 @@ def explained(data: bytes, own: Outcome, stock: Outcome) -> str | None:
     raise AssertionError(f"to {data!r}\nown:   {own}\nstock: {stock}")
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    """Both, for all tests."""
+def only(profile: Profile) -> pytest.MarkDecorator:
+    """Run a test with one profile."""
+    return pytest.mark.parametrize("pair", [profile], ids=[profile.name], indirect=True)
+
+
+@pytest.fixture(scope="module", params=[KEYS, NATIVE], ids=lambda profile: str(profile.name))
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Both, for all tests of a profile."""
     with without_threads():
-        yield Pair()
+        yield Pair(request.param)
 
 
 def test_corpus(pair: Pair) -> None:
-    found = {pair.compare([data, AFTER]) for data in corpus(KEYS).values()}
+    found = {pair.compare([data, pair.after]) for data in corpus(pair.profile).values()}
     unused = {difference.name for difference in DIFFERENCES} - found
     assert not unused, f"no request of the corpus differs in {unused}"
 
 
+@only(KEYS)
 def test_corpus_cut_anywhere(pair: Pair) -> None:
-    for name, data in corpus(KEYS).items():
-        whole = data + AFTER
+    for name, data in corpus(pair.profile).items():
+        whole = data + pair.after
         expected = pair.own([whole])
         # A long request is cut near its ends only: a cut in the middle of a value changes nothing.
         cuts = range(1, len(whole)) if len(whole) < 400 else [*range(1, 150), *range(len(whole) - 50, len(whole))]
@@ -255,13 +268,27 @@ def test_corpus_cut_anywhere(pair: Pair) -> None:
             pair.compare(cut_at(whole, cut))
 
 
+@only(KEYS)
 @settings(max_examples=1000)
 @given(pieces=conversations(KEYS))
 def test_random_requests(pair: Pair, pieces: list[bytes]) -> None:
-    pair.compare([*pieces, AFTER])
-    compare_with_h11(pair.front, b"".join(pieces) + AFTER)
+    compare_with_both(pair, pieces)
 
 
+@only(NATIVE)
+@settings(max_examples=400)
+@given(pieces=conversations(NATIVE))
+def test_random_requests_of_native(pair: Pair, pieces: list[bytes]) -> None:
+    compare_with_both(pair, pieces)
+
+
+def compare_with_both(pair: Pair, pieces: list[bytes]) -> None:
+    """Compare our front with twisted.web and with h11."""
+    pair.compare([*pieces, pair.after])
+    compare_with_h11(pair.front, b"".join(pieces) + pair.after)
+
+
+@only(KEYS)
 def test_corpus_over_real_sockets(serve: StartServer, pair: Pair) -> None:
     server = serve("--profile", KEYS.name, "--store", "memory", "--max-value", str(MAX_VALUE))
     for name, data in corpus(KEYS).items():
