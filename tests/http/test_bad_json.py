@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
-from tests.support.answer import is_json_error
-from tests.support.profiles import KEYS, TRANSACTIONAL, Profile, encoded
+from tests.support.answer import Answer
+from tests.support.profiles import KEYS, NATIVE, TRANSACTIONAL, Profile, encoded
 from tests.support.server import Server
-from tests.support.wire import Connection, ask
+from tests.support.wire import Connection, sized
 
 VALUES: Final = {
     "nothing": b"",
@@ -100,6 +100,8 @@ ROUTES: Final = {
     "PUT /keys, a map": (KEYS, "PUT", "/keys", b'{"KEY":VALUE}'),
     "PUT /keys, a pair": (KEYS, "PUT", "/keys", b'{"id":"KEY","value":VALUE}'),
     "PUT /keys/{id}": (KEYS, "PUT", "/keys/KEY", b"VALUE"),
+    "PUT /v1/kv/{key}": (NATIVE, "PUT", "/v1/kv/KEY", b"VALUE"),
+    "POST /v1/txn": (NATIVE, "POST", "/v1/txn", b'{"then":[{"put":{"key":"KEY","json":VALUE}}]}'),
 }
 """Where JSON is asked for: the profile, the method, the target, the document."""
 
@@ -119,12 +121,19 @@ def profile(route: Route) -> Profile:
 
 def check(server: Server, route: Route, key: str, document: bytes) -> None:
     """Send a document that is not JSON to a route that would change a key; the key stays as it was."""
-    profile, method, target, _ = route
+    profile = route[0]
     with Connection(server.address) as connection:
         connection.send(encoded(profile.write(key, b'"before"')))
         assert connection.receive().status == profile.created
-        is_json_error(connection.ask(method, target.replace("KEY", key), document), 400)
+        profile.is_error(ask_as_json(connection, route, key, document), 400)
     assert profile.read(server.address, key) == b'"before"'
+
+
+def ask_as_json(connection: Connection, route: Route, key: str, document: bytes) -> Answer:
+    """Send a document to a route, and say that it is JSON."""
+    _, method, target, _ = route
+    connection.send(sized(method, target.replace("KEY", key), document, "Content-Type: application/json"))
+    return connection.receive()
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=list(VALUES))
@@ -140,7 +149,6 @@ def test_document_that_is_no_json(server: Server, route: Route, key: str, breaka
 
 @pytest.mark.parametrize("space", [b" ", b"\t", b"\n", b"\r\n"], ids=["space", "tab", "newline", "CRLF"])
 def test_space_around_a_document_is_fine(server: Server, route: Route, key: str, space: bytes) -> None:
-    _, method, target, document = route
-    document = document.replace(b"KEY", key.encode()).replace(b"VALUE", b'"v"')
-    answer = ask(server.address, method, target.replace("KEY", key), space + document + space)
-    assert answer.status in (200, 201)
+    document = route[3].replace(b"KEY", key.encode()).replace(b"VALUE", b'"v"')
+    with Connection(server.address) as connection:
+        assert ask_as_json(connection, route, key, space + document + space).status in (200, 201)

@@ -41,6 +41,7 @@ class Profile:
     :ivar target: where a key's value is read.
     :ivar shown: makes the body of the answer to such a read.
     :ivar commits: whether a write is seen only after `POST /commit`.
+    :ivar clear: the target of the DELETE that deletes every key, if there is one.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Profile:
     target: Callable[[str], str]
     shown: Callable[[str, bytes], bytes] = lambda key, value: value
     commits: bool = False
+    clear: str = ""
 
     def put(self, connection: Connection, key: str, value: bytes) -> Answer:
         """Write, and commit if the profile needs that. Returns the answer to the write; the commit's if only that is an error."""
@@ -132,8 +134,8 @@ HISTORY: Final = Profile(
     delete=_delete_at(lambda key: f"/{key}"),
     target=lambda key: f"/{key}",
 )
-LSFR: Final = Profile("lsfr", TEXT, MAX_VALUE, 200, _put_at(_kv), _delete_at(_kv), _kv)
-CLSTR: Final = Profile("clstr", TEXT, MAX_VALUE, 200, _put_at(_kv), _delete_at(_kv), _kv)
+LSFR: Final = Profile("lsfr", TEXT, MAX_VALUE, 200, _put_at(_kv), _delete_at(_kv), _kv, clear="/clear")
+CLSTR: Final = Profile("clstr", TEXT, MAX_VALUE, 200, _put_at(_kv), _delete_at(_kv), _kv, clear="/clear")
 KEYS: Final = Profile(
     name="keys",
     error_type=JSON,
@@ -142,6 +144,7 @@ KEYS: Final = Profile(
     write=_put_at(lambda key: f"/keys/{key}"),
     delete=_delete_at(lambda key: f"/keys/{key}"),
     target=lambda key: f"/keys/{key}",
+    clear="/keys",
 )
 
 NATIVE: Final = Profile(
@@ -152,6 +155,7 @@ NATIVE: Final = Profile(
     write=_put_at(lambda key: f"/v1/kv/{key}"),
     delete=_delete_at(lambda key: f"/v1/kv/{key}"),
     target=lambda key: f"/v1/kv/{key}",
+    clear="/v1/kv?all=true",
 )
 
 ALL_PROFILES: Final = (TRANSACTIONAL, HISTORY, LSFR, CLSTR, KEYS, NATIVE)

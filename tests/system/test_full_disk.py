@@ -19,7 +19,7 @@ import pytest
 from tests.support.answer import Answer
 from tests.support.mounts import Ballast, small_disk
 from tests.support.process import MIB, forget_peak, peak_memory
-from tests.support.profiles import ALL_PROFILES, KEYS, LSFR, TRANSACTIONAL, Profile, value_of
+from tests.support.profiles import ALL_PROFILES, KEYS, LSFR, NATIVE, TRANSACTIONAL, Profile, value_of
 from tests.support.server import PATIENCE, Server, running, twistd_after, until
 from tests.support.tools import kvtwist
 from tests.support.wire import Connection, ask
@@ -313,12 +313,12 @@ def test_deleting_makes_room_where_others_have_filled_the_disk(size: int, disk: 
         assert_there(server, LSFR, kept, "never")
 
 
-@pytest.mark.parametrize("profile", [LSFR, KEYS], ids=lambda profile: str(profile.name))
+@pytest.mark.parametrize("profile", [LSFR, KEYS, NATIVE], ids=lambda profile: str(profile.name))
 def test_clearing_makes_room(profile: Profile, disk: Path) -> None:
     value = value_of(5000)
-    with running(disk, *BOTH) as server:
+    with running(disk, "--profile", profile.name) as server:
         kept, _ = fill(server, profile, value)
-        assert ask(server.address, "DELETE", "/clear" if profile is LSFR else "/keys").status < 300
+        assert ask(server.address, "DELETE", profile.clear).status < 300
         assert_there(server, profile, write_again(server, profile, value, len(kept) // 2), "full0")
 
 

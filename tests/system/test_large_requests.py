@@ -82,6 +82,38 @@ def test_the_largest_put(tmp_path: Path, store: str) -> None:
         assert grown < KEYS * (ENTRY_COST + COST)
 
 
+def test_the_largest_transaction(tmp_path: Path) -> None:
+    with running(tmp_path / "data", "--profile", "native", "--memory-limit", "32MiB") as server:
+        with Connection(server.address) as connection:
+            assert connection.ask("PUT", "/v1/kv/small", b"1").status == 201
+        before = forget_peak(server.pid)
+        written = 0
+
+        def transact() -> None:
+            with Connection(server.address) as connection:
+                for number in range(5):
+                    nonlocal written
+                    puts = [{"put": {"key": f"k{key:05}", "json": number}} for key in range(KEYS)]
+                    outcome = connection.ask("POST", "/v1/txn", json.dumps({"then": puts}).encode()).json()
+                    assert outcome["results"] == [{"revision": outcome["revision"]}] * KEYS
+                    written = outcome["revision"]
+
+        def look(connection: Connection) -> None:
+            assert connection.ask("GET", "/v1/kv/small").body == b"1"
+            least = written
+            items = connection.ask("GET", "/v1/kv?prefix=k0000").json()["items"]
+            assert [item["key"] for item in items] in ([], [f"k{key:05}" for key in range(10)])
+            assert len({item["revision"] for item in items}) <= 1, "a part of it is seen"
+            assert all(item["revision"] >= least for item in items)
+
+        assert asked_meanwhile(server, transact, look) > 5
+        with Connection(server.address) as connection:
+            assert connection.ask("DELETE", "/v1/kv?prefix=k").json() == {"deleted": KEYS}
+        grown = peak_memory(server.pid) - before
+        print(f"{grown / MIB:.1f} MiB more")
+        assert grown < KEYS * (ENTRY_COST + COST)
+
+
 def test_the_largest_commit(tmp_path: Path) -> None:
     arguments = ["--profile", "transactional", "--memory-limit", "16MiB", "--max-staged", "8MiB"]
     with running(tmp_path / "data", *arguments) as server:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.answer import Answer
 from tests.support.process import MIB, forget_peak, peak_memory
-from tests.support.profiles import ALL_PROFILES, HISTORY, KEYS, LSFR, Profile, value_of
+from tests.support.profiles import ALL_PROFILES, HISTORY, KEYS, LSFR, NATIVE, Profile, value_of
 from tests.support.server import Server, running, until
 from tests.support.wire import Connection
 
@@ -50,13 +50,13 @@ def test_it_says_507_and_takes_more_once_something_is_deleted(profile: Profile, 
         assert get(connection, profile, "more").body == profile.shown("more", value)
 
 
-@pytest.mark.parametrize("profile", [LSFR, KEYS], ids=lambda profile: str(profile.name))
+@pytest.mark.parametrize("profile", [LSFR, KEYS, NATIVE], ids=lambda profile: str(profile.name))
 def test_it_takes_as_much_again_once_it_is_cleared(profile: Profile, tmp_path: Path) -> None:
     value = value_of(5000)
     with running(tmp_path, "--profile", profile.name, *FULL) as server, Connection(server.address) as connection:
         number, _ = fill(connection, profile, value)
         for _ in range(3):
-            assert connection.ask("DELETE", "/clear" if profile is LSFR else "/keys").status < 300
+            assert connection.ask("DELETE", profile.clear).status < 300
             assert fill(connection, profile, value)[0] == number
 
 

@@ -37,7 +37,15 @@ def write_keys(server: Server) -> None:
     assert ask(server.address, "DELETE", "/keys/gone").status == 204
 
 
-ALL_BUT_HISTORY = ("--profile", "keys", "--profile", "lsfr", "--profile", "transactional")
+def write_native(server: Server) -> None:
+    put = b'{"put":{"key":"k","value_base64":"/wA=","content_type":"image/png"}}'
+    assert (
+        ask(server.address, "POST", "/v1/txn", b'{"then":[%b,{"put":{"key":"gone","value":""}}]}' % put).status == 200
+    )
+    assert ask(server.address, "DELETE", "/v1/kv/gone").status == 204
+
+
+ALL_BUT_HISTORY = ("-P", "keys", "-P", "lsfr", "-P", "transactional", "-P", "native")
 
 # What writes, and its value as it is read in JSON and in bytes.
 WRITERS = {
@@ -46,6 +54,7 @@ WRITERS = {
     "lsfr": (write_kv, '"plain \u00e9"'.encode(), "plain \u00e9".encode()),
     "clstr": (write_kv, '"plain \u00e9"'.encode(), "plain \u00e9".encode()),
     "keys": (write_keys, b'[1e400,"\\u00e9"]', b'[1e400,"\\u00e9"]'),
+    "native": (write_native, b'{"base64":"/wA="}', b"\xff\x00"),
 }
 
 
@@ -62,6 +71,9 @@ def test_what_one_wrote_all_others_read_after_a_kill_and_after_a_stop(tmp_path: 
             assert ask(server.address, "GET", "/kv/k").body == as_bytes
             assert ask(server.address, "GET", "/k").body == b'{"k":%b}' % as_json
             assert ask(server.address, "GET", "/gone").status == 404
+            found = ask(server.address, "GET", "/v1/kv/k")
+            assert found.body == as_bytes
+            assert writer != "native" or found.header("content-type") == "image/png"
             end(server)
     with running(tmp_path / "data", "--profile", "history") as server:
         assert ask(server.address, "GET", "/k").body == as_bytes

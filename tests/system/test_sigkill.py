@@ -9,6 +9,7 @@ for its disk in every other round only: what the kernel has is not lost with a p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from collections.abc import Callable, Coroutine
@@ -139,6 +140,73 @@ def test_every_acknowledged_write_is_there_and_every_other_one_is_whole_or_absen
             housework.note(server)
     with running(tmp_path / "data", *options) as server:
         check_all(server)
+    housework.check()
+
+
+# --- native -----------------------------------------------------------------------------------------------------------
+
+
+class Transactor:
+    """Writes a few keys of its own, all in one transaction, if the first is still the one that it wrote last."""
+
+    def __init__(self, name: str, chance: random.Random) -> None:
+        self.keys = [f"{name}-{number}" for number in range(4)]
+        self.possible: set[str | None] = {None}
+        """What may be in every one of them."""
+        self._name = name
+        self._chance = chance
+
+    async def run(self, client: Client, acknowledged: Count) -> None:
+        """Write until the server is gone."""
+        with contextlib.suppress(Gone):
+            [found] = (await self._transact(client, then=[{"get": {"key": self.keys[0]}}]))["results"]
+            revision = 0 if found is None else found["revision"]
+            for number in range(10**9):
+                value = None
+                if self._chance.random() < 0.8:
+                    value = f"{self._name} {number} " + "x" * self._chance.choice([0, 1000, 10_000])
+                self.possible.add(value)
+                writes = [
+                    {"delete": {"key": key}} if value is None else {"put": {"key": key, "value": value}}
+                    for key in self.keys
+                ]
+                condition = {"key": self.keys[0], "revision": revision}
+                outcome = await self._transact(client, if_=[condition], then=writes)
+                assert outcome["committed"]
+                revision = 0 if value is None else outcome["revision"]
+                self.possible = {value}
+                acknowledged.up()
+
+    async def _transact(self, client: Client, **parts: Any) -> Any:
+        body = json.dumps({name.removesuffix("_"): part for name, part in parts.items()}).encode()
+        status, answer = await client.ask("POST", "/v1/txn", body)
+        assert status == 200
+        return json.loads(answer)
+
+    def check(self, found: dict[str, Any]) -> None:
+        """Compare with what a server holds."""
+        values = {found.get(key) for key in self.keys}
+        assert len(values) == 1 and values <= self.possible, (values, self.possible)
+        self.possible = values
+
+
+def test_a_transaction_is_there_as_a_whole_or_not_at_all(rounds: int, dice: random.Random, tmp_path: Path) -> None:
+    options = ["--profile", "keys", "--profile", "native", LIMIT]
+    writers = [Transactor(f"t{number}", random.Random(dice.random())) for number in range(WRITERS)]
+    housework = Housework(tmp_path / "data")
+    for number in range(rounds):
+        limit = dice.randrange(1, 1500)
+        print(f"round {number}: SIGKILL after {limit} acknowledged transactions")
+        with running(tmp_path / "data", *options, durability(number)) as server:
+            found = stored(server)
+            for writer in writers:
+                writer.check(found)
+            asyncio.run(kill_under_load(server, limit, [writer.run for writer in writers]))
+            housework.note(server)
+    with running(tmp_path / "data", *options) as server:
+        found = stored(server)
+        for writer in writers:
+            writer.check(found)
     housework.check()
 
 
