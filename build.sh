@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv with the packages that run.sh needs; does nothing if it is up to date.
-#   --test      also the packages that test.sh and the examples need
+#   --test      also the packages that test.sh needs
 #   --dev       also the linter, the type checker and tox
 #   --archive   instead, packs the project with its git history into dist/kvtwist-<version>.tar.gz
 # PYTHON names the interpreter for a new .venv; the default is the first one found that is new enough.

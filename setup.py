@@ -21,10 +21,9 @@ REQUIRES = [
     "prometheus-client>=0.21,<1",
     "click>=8.2,<9",
     "rich>=14,<16",
+    "treq>=24.9,<27",
 ]
-EXAMPLES = ["treq>=24.9,<27"]
 TEST = [
-    *EXAMPLES,
     *("pytest>=8.3,<10", "pytest-twisted>=1.14,<2", "pytest-timeout>=2.4,<3", "pytest-xdist>=3.8,<4"),
     *("hypothesis>=6.100,<7", "h11>=0.14,<1"),
     *("requests>=2.32,<3", "httpx>=0.28,<1", "aiohttp>=3.11,<4"),  # independent clients
@@ -60,7 +59,6 @@ setup(
     install_requires=REQUIRES,
     entry_points={"console_scripts": ["kvtwist = kvtwist.cli.main:main"]},
     extras_require={
-        "examples": EXAMPLES,
         "test": TEST,
         "fuzz": [*TEST, *FUZZ],
         "mutation": [*TEST, *MUTATION],

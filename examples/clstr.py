@@ -1,7 +1,6 @@
 """
 Wait for a server to be ready, as a deployment does, and use it.
 
-    ./build.sh --test                                  # once: .venv gets treq, which the examples need
     ./run.sh --profile clstr --working-dir clstr-data  # in another terminal
     .venv/bin/python examples/clstr.py http://localhost:8080
 """

@@ -1,7 +1,6 @@
 """
 Write a key a few times, delete it, and look at what happened to it.
 
-    ./build.sh --test           # once: .venv gets treq, which the examples need
     ./run.sh --profile history  # in another terminal
     .venv/bin/python examples/history.py http://localhost:3000
 """

@@ -1,7 +1,6 @@
 """
 Set several keys at once, find some by a wildcard, page through all, and read a metric.
 
-    ./build.sh --test                                # once: .venv gets treq, which the examples need
     ./run.sh --profile keys --working-dir keys-data  # in another terminal
     .venv/bin/python examples/keys.py http://localhost:8000
 """

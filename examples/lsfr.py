@@ -1,7 +1,6 @@
 """
 Write a hundred keys at once, read them back, and clear the store.
 
-    ./build.sh --test  # once: .venv gets treq, which the examples need
     ./run.sh           # in another terminal
     .venv/bin/python examples/lsfr.py http://localhost:4000
 """

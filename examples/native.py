@@ -1,7 +1,6 @@
 """
 Take a seat by compare-and-set, move it in a transaction, and list what is there.
 
-    ./build.sh --test  # once: .venv gets treq, which the examples need
     ./run.sh --profile native --working-dir native-data  # in another terminal
     .venv/bin/python examples/native.py http://localhost:4000
 """

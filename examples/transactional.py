@@ -1,7 +1,6 @@
 """
 Move money between two accounts: both change, or neither.
 
-    ./build.sh --test  # once: .venv gets treq, which the examples need
     ./run.sh           # in another terminal
     .venv/bin/python examples/transactional.py http://localhost:4000
 """

@@ -112,8 +112,8 @@ def test_the_walk_names_what_there_is() -> None:
                 found = getattr(found, part, None)
 
 
-def test_every_module_of_the_engine_and_the_front_is_on_the_map() -> None:
-    for package in ("engine", "web"):
+def test_every_module_of_the_client_the_engine_and_the_front_is_on_the_map() -> None:
+    for package in ("client", "engine", "web"):
         for path in (ROOT / "kvtwist" / package).glob("*.py"):
             assert path.stem == "__init__" or f"`{package}/{path.name}`" in ARCHITECTURE, path
 
@@ -129,11 +129,11 @@ def test_the_supported_pythons_agree() -> None:
 
 
 def test_packages_import_each_other_as_described() -> None:
-    """profiles, web, ops and engine know none of the others; nothing below them knows any."""
-    packages = {"profiles", "web", "ops", "engine"}
+    """profiles, web, ops, engine and client know none of the others; nothing below them knows any."""
+    packages = {"profiles", "web", "ops", "engine", "client"}
     for path in (ROOT / "kvtwist").rglob("*.py"):
         package = path.relative_to(ROOT / "kvtwist").parts[0].removesuffix(".py")
-        if package in {"tap", "cli", "__main__"}:
+        if package in {"tap", "cli", "testing", "__main__"}:
             continue
         imported = set(re.findall(r"^\s*(?:from|import) kvtwist\.(\w+)", path.read_text(), re.MULTILINE))
-        assert imported & {*packages, "tap", "cli"} <= ({package} & packages), path
+        assert imported & {*packages, "tap", "cli", "testing"} <= ({package} & packages), path
