@@ -197,12 +197,18 @@ class Client:
         :param limit: the most records.
         :param keys_only: leave out the values.
         """
+        async for records in self._pages(prefix, after, before, limit, reverse, keys_only):
+            for record in records:
+                yield record
+
+    async def _pages(
+        self, prefix: str, after: str | None, before: str | None, limit: int | None, reverse: bool, keys_only: bool
+    ) -> AsyncIterator[list[Record]]:
         left = limit
         while left is None or left > 0:
             size = MAX_PAGE if left is None else min(left, MAX_PAGE)
             page = await self._api.page(prefix, after, before, size, reverse, keys_only)
-            for record in page.records:
-                yield record
+            yield page.records
             if page.following is None:
                 return
             after = page.following

@@ -7,17 +7,21 @@ so that a second run would do nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from kvtwist.client._api import Answered
 from kvtwist.client._deferred import deferred
 from kvtwist.client.errors import Unexpected
 from kvtwist.client.records import Item, Page, Record, Value, decoded, put_of, utf8
 
+Commit = Callable[[bytes, bool, bool], Coroutine[Deferred[Any], Any, Answered]]
+"""`Api.txn`."""
+S = TypeVar("S", bound="Steps")
 Result = int | bool | Record | Page | None
 """Of a put its revision, of a delete whether the key was there, of a get the record or None, of a range a page."""
 
@@ -49,48 +53,48 @@ class Outcome:
         return result
 
 
-class Txn:
+class Steps:
     """
-    A transaction: conditions, and what is done, all at one instant. The methods return the builder itself.
+    The conditions of a transaction, and what it does. The methods return the builder itself.
 
     Operations go into the branch for the case that all conditions hold; after `otherwise`, into the other one.
     """
 
-    def __init__(self, commit: Callable[[bytes, bool, bool], Awaitable[Answered]]) -> None:
+    def __init__(self, commit: Commit) -> None:
         self._commit = commit
         self._conditions: list[dict[str, Any]] = []
         self._then: list[dict[str, Any]] = []
         self._else: list[dict[str, Any]] = []
         self._branch = self._then
 
-    def if_revision(self, key: str, revision: int) -> Txn:
+    def if_revision(self: S, key: str, revision: int) -> S:
         """On condition that the record of a key has a revision; 0: that there is no such key."""
         return self._on_condition(key, {"revision": revision})
 
-    def if_exists(self, key: str) -> Txn:
+    def if_exists(self: S, key: str) -> S:
         """On condition that there is a key."""
         return self._on_condition(key, {"exists": True})
 
-    def if_absent(self, key: str) -> Txn:
+    def if_absent(self: S, key: str) -> S:
         """On condition that there is no such key."""
         return self._on_condition(key, {"exists": False})
 
-    def put(self, key: str, value: Value, *, content_type: str | None = None, ttl: int | None = None) -> Txn:
+    def put(self: S, key: str, value: Value, *, content_type: str | None = None, ttl: int | None = None) -> S:
         """Write a key; :param ttl: the seconds after which it expires."""
         return self._add({"put": put_of(key, value, content_type, ttl)})
 
-    def delete(self, key: str) -> Txn:
+    def delete(self: S, key: str) -> S:
         """Delete a key."""
         utf8(key)
         return self._add({"delete": {"key": key}})
 
-    def get(self, key: str) -> Txn:
+    def get(self: S, key: str) -> S:
         """Read a key."""
         utf8(key)
         return self._add({"get": {"key": key}})
 
     def range(
-        self,
+        self: S,
         prefix: str = "",
         *,
         after: str | None = None,
@@ -98,7 +102,7 @@ class Txn:
         limit: int = 100,
         reverse: bool = False,
         keys_only: bool = False,
-    ) -> Txn:
+    ) -> S:
         """Read a page of a listing, as it is before the transaction; put it before the writes of the branch."""
         asked = {"prefix": prefix, "limit": limit, "reverse": reverse, "keys_only": keys_only}
         for name, key in (("after", after), ("before", before)):
@@ -107,36 +111,28 @@ class Txn:
         utf8(f"{prefix}{after}{before}")
         return self._add({"range": asked})
 
-    def otherwise(self) -> Txn:
+    def otherwise(self: S) -> S:
         """What follows is done if a condition does not hold."""
         self._branch = self._else
         return self
 
-    @deferred
-    async def commit(self, *, retry: bool = False) -> Outcome:
-        """
-        Run the transaction.
-
-        :param retry: send it again, if need be, although it may have been done already.
-        :raises ClientError: it was not done; `Uncertain`: it may have been done.
-        """
+    async def _run(self, retry: bool) -> Outcome:
         writes = _writes(self._then) or _writes(self._else)
         body = msgspec.json.encode({"if": self._conditions, "then": self._then, "else": self._else})
         answered = await self._commit(body, retry or not writes or self._breaks_its_condition(), writes)
         steps = self._then if answered.committed else self._else
-        if len(steps) != len(answered.results):
+        found = answered.results
+        if len(steps) != len(found):
             raise Unexpected("the server's results are not those of the operations")
-        results = [
-            _result(step, bytes(raw), answered.revision) for step, raw in zip(steps, answered.results, strict=True)
-        ]
+        results = [_result(step, bytes(raw), answered.revision) for step, raw in zip(steps, found, strict=True)]
         return Outcome(answered.committed, answered.revision, results)
 
-    def _on_condition(self, key: str, condition: dict[str, Any]) -> Txn:
+    def _on_condition(self: S, key: str, condition: dict[str, Any]) -> S:
         utf8(key)
         self._conditions.append({"key": key, **condition})
         return self
 
-    def _add(self, step: dict[str, Any]) -> Txn:
+    def _add(self: S, step: dict[str, Any]) -> S:
         self._branch.append(step)
         return self
 
@@ -150,6 +146,20 @@ class Txn:
                 if kind in step:
                     exists[step[kind]["key"]] = kind == "put"
         return any(_breaks(exists[wanted["key"]], wanted) for wanted in self._conditions if wanted["key"] in exists)
+
+
+class Txn(Steps):
+    """A transaction, which is done as a whole and at one instant, or not at all."""
+
+    @deferred
+    async def commit(self, *, retry: bool = False) -> Outcome:
+        """
+        Run the transaction.
+
+        :param retry: send it again, if need be, although it may have been done already.
+        :raises ClientError: it was not done; `Uncertain`: it may have been done.
+        """
+        return await self._run(retry)
 
 
 def _writes(steps: list[dict[str, Any]]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_twisted import ensureDeferred
+from twisted.internet.threads import deferToThread
 
 import kvtwist.client
 from kvtwist.client import ClientError
@@ -48,6 +49,14 @@ async def test_the_transaction() -> None:
         assert (outcome.committed, outcome.results) == (True, [1])
         outcome = await names["run"](server.client())
         assert (outcome.committed, outcome.record(0).text) == (False, "Ada")
+
+
+@ensureDeferred
+async def test_the_program_that_blocks(capsys: Any) -> None:
+    async with MemoryServer() as server:
+        code = block("client.sync import Client\n\nwith").replace("http://localhost:4000", server.listen())
+        await deferToThread(exec, code, {})
+    assert capsys.readouterr().out.splitlines() == ["hello", "['greeting']", "True"]
 
 
 def test_the_fixtures_work_in_a_suite_that_imports_them(tmp_path: Path) -> None:
