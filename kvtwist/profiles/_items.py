@@ -12,7 +12,6 @@ from kvtwist.profiles._reply import Text, as_json_or_base64
 from kvtwist.profiles._scan import Items
 
 _quoted_type = lru_cache(1024)(quote)
-_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 def item(name: str, record: Record, keys_only: bool = False) -> Element:
@@ -32,12 +31,12 @@ def item(name: str, record: Record, keys_only: bool = False) -> Element:
 
 
 def on_one_line(text: Text) -> Text:
-    """JSON text without line breaks; it can only have them between its tokens."""
-    return text.translate(_SPACES) if isinstance(text, bytes) else map(_without_breaks, text)
+    """JSON without line breaks, which it has between its tokens only; the same objects if there are none."""
+    return _unbroken(text) if isinstance(text, bytes) else map(_unbroken, text)
 
 
-def _without_breaks(text: bytes) -> bytes:
-    return text.translate(_SPACES) if b"\n" in text or b"\r" in text else text
+def _unbroken(text: bytes) -> bytes:
+    return text.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def named(items: Items) -> Iterator[tuple[str, Record]]:
@@ -51,15 +50,16 @@ def named(items: Items) -> Iterator[tuple[str, Record]]:
         yield name, record
 
 
-def elements(items: Items, keys_only: bool, end: bytes = b"") -> Iterator[Element]:
-    """
-    The JSON objects of a slice, whose records are removed.
-
-    :param end: comes after each. With one, each object is on one line.
-    """
+def elements(items: Items, keys_only: bool) -> Iterator[Element]:
+    """The JSON objects of a slice, whose records are removed."""
     for name, record in named(items):
-        before, text, after = item(name, record, keys_only)
-        yield before, on_one_line(text) if end else text, after + end
+        yield item(name, record, keys_only)
+
+
+def lines(items: Items, keys_only: bool) -> Iterator[Element]:
+    """The JSON objects of a slice, whose records are removed, each in a line."""
+    for before, text, after in elements(items, keys_only):
+        yield before, on_one_line(text), after + b"\n"
 
 
 def after_prefix(prefix: bytes) -> bytes | None:

@@ -50,7 +50,7 @@ from kvtwist.model import (
 from kvtwist.profiles._app import ProfileApp, answer_errors, decoded, query, whole_number
 from kvtwist.profiles._byte_range import answer_range
 from kvtwist.profiles._conditions import answer_record, preconditions, transact_if
-from kvtwist.profiles._items import elements, named
+from kvtwist.profiles._items import elements, lines, named
 from kvtwist.profiles._json import NotJSON, quote, read_value
 from kvtwist.profiles._listing import Frame, answer
 from kvtwist.profiles._openapi import NDJSON, PROBLEM, document
@@ -191,9 +191,7 @@ class Native:
             if limit_text is not None:
                 raise BadRequest("a stream of lines has no limit")
             records = scan(self._store, DATA, asked.start, asked.stop, asked.reverse)
-            return await answer(
-                request, LINES, records, partial(elements, keys_only=is_short, end=b"\n"), NDJSON_HEADERS
-            )
+            return await answer(request, LINES, records, partial(lines, keys_only=is_short), NDJSON_HEADERS)
         revision, items, following = await self._page(asked)
         opening = b'{"revision":%d,"items":[' % revision
         frame = opening, b",", b'],"next":' + (b"null" if following is None else quote(following)) + b"}"

@@ -230,6 +230,37 @@ async def test_deletion_with_a_filter_deletes_what_was_listed(foreign: Client) -
     assert 'strange "\n\\' in samples, "the metrics name every keyspace"
 
 
+@serving("native")
+@ensureDeferred
+async def test_native_lists_what_is_utf8(foreign: Client) -> None:
+    keys = [key.decode() for key in sorted(SHOWN_KEYS + UNSHOWN_KEYS) if is_utf8(key)]
+    lines = (await foreign("GET", "/v1/kv", None, {"Accept": "application/x-ndjson"})).body.splitlines()
+    assert [json.loads(line)["key"] for line in lines] == keys
+    for query, expected in (
+        ("before=k", [key for key in keys if key < "k"]),
+        ("before=l&reverse=true", [key for key in reversed(keys) if key > "l"]),
+    ):
+        for limit in (1, 2, 7, len(keys)):
+            found: list[str] = []
+            after = ""
+            while True:
+                page = (await foreign("GET", f"/v1/kv?{query}&limit={limit}{after}")).json()
+                found += [item["key"] for item in page["items"]]
+                if page["next"] is None:
+                    break
+                assert page["next"] == found[-1], "each page has an item"
+                after = f"&after={quote(page['next'], safe='')}"
+            assert found == expected, (query, limit)
+
+
+def is_utf8(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 @serving("transactional")
 @ensureDeferred
 async def test_what_is_staged_is_committed(foreign: Client) -> None:
