@@ -7,6 +7,7 @@ JSON that comes back exactly as it was sent: what is JSON and what is not, by RF
 from __future__ import annotations
 
 import json
+from itertools import chain
 from typing import Any, NoReturn
 
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from kvtwist.profiles._json import (
     value,
 )
 from kvtwist.profiles._steps import STEP, at_once
+from kvtwist.tap import key_size
 
 GOOD = (
     b"0",
@@ -117,6 +119,7 @@ BAD = (
     b'{,"a":1}',
     b'{"a" 1}',
     b'{"a"::1}',
+    b'{"a"=1}',
     b"{a:1}",
     b"{1:1}",
     b"{null:1}",
@@ -229,11 +232,13 @@ class ValueTests(SynchronousTestCase):
             b"{" + b'"a":1,' * (big // 6) + b'"a":1}',
             b"{" + b'"\\n":{},' * (big // 8) + b'"a":1}',
             b"[1" + b" " * big + b",1]",
+            b"[[" + b" " * big + b"],{" + b" " * big + b"}]",
         ]
         for text in texts:
             self.assertTrue(value(text) == text, text[:9])  # assertEqual would print megabytes
             for broken in (text + b"!", b"[" + text, text[: big // 2] + b"\x01" + text[big // 2 :]):
                 self.assertTrue(is_refused(broken), text[:9])
+        self.assertTrue(is_refused(b"0" + b"1" * big))
 
 
 class MembersTests(SynchronousTestCase):
@@ -262,6 +267,17 @@ class MembersTests(SynchronousTestCase):
                 members(text)
             self.assertIn("object", str(caught.exception))
 
+    def test_a_name_may_be_as_long_as_the_longest_key(self) -> None:
+        key = "\x01" * key_size("32KiB")
+        name = quote(key)
+        self.assertEqual(len(name), LONGEST_NAME)
+        self.assertTrue(members(b"{%b:1}" % name) == [(key, b"1")])
+        self.assertTrue(at_once(read_arrays(b"{%b:[]}" % name, 1)) == {key: []})
+        longer = name[:-1] + b'a"'
+        self.assertRaises(NotJSON, members, b"{%b:1}" % longer)
+        self.assertRaises(NotJSON, at_once, read_arrays(b"{%b:[]}" % longer, 1))
+        self.assertRaisesRegex(ValueError, "32", key_size, "32769")
+
 
 class StringTests(SynchronousTestCase):
     def test_a_string_is_decoded(self) -> None:
@@ -282,7 +298,7 @@ class StringTests(SynchronousTestCase):
 class StepsTests(SynchronousTestCase):
     """Reading works in short steps, however long a text or any part of it is."""
 
-    def test_no_step_looks_at_much(self) -> None:
+    def test_no_step_looks_at_much_or_little(self) -> None:
         size = 2**18
         texts = {
             "a string": b'"' + b"a" * size + b'"',
@@ -299,12 +315,15 @@ class StepsTests(SynchronousTestCase):
             "letters of three bytes": '"{}"'.format("\u2028" * (size // 3)).encode(),
         }
         for what, text in texts.items():
-            most_bytes, most_calls = self.steps_of(text, what)
-            self.assertLess(most_bytes, 2 * _json._SPAN, what)
-            self.assertLess(most_calls, 3 * STEP, what)
+            steps = self.steps_of(text)
+            looked, called = (sum(counts) for counts in zip(*steps, strict=True))
+            self.assertLess(len(steps), 8 + 2 * looked // _json._WINDOW + called // STEP, what)
+            for looked, called in steps:
+                self.assertLess(looked, 2 * _json._SPAN, what)
+                self.assertLess(called, 3 * STEP, what)
 
-    def steps_of(self, text: bytes, what: str) -> tuple[int, int]:
-        """How many bytes one step has looked at at the most, and in how many calls."""
+    def steps_of(self, text: bytes) -> list[tuple[int, int]]:
+        """How many bytes each step has looked at, and in how many calls."""
         looked: list[int] = []
 
         def watch(name: str) -> None:
@@ -321,14 +340,12 @@ class StepsTests(SynchronousTestCase):
             watch(name)
         for name in ("_easy", "_easy_string", "_number", "_escapes"):
             watch(name)
-        most_bytes = most_calls = 0
-        try:
-            for _ in read_value(text):
-                most_bytes, most_calls = max(most_bytes, sum(looked)), max(most_calls, len(looked))
-                looked.clear()
-        finally:
-            most_bytes, most_calls = max(most_bytes, sum(looked)), max(most_calls, len(looked))
-        return most_bytes, most_calls
+        steps: list[tuple[int, int]] = []
+        reading = read_value(text)
+        for _ in chain(reading, (None,)):
+            steps.append((sum(looked), len(looked)))
+            looked.clear()
+        return steps
 
     def test_too_many_members_are_counted_while_they_are_read(self) -> None:
         text = b"{" + b",".join(b'"%d":%d' % (n, n) for n in range(10)) + b"}"
