@@ -12,8 +12,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from kvtwist.model import DATA
-from kvtwist.profiles import Settings
-from kvtwist.profiles._steps import STEP, Permits, in_steps
+from kvtwist.profiles import Settings, _json
+from kvtwist.profiles._steps import _SPAN, STEP, Permits, count_up_to, in_steps
 from kvtwist.profiles.keys import Keys
 from tests.support.engine import Engine, EngineCase, SteppedWorker, TestCase
 
@@ -84,6 +84,12 @@ class ManyTests(KeysCase):
         self.assertEqual(self.successResultOf(done).code, 201)
 
     def test_a_name_far_too_long_for_a_key_is_refused_as_one_that_is_a_little_too_long(self) -> None:
+        def string(text: bytes) -> str:
+            self.assertLessEqual(len(text), _json.LONGEST_NAME, "it would take long, at once")
+            return decode(text)
+
+        decode = _json.string
+        self.patch(_json, "string", string)
         for length in (256, 10**6):
             for body in (b'{"%b":1}', b'{"id":"%b","value":1}'):
                 done = self.put(body % (b"k" * length))
@@ -197,3 +203,15 @@ class StepsTests(TestCase):
         while not done.called:
             reactor.iterate(0)  # type: ignore[attr-defined]
         self.failureResultOf(done, ValueError)
+
+    def test_no_more_is_counted_than_is_asked_for(self) -> None:
+        for text, most, count in (
+            (b"", 5, 0),
+            (b"a:b:", 5, 2),
+            (b"::::", 4, 4),
+            (b"::::", 3, 3),
+            (b":" + b" " * _SPAN + b"::", 5, 3),
+            (b":" + b" " * _SPAN + b"::", 2, 2),
+            (b":" * (3 * _SPAN), 4 * _SPAN, 3 * _SPAN),
+        ):
+            self.assertEqual(count_up_to(text, b":", most), count)
