@@ -102,13 +102,13 @@ class FrontConnection(TwistedProtocol):
     """
 
     transport: Any
+    progressed: float
     outbox: Outbox
     _stall: Stall
     """Set when the connection is blocked, and when its transport closes."""
 
     def __init__(self, site: Site) -> None:
         self.deadline = NEVER
-        self.progressed = 0.0
         self._site = site
         self._phase = READING
         self._reader = Reader(site.heads, site.limits)
@@ -150,9 +150,7 @@ class FrontConnection(TwistedProtocol):
         request is given up; what has been answered is sent to its end.
         """
         self._abandon_request()
-        if self._phase is CLOSING and not self.outbox.blocked:
-            self.transport.loseConnection()
-        elif self._phase is not GONE:
+        if self._phase is not GONE:
             self._close(lingers=False)
 
     def writeConnectionLost(self) -> None:

@@ -56,7 +56,7 @@ class Request(Ended, Protocol):
     :ivar uri: the request target.
     :ivar overload: the error to answer with if there is no memory for the request.
     :ivar gone: whether the client has left.
-    :ivar started: whether the head of the response has been sent.
+    :ivar started: whether the handler has begun to write the response itself, so that its head has been sent.
     :ivar suspended: its handler, while that waits for something.
     :ivar began: when its handler was called, in seconds.
     """

@@ -78,7 +78,7 @@ class Reader:
         self._at = 0
         self._seen = 0
         """How many bytes of an incomplete head were searched for its end already."""
-        self._left = 0
+        self._left: int
         """Bytes of a body with a `Content-Length` that have not come yet."""
         self._chunks: ChunkedBody | None = None
 

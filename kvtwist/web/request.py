@@ -206,7 +206,6 @@ class FrontRequest:
 
     def reply(self, response: Response) -> None:
         """See `Request.reply`."""
-        self.started = True
         code = self.status = response.code
         body = response.body or b""  # Klein's default is text
         framing = b"" if code in _NO_BODY else b"Content-Length: %d\r\n" % len(body)

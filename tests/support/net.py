@@ -44,6 +44,7 @@ class FakeSocket:
         _by_number[self._number] = self
         self.arrived = bytearray()
         self.sent = bytearray()
+        self.options: list[tuple[int, int, int | bytes]] = []
         self.room: int | None = None
         self.at_most: int | None = None
         self.sends = 0
@@ -82,6 +83,7 @@ class FakeSocket:
         _by_number.pop(self._number, None)
 
     def setsockopt(self, level: int, option: int, value: int | bytes) -> None:
+        self.options.append((level, option, value))
         if (level, option, value) == (socket.SOL_SOCKET, socket.SO_LINGER, _RESET):
             self.reset = True
 

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kvtwist import __version__
 from kvtwist.profiles import PROFILES, Settings
 from kvtwist.tap import DEFAULT_DIRECTORY, Options, port, size
+from kvtwist.web.limits import WebLimits
 
 # Option, text, value.
 GOOD: list[tuple[str, str, Any]] = [
@@ -194,6 +195,13 @@ class OptionsTests(SynchronousTestCase):
         options, settings = parse(), Settings()
         for name in ("max-value", "max-key", "max-staged", "max-operations"):
             self.assertEqual(getattr(settings, name.replace("-", "_")), options[name], name)
+
+    def test_the_defaults_of_the_front_are_those_of_the_options(self) -> None:
+        options, limits = parse(), WebLimits()
+        for name in ("head", "target", "connections"):
+            self.assertEqual(getattr(limits, name), options[f"max-{name}"], name)
+        for name in ("head", "body", "idle"):
+            self.assertEqual(getattr(limits, f"{name}_seconds"), options[f"{name}-timeout"], name)
 
     def test_the_first_profile_decides_over_port_and_store(self) -> None:
         defaults = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.model import DATA
@@ -193,6 +195,10 @@ class StopTests(SynchronousTestCase):
 
 
 class SendingTests(SynchronousTestCase):
+    def test_the_kernel_delays_no_small_answers(self) -> None:
+        _, fronted = probed()
+        self.assertIn((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), fronted.connect().end.options)
+
     def test_an_answer_is_sent_at_once(self) -> None:
         _, fronted = probed()
         peer = fronted.ask(head("GET", "/now"))

@@ -89,6 +89,7 @@ class PollerTests(SynchronousTestCase):
         self.reactor = FakeReactor()
         self.polls = 0
         self.poller = Poller(self.reactor, self.poll_ended)
+        self.assertFalse(self.poller.polling)
         self.addCleanup(self.poller.close)
 
     def poll_ended(self) -> None:
@@ -275,6 +276,17 @@ class PollerTests(SynchronousTestCase):
         self.poller.addWriter(second)
         self.poller.connectionLost(Failure(ConnectionLost()))
         self.assertEqual((first.happened, second.happened), (["lost: ConnectionLost"], ["lost: ConnectionLost"]))
+
+    def test_a_poll_that_fails_is_over(self) -> None:
+        def fail(timeout: float, most: int) -> None:
+            raise OSError
+
+        descriptor = self.adopted(HalfCloseable)
+        epoll: Any = self.poller._epoll
+        self.patch(self.poller, "_epoll", SimpleNamespace(poll=fail, unregister=epoll.unregister, close=epoll.close))
+        self.assertRaises(OSError, self.poller.doRead)
+        self.poller.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual((descriptor.happened, self.poller.polling), (["lost: ConnectionDone"], False))
 
     def test_time_is_the_reactors(self) -> None:
         called: list[int] = []

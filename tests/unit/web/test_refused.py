@@ -57,6 +57,7 @@ class RefusedTests(Told):
             [told] = self.told
             self.assertEqual((told.method, told.target, told.version, told.status, told.route), expected)
             self.assertEqual((told.client, told.profile), ("192.0.2.1", "probe" if told.route else "none"))
+            self.assertEqual(told.seconds, 0.0)
             self.assertEqual(statuses(peer), [expected[3]])
 
     def test_a_refused_connection_is_observed(self) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
+from werkzeug.exceptions import ServiceUnavailable
 
 from kvtwist.model import DATA, JSON, Put
 from kvtwist.profiles._scan import send
+from kvtwist.web.account import Account
 from kvtwist.web.request_memory import LARGE, REQUEST_COST, SHARE_LEFT, URGENT_BYTES, RequestMemory
 from tests.support.fronts import Fronted, responses, statuses
 from tests.support.net import Peer
@@ -20,6 +23,7 @@ from tests.unit.web.probe import MAX_BODY, probed
 LIMIT = 400_000
 LARGE_LIMIT = LIMIT - LIMIT // SHARE_LEFT
 """The limit for large bodies and responses together."""
+SIZES = (1000, 5000, 5001, 5001, 5000, 0)
 
 
 class BodyTests(SynchronousTestCase):
@@ -212,7 +216,7 @@ class AnswerTests(SynchronousTestCase):
         held = []
 
         async def pieces(request: Any) -> AsyncIterator[bytes]:
-            for size in (1000, 5000, 0):
+            for size in SIZES:
                 request.hold(size)
                 held.append(self.held)
                 yield b"x"
@@ -222,8 +226,8 @@ class AnswerTests(SynchronousTestCase):
 
         self.probe.streams = stream
         peer = self.fronted.ask(head("GET", "/streams"))
-        self.assertEqual(held, [REQUEST_COST + size for size in (1000, 5000, 0)])
-        self.assertEqual((responses(peer.received)[0].body, self.held), (b"xxx", 0))
+        self.assertEqual(held, [REQUEST_COST + size for size in SIZES])
+        self.assertEqual((responses(peer.received)[0].body, self.held), (b"x" * len(SIZES), 0))
 
     def test_a_handler_without_memory_fails(self) -> None:
         for begins, fate in ((False, "open"), (True, "reset")):
@@ -240,6 +244,54 @@ class AnswerTests(SynchronousTestCase):
             if not begins:
                 self.assertEqual(statuses(peer), [503])
         self.flushLoggedErrors()
+
+
+class AccountTests(SynchronousTestCase):
+    """What a connection may use of the share that large bodies and responses leave to small requests."""
+
+    now = 0.0
+
+    def setUp(self) -> None:
+        self.memory = RequestMemory(SHARE_LEFT * 200_000)
+        self.memory.take(self.memory.limit - 200_000)
+        self.account = Account(self)
+        self.request: Any = SimpleNamespace(route=SimpleNamespace(is_urgent=False), extra=0, overload=None)
+
+    def taken(self) -> int:
+        """What the account has taken; the request is over then."""
+        taken = self.memory.held - (self.memory.limit - 200_000)
+        self.account.release(self.request)
+        return taken
+
+    def test_a_request_may_announce_a_small_body(self) -> None:
+        self.assertTrue(self.account.admit(self.request, LARGE))
+        self.assertEqual((self.request.held, self.taken()), (REQUEST_COST, REQUEST_COST))
+        self.request.held = 0
+        self.assertFalse(self.account.admit(self.request, LARGE + 1))
+        self.assertEqual((self.request.held, self.taken()), (0, 0))
+
+    def test_a_body_may_become_so_large(self) -> None:
+        for pieces in ([LARGE, 1], [1, LARGE - 1, 1], [LARGE - 1, 2]):
+            self.account.admit(self.request, 0)
+            *fitting, last = pieces
+            for piece in fitting:
+                self.assertTrue(self.account.add_body(self.request, piece))
+            self.assertFalse(self.account.add_body(self.request, last))
+            self.assertEqual(self.request.held, REQUEST_COST + sum(fitting))
+            self.assertEqual(self.taken(), REQUEST_COST + sum(fitting))
+
+    def test_what_a_handler_holds_is_large(self) -> None:
+        self.account.admit(self.request, 0)
+        self.assertRaises(ServiceUnavailable, self.account.hold, self.request, 1)
+        self.assertEqual((self.request.held, self.taken()), (REQUEST_COST, REQUEST_COST))
+
+    def test_4_kib_may_be_kept_of_requests_to_come(self) -> None:
+        self.request.held = 0
+        for size, is_kept, kept in ((4096, True, 4096), (4097, False, 4096), (4095, True, 4095), (4096, True, 4096)):
+            self.assertEqual((self.account.keep(size), self.account.kept), (is_kept, kept))
+            self.assertEqual(self.taken(), kept)
+        self.account.keep(0)
+        self.assertEqual(self.taken(), 0)
 
 
 class GarbageTests(SynchronousTestCase):

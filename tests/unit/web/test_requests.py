@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.fronts import responses, statuses
@@ -59,6 +61,25 @@ class AnswerTests(SynchronousTestCase):
         [answer] = responses(peer.received)
         self.assertEqual((answer.header("transfer-encoding"), len(answer.body)), (None, 8 * 32 * 1024))
         self.assertEqual(peer.fate, "closed")
+
+    def test_pieces_of_any_size_are_chunks_in_their_order(self) -> None:
+        pieces = [b"a", b"b" * (64 * 1024), b"", b"c" * (64 * 1024 + 1), b"d" * 200_000, b"e"]
+
+        async def stream(probe: object, request: Any) -> None:
+            for piece in pieces:
+                request.write(piece)
+
+        for room in (None, 0):
+            probe, fronted = probed()
+            probe.streams = stream
+            peer = fronted.connect()
+            peer.take(room)
+            peer.send(head("GET", "/streams"))
+            while peer.end.room == 0:
+                peer.take(60_000)
+            [answer] = responses(peer.received)
+            self.assertTrue(answer.body == b"".join(pieces))
+            self.assertEqual(fronted.memory.held, 0)
 
     def test_header_values_cannot_end_their_lines(self) -> None:
         peer = probed()[1].ask(head("GET", "/header"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -42,6 +43,43 @@ class PathTests(SynchronousTestCase):
         )
         for target, path in cases:
             self.assertEqual(path_of(target), path, target)
+
+
+class TableTests(SynchronousTestCase):
+    """Routes of the usual shapes are found in tables, and are those that werkzeug finds."""
+
+    METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "get")
+
+    def test_the_tables_agree_with_werkzeug(self) -> None:
+        for name, profile in PROFILES.items():
+            found = router(name)
+            for rule in profile.app.url_map.iter_rules():
+                path = re.sub("<.*?key>", "key", rule.rule)
+                for method in self.METHODS:
+                    for target in (path, f"{path}?a=b", f"{path}/", f"http://host{path}"):
+                        route, key = found.find(method.encode(), target)
+                        expected = found.route(method, path_of(target))
+                        self.assertEqual(
+                            (route.endpoint, route.rule, route.is_urgent, route.error and route.error.code),
+                            (
+                                expected.endpoint,
+                                expected.rule,
+                                expected.is_urgent,
+                                expected.error and expected.error.code,
+                            ),
+                        )
+                        self.assertIn(key, (None, "key"))
+                        self.assertTrue(key is None or route.arguments.keys() == {"key"})
+
+    def test_the_usual_shapes_are_all_in_them(self) -> None:
+        for name, profile in PROFILES.items():
+            found = router(name)
+            self.patch(found, "route", lambda method, path: self.fail(f"{method} {path} is not in a table"))
+            for rule in profile.app.url_map.iter_rules():
+                if "<" not in rule.rule.rpartition("/")[0]:
+                    for method in rule.methods or ():
+                        route, _ = found.find(method.encode(), re.sub("<.*key>", "key", rule.rule))
+                        self.assertEqual(route.rule, rule.rule)
 
 
 class RouterTests(SynchronousTestCase):

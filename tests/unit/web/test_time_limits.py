@@ -96,6 +96,15 @@ class BodyTests(TimeTests):
             self.pass_time(2)
             self.refused(peer, 408)
 
+    def test_the_last_byte_of_64_kib_extends_the_deadline(self) -> None:
+        peer = self.fronted.ask(head("PUT", "/echo", "Content-Length: 100000") + bytes(64 * 1024 - 1))
+        self.pass_time(28)
+        peer.send(b"x")
+        self.pass_time(28)
+        self.assertEqual((peer.received, peer.fate), (b"", "open"))
+        self.pass_time(3)
+        self.refused(peer, 408)
+
     def test_a_body_byte_by_byte_is_too_slow(self) -> None:
         for request in (
             head("PUT", "/echo", "Content-Length: 100000"),
@@ -225,6 +234,16 @@ class SlowReaderTests(TimeTests):
         peer.take(None)
         peer.send(head("GET", "/now")[6:])
         self.assertEqual(statuses(peer), [200, 200])
+
+    def test_reading_pauses_when_64_kib_have_come_ahead(self) -> None:
+        peer = self.fronted.ask(head("GET", "/wait/a"))
+        peer.send(b"\r\n" * (32 * 1024 - 1) + b"\r")
+        self.assertTrue(peer.reads)
+        peer.send(b"\n")
+        self.assertFalse(peer.reads)
+        self.probe.waiting["a"].callback(b"")
+        self.fronted.net.settle()
+        self.assertTrue(peer.reads)
 
     def test_reading_from_a_client_that_does_not_read_pauses(self) -> None:
         peer = self.fronted.connect()
