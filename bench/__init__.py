@@ -1,4 +1,4 @@
-"""Benchmarks: four scripts, each of which answers one question. See README.md."""
+"""Benchmarks: five scripts, each of which answers one question. See README.md."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""The options that all four scripts share, and what each does with its figures in the end."""
+"""The options that all five scripts share, and what each does with its figures in the end."""
 
 from __future__ import annotations
 

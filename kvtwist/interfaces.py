@@ -51,10 +51,11 @@ class IStore(Interface):
         Fails with `NoRoom` when there is no disk space for it, and with `TooMuchToRead`; then it has done nothing.
         """
 
-    def changes(watched: Watched, after: Position, wait: bool = True) -> Deferred[Changes]:
+    def changes(watched: Watched, after: Position, wait: float = 0.0) -> Deferred[Changes]:
         """
-        The next changes of what is watched after a position: at least one, and about 64 KiB at most unless it is a
-        single one. Waits until there is one; cancelling it ends that. If it may not `wait`, there may be none.
+        The next changes of what is watched after a position, about 64 KiB at most unless it is a single one. If there
+        are none, it waits for one, for so many seconds; after that (and about half a second) there are none, and the
+        new position is later than the old one if other keys have changed. Cancelling it ends the wait.
 
         Changes are told in revision order, each once, and only when they are durable. That a record expires is a
         change, too, while its keyspace is watched: within about a second, and with a revision of its own. Deleting a

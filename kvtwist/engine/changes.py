@@ -10,12 +10,14 @@ prefix, so a write of another key costs a look in a dictionary for each length o
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import islice, takewhile
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
 from kvtwist.engine.backlog import Backlog
@@ -28,7 +30,9 @@ from kvtwist.model import Changes, ChangesGone, Position, StoreError, StoreUnava
 
 WATCHED_SECONDS = 60.0
 """How long a keyspace counts as watched after the last watch has ended, so that clients can come back."""
-_WAKE = 200
+LATE_SECONDS = 0.5
+"""How often to look for watches that have waited long enough."""
+_WAKE = 100
 """How many watches are woken before the reactor goes on."""
 _WAKE_SECONDS = 0.01
 """For about how long watches are woken before the reactor goes on."""
@@ -70,6 +74,9 @@ class ChangeFeed:
         """Finds the watches of transactions that have become durable."""
         self._unmatched: deque[Transaction] = deque()
         self._woken: list[tuple[Waiting, int]] = []
+        self._queues: dict[float, OrderedDict[Waiting, None]] = {}
+        """The watches that wait, by how long they do: the first one of each queue has waited longest."""
+        self._next_look: IDelayedCall | None = None
         if backlog is None:
             self._keep()  # always: there is no journal to read
 
@@ -96,19 +103,23 @@ class ChangeFeed:
 
     def stop(self) -> None:
         """Fail the watches that wait."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
         for watchers in self._waiting.values():
             for waiting in watchers.take_all():
+                self._end_wait(waiting)
                 waiting.told.errback(StoreUnavailable("the server is stopping"))
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
-    def after(self, watched: Watched, position: Position, wait: bool) -> Deferred[Changes]:
+    def after(self, watched: Watched, position: Position, wait: float) -> Deferred[Changes]:
         """The next changes. See `IStore.changes`."""
         if wait and position.revision == self._commit.durable >= self.gone.get(watched.keyspace, 0):
-            return self._wait(watched, position.revision)  # no coroutine: thousands may wait
+            return self._wait(watched, position.revision, wait)  # no coroutine: thousands may wait
         return Deferred.fromCoroutine(self._look_for(watched, position, wait))
 
-    async def _look_for(self, watched: Watched, position: Position, wait: bool) -> Changes:
+    async def _look_for(self, watched: Watched, position: Position, wait: float) -> Changes:
         keyspace = watched.keyspace
         while True:
             self._watch(keyspace)
@@ -116,7 +127,7 @@ class ChangeFeed:
             if revision > durable or revision < self.gone.get(keyspace, 0):
                 raise await self._changes_gone(keyspace)
             if revision == durable:
-                return await self._wait(watched, revision) if wait else Changes((), position)
+                return await self._wait(watched, revision, wait) if wait else Changes((), position)
             found = self._kept_after(watched, position) or await self._read(watched, position, durable)
             if found.events:
                 return found
@@ -176,13 +187,41 @@ class ChangeFeed:
         self.recent.clear(self._commit.durable)
         self._commit.on_transactions = self._publish
 
-    def _wait(self, watched: Watched, revision: int) -> Deferred[Changes]:
+    def _wait(self, watched: Watched, revision: int, seconds: float) -> Deferred[Changes]:
         """The next changes, of which there are none yet."""
         self._watch(watched.keyspace)
-        watchers = self._waiting.setdefault(watched.keyspace, Watchers())
-        waiting = Waiting(watched, revision, Deferred(lambda _: watchers.discard(waiting)))
-        watchers.add(waiting)
+        waiting = Waiting(watched, revision, seconds, self._clock.seconds() + seconds, Deferred(lambda _: leave()))
+        leave = partial(self._leave, waiting)
+        self._waiting.setdefault(watched.keyspace, Watchers()).add(waiting)
+        self._queues.setdefault(seconds, OrderedDict())[waiting] = None
+        if self._next_look is None:
+            self._next_look = self._clock.callLater(LATE_SECONDS, self._look_for_late)
         return waiting.told
+
+    def _leave(self, waiting: Waiting) -> None:
+        self._waiting[waiting.watched.keyspace].discard(waiting)
+        self._end_wait(waiting)
+
+    def _end_wait(self, waiting: Waiting) -> None:
+        queue = self._queues[waiting.seconds]
+        queue.pop(waiting, None)
+        if not queue:
+            del self._queues[waiting.seconds]
+
+    def _look_for_late(self) -> None:
+        """Tell watches that have waited for long that there is nothing to tell, some at a time."""
+        now = self._clock.seconds()
+        late = [waiting for queue in self._queues.values() for waiting in _first(queue, now)]
+        if self._queues:
+            self._next_look = self._clock.callLater(0 if len(late) >= _WAKE else LATE_SECONDS, self._look_for_late)
+        else:
+            self._next_look = None
+        # Of later transactions it is not known yet whom they concern.
+        seen = self._unmatched[0].revision - 1 if self._unmatched else self._commit.durable
+        for waiting in late[:_WAKE]:
+            if not waiting.told.called:
+                self._leave(waiting)
+                waiting.told.callback(Changes((), Position(max(seen, waiting.after))))
 
     # --- telling --------------------------------------------------------------------------------------------------
 
@@ -206,7 +245,7 @@ class ChangeFeed:
         """Find the watches of all unmatched transactions; yields after some changes."""
         looked = 0
         while self._unmatched:
-            transaction = self._unmatched.popleft()
+            transaction = self._unmatched[0]
             for change in transaction.changes:
                 watchers = self._waiting.get(change.keyspace)
                 if watchers:
@@ -216,6 +255,7 @@ class ChangeFeed:
                 if looked == LOOK:
                     looked = 0
                     yield
+            self._unmatched.popleft()
 
     def _wake(self, waiting: Waiting, revision: int) -> None:
         if not self._woken:
@@ -235,10 +275,17 @@ class ChangeFeed:
             self._clock.callLater(0, self._wake_some)
 
     def _tell(self, waiting: Waiting, position: Position) -> None:
+        self._end_wait(waiting)
         watched = waiting.watched
         found = self._kept_after(watched, position) if position.revision >= self.gone.get(watched.keyspace, 0) else None
         if found is not None and found.events:
             self._watch(watched.keyspace)
             waiting.told.callback(found)
         else:
-            self.after(watched, found.position if found is not None else position, True).chainDeferred(waiting.told)
+            left = max(waiting.until - self._clock.seconds(), LATE_SECONDS)
+            self.after(watched, found.position if found is not None else position, left).chainDeferred(waiting.told)
+
+
+def _first(queue: OrderedDict[Waiting, None], now: float) -> list[Waiting]:
+    """The first ones that have waited long enough, some of them if there are many."""
+    return list(takewhile(lambda waiting: waiting.until <= now, islice(queue, _WAKE)))

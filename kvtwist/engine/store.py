@@ -246,7 +246,7 @@ class Store:
             self._reads.scan(Range(keyspace, start, stop, limit, reverse), settled, self.limits)
         )
 
-    def changes(self, watched: Watched, after: Position, wait: bool = True) -> Deferred[Changes]:
+    def changes(self, watched: Watched, after: Position, wait: float = 0.0) -> Deferred[Changes]:
         """See `IStore.changes`."""
         if self._closed:
             return fail(StoreUnavailable(_STOPPING))

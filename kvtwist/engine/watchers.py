@@ -10,10 +10,16 @@ from kvtwist.model import Changes, Watched
 
 @define(eq=False)
 class Waiting:
-    """:ivar after: the revision up to which nothing is left to tell."""
+    """
+    :ivar after: the revision up to which nothing is left to tell.
+    :ivar seconds: how long it waits.
+    :ivar until: when that has passed.
+    """
 
     watched: Watched
     after: int
+    seconds: float
+    until: float
     told: Deferred[Changes]
 
 

@@ -15,19 +15,20 @@ from types import MappingProxyType
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, TimeoutError
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 from werkzeug.exceptions import BadRequest, ServiceUnavailable
 
 from kvtwist.interfaces import IStore
 from kvtwist.model import CLEAR, DATA, Changes, ChangesGone, Event, Get, Position, Record, Watched
-from kvtwist.profiles._heartbeat import Heartbeat
 from kvtwist.profiles._items import item, on_one_line
 from kvtwist.profiles._json import quote
 from kvtwist.profiles._reply import LARGE
 from kvtwist.profiles._scan import send
 from kvtwist.validators import Headers
 
+HEARTBEAT_SECONDS = 15.0
+"""How often a comment is sent while there is no change."""
 RETRY_MS = 1000
 """How long a client should wait before it comes back."""
 HEADERS: Headers = MappingProxyType(
@@ -51,7 +52,6 @@ class Watches:
         self.count = 0
         self._store = store
         self._most = most
-        self._heartbeat = Heartbeat()
         self._encoded: dict[tuple[int, bytes, str, bool], tuple[bytes | None, bytes]] = {}
         """The latest small events, which many watches may tell of."""
 
@@ -64,7 +64,7 @@ class Watches:
         with self._counted(request):
             if after is None:
                 after = (await self._store.transact([], [])).revision
-            found = await self._store.changes(watched, Position(after), wait=False)
+            found = await self._store.changes(watched, Position(after))
             for name, value in HEADERS.items():
                 request.setHeader(name, value)
             if request.method != b"HEAD":
@@ -85,13 +85,16 @@ class Watches:
         if record is not None and record.revision > after:
             return revision, record, True
         with self._counted(request):
-            waiting = self._store.changes(Watched(DATA, key), Position(after))
             try:
-                await waiting.addTimeout(seconds, reactor)
-            except (TimeoutError, CancelledError):  # the server may be stopping, too
-                return max(revision, after), record, False
-            except ChangesGone:
-                pass  # the client has seen an older state, or one that was lost
+                found = await self._store.changes(Watched(DATA, key), Position(after), seconds)
+                while not found.events and found.position.told:
+                    found = await self._store.changes(Watched(DATA, key), found.position, seconds)
+            except CancelledError:  # the client has left, or the server is stopping
+                found = Changes((), Position(max(revision, after)))
+            except ChangesGone:  # the client has seen an older state, or one that was lost
+                return *await self._read(key), True
+        if not found.events:
+            return found.position.revision, record, False
         return *await self._read(key), True
 
     async def _read(self, key: bytes) -> tuple[int, Record | None]:
@@ -119,10 +122,10 @@ class Watches:
                     yield piece
                 found = Changes((), position)
                 while not found.events:
-                    found = await self._heartbeat.wait(self._store.changes(watched, position), Changes((), position))
+                    found = await self._store.changes(watched, position, HEARTBEAT_SECONDS)
+                    position = found.position
                     if not found.events:
                         yield b":\n\n"  # a comment shows that the connection is alive
-                position = found.position
         except ChangesGone as error:
             yield b'event: gone\ndata: {"oldest":%d}\n\n' % error.oldest
 

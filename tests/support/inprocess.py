@@ -49,6 +49,11 @@ class Client:
         sent = Headers({name: [value] for name, value in (headers or {}).items()})
         return await self._treq.request("GET", f"{self._base}/v1/watch{query}", headers=sent, unbuffered=True)
 
+    def active_requests(self) -> int:
+        """How many requests the server is answering."""
+        active: int = self._service._http._site.dispatcher.active_requests
+        return active
+
     async def stop(self) -> None:
         """Stop the service as twistd would, and close all connections."""
         await self._pool.closeCachedConnections()

@@ -36,7 +36,7 @@ def told(changes: Changes) -> list[tuple[str, bytes, int]]:
 
 class WatchCase(EngineCase):
     def ask(self, watched: Watched = ALL, after: int = 0, wait: bool = True) -> Deferred[Changes]:
-        asked = self.engine.store.changes(watched, Position(after), wait)
+        asked = self.engine.store.changes(watched, Position(after), 1000.0 if wait else 0.0)
         for _ in range(3):
             self.engine.pump()
         return asked
@@ -118,6 +118,42 @@ class WaitingTests(WatchCase):
         self.assertIsInstance(failure_of(asked), StoreUnavailable)
         result_of(closing)
         self.assertIsInstance(failure_of(self.ask()), StoreUnavailable)
+
+    def test_a_wait_ends_and_has_gone_on_meanwhile(self) -> None:
+        watched = Watched(DATA, b"k")
+        asked = self.engine.store.changes(watched, Position(0), 15.0)
+        shorter = self.engine.store.changes(watched, Position(0), 2.0)
+        for number in range(10):
+            self.engine.put(b"%d" % number, b"1")
+            self.engine.clock.advance(1.0)
+            self.assertEqual(shorter.called, number >= 1, number)
+        self.assertEqual(result_of(shorter), Changes((), Position(2)))
+        self.assertFalse(asked.called)
+        self.engine.clock.pump([0.5] * 12)
+        self.assertEqual(result_of(asked), Changes((), Position(10)))
+        self.assertFalse(self.engine.store._feed._waiting[DATA])
+        self.assertFalse(self.engine.store._feed._queues)
+
+    def test_waits_end_some_at_a_time(self) -> None:
+        self.patch(changes, "_WAKE", 3)
+        asked = [self.engine.store.changes(ALL, Position(0), 1.0) for _ in range(8)]
+        self.engine.clock.rightNow += 2.0
+        counts = []
+        while not all(one.called for one in asked):
+            self.engine.iterate()
+            counts.append(sum(one.called for one in asked))
+        self.assertEqual(counts, [3, 6, 8])
+
+    def test_a_wait_that_ends_does_not_pass_changes_that_are_being_told(self) -> None:
+        self.patch(changes, "LOOK", 1)
+        asked = self.engine.store.changes(Watched(DATA, b"k"), Position(0), 1.0)
+        self.engine.clock.rightNow += 2.0
+        done = self.engine.store.transact([], [put(b"a", b"1"), put(b"b", b"1"), put(b"k", b"1")])
+        self.engine.store._feed._look_for_late()
+        found = result_of(asked)
+        self.assertEqual((found.events, found.position), ((), Position(0)))
+        result_of(done)
+        self.assertEqual(self.answer(self.ask(Watched(DATA, b"k"))), [(PUT, b"k", 1)])
 
     def test_many_are_woken_some_at_a_time(self) -> None:
         self.patch(changes, "_WAKE", 3)
