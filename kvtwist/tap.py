@@ -42,6 +42,7 @@ from kvtwist.profiles.admin import Admin
 from kvtwist.web import Dispatcher, FrontSite, HTTPService
 from kvtwist.web.dispatch import Observer
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.origins import Origins, is_origin
 from kvtwist.web.request_memory import RequestMemory
 from kvtwist.web.sockets import SocketEndpoint
 
@@ -164,6 +165,7 @@ class Options(usage.Options):
         if self["working-dir"] is None:
             self["working-dir"] = environment.get("DATA_DIR")
         self["profile"] = []
+        self["cors-origin"] = []
         self._environment = environment
 
     def opt_profile(self, name: str) -> None:
@@ -173,6 +175,12 @@ class Options(usage.Options):
         self["profile"].append(name)
 
     opt_P = opt_profile
+
+    def opt_cors_origin(self, origin: str) -> None:
+        """Origin whose web pages may use this server, such as https://app.example; may be repeated."""
+        if not is_origin(origin):
+            raise usage.UsageError(f"--cors-origin: an origin such as https://app.example is expected, not {origin!r}")
+        self["cors-origin"].append(origin.lower())
 
     def opt_version(self) -> None:
         """Display kvtwist's version and exit."""
@@ -206,6 +214,9 @@ class Options(usage.Options):
         if not self["profile"]:
             for name in self._environment.get(_variable("profile"), DEFAULT_PROFILE).split(","):
                 self.opt_profile(name.strip())
+        if not self["cors-origin"]:
+            for origin in filter(None, self._environment.get(_variable("cors-origin"), "").split(",")):
+                self.opt_cors_origin(origin.strip())
         self._warn_of_unknown_variables()
         first = PROFILES[self["profile"][0]]
         if self["store"] is None:
@@ -219,7 +230,7 @@ class Options(usage.Options):
             self["endpoint"] = f"tcp:{self['port']}:interface={interface}:backlog={BACKLOG}"
 
     def _warn_of_unknown_variables(self) -> None:
-        known = [_variable("profile"), *(_variable(name) for name, *_ in _PARAMETERS)]
+        known = [_variable("profile"), _variable("cors-origin"), *(_variable(name) for name, *_ in _PARAMETERS)]
         for name in sorted(self._environment):
             if name.startswith("KVTWIST_") and name not in known:
                 close = get_close_matches(name, known, 1, 0.85)
@@ -289,6 +300,8 @@ class Server(OrderedServices):
         if self._options["store"] == "memory":
             where = ", in memory"
             log.warn("NOTHING IS KEPT ON DISK: all data is lost when the server stops; use --store dir to keep it")
+        if self._http.is_exposed:
+            log.warn("anyone who can reach {url} can read and change all data", url=self._http.url())
         profiles = ", ".join(self._options["profile"])
         log.info("kvtwist is serving {profiles} on {url}{where}", profiles=profiles, url=self._http.url(), where=where)
 
@@ -375,7 +388,8 @@ def _server(options: Mapping[str, Any]) -> Server:
         idle_seconds=options["idle-timeout"],
         connections=connections_within(files, options["max-connections"]),
     )
-    site = FrontSite(dispatcher, reactor, request_memory, limits)
+    origins = Origins([origin.encode() for origin in options["cors-origin"]])
+    site = FrontSite(dispatcher, reactor, request_memory, limits, origins=origins)
 
     signals = Signals(reactor)
     if server_log is not None:

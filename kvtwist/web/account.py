@@ -95,5 +95,5 @@ class Account:
 
 def overloaded(request: FrontRequest) -> ServiceUnavailable:
     """The error for a request for which there is no memory."""
-    request.overload = error = ServiceUnavailable("the server has too much to do")
+    request.error = error = ServiceUnavailable("the server has too much to do")
     return error

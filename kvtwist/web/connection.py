@@ -405,6 +405,8 @@ class FrontConnection(TwistedProtocol):
             framing += b"Connection: close\r\n"
         elif request.version == b"0":
             framing += b"Connection: keep-alive\r\n"
+        if request.sender is not None:
+            framing += request.sender.lines
         head = site.replies.head(code, headers, site.now)
         if len(body) <= LARGE:
             self.outbox.send(b"%b%b\r\n%b" % (head, framing, body))

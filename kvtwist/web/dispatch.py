@@ -54,7 +54,7 @@ class Request(Ended, Protocol):
     A request to be answered, which also has the methods that handlers use.
 
     :ivar uri: the request target.
-    :ivar overload: the error to answer with if there is no memory for the request.
+    :ivar error: to answer with instead of calling the handler; None for most requests.
     :ivar gone: whether the client has left.
     :ivar started: whether the handler has begun to write the response itself, so that its head has been sent.
     :ivar suspended: its handler, while that waits for something.
@@ -62,7 +62,7 @@ class Request(Ended, Protocol):
     """
 
     uri: bytes
-    overload: HTTPException | None
+    error: HTTPException | None
     suspended: SuspendedHandler | None
     began: float
 
@@ -131,8 +131,8 @@ class Dispatcher:
         while True:
             request, route, key = yield None
             try:
-                if request.overload is not None:
-                    raise request.overload
+                if request.error is not None:
+                    raise request.error
                 result = route.called(request) if key is None else route.handler(route.profile, request, key)
                 if type(result) is CoroutineType or isinstance(result, Deferred):
                     result = yield from result  # type: ignore[misc]

@@ -26,6 +26,7 @@ from kvtwist.web.connection import FrontConnection
 from kvtwist.web.dispatch import Dispatcher
 from kvtwist.web.heads import HeadReader
 from kvtwist.web.limits import WebLimits
+from kvtwist.web.origins import Origins
 from kvtwist.web.outbox import Outbox
 from kvtwist.web.poller import Poller, can_poll
 from kvtwist.web.refusal import Refusal, Refused
@@ -47,6 +48,7 @@ class FrontSite(Factory):
     :ivar heads: reads the heads of requests.
     :ivar memory: the memory of requests and responses.
     :ivar now: the clock's time at the last check of deadlines, in seconds.
+    :ivar origins: tells which web pages may change something.
     :ivar poller: watches the connections; None: the reactor does.
     :ivar replies: writes the heads of responses.
     :param wall: returns the time, in seconds since the epoch.
@@ -61,6 +63,7 @@ class FrontSite(Factory):
         memory: RequestMemory,
         limits: WebLimits | None = None,
         wall: Callable[[], float] = time.time,
+        origins: Origins | None = None,
     ) -> None:
         transports.check()
         klein_apps.check()
@@ -70,7 +73,8 @@ class FrontSite(Factory):
         self.limits = limits or WebLimits()
         self.wall = wall
         self.replies = Replies(wall)
-        self.heads = HeadReader(dispatcher.router)
+        self.origins = origins or Origins()
+        self.heads = HeadReader(dispatcher.router, self.origins)
         self.now = clock.seconds()
         self._connections: set[FrontConnection] = set()
         self.draining = False

@@ -18,7 +18,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from kvtwist.methods import METHODS
 from kvtwist.web.limits import WebLimits
-from kvtwist.web.routing import Found, Router
+from kvtwist.web.origins import ORIGIN_HEADERS, Origins, Sender
+from kvtwist.web.routing import Found, Router, preflight_route
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _VERSION = (b"H", b"T", b"T", b"P", b"/", b"1", rb"\.")
@@ -78,6 +79,7 @@ class Fields:
     :ivar keep_alive: whether the connection stays open after the response (RFC 9112, 9.3).
     :ivar headers: those that handlers may ask for, by lower-case name; a repeated one has its values joined by commas.
     :ivar conditional: whether there is a precondition (RFC 9110, 13.1).
+    :ivar sender: the web page that made a browser send it; None for other clients.
     """
 
     version: bytes
@@ -86,6 +88,7 @@ class Fields:
     keep_alive: bool
     headers: Mapping[bytes, bytes] = NO_HEADERS
     conditional: bool = False
+    sender: Sender | None = None
 
 
 Head = tuple[bytes, bytes, Fields, Found]
@@ -100,8 +103,9 @@ class HeadReader:
     llhttp parses only what it has not seen.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, origins: Origins | None = None) -> None:
         self._find = router.find
+        self._origins = origins or Origins()
         self._known: dict[bytes, Fields] = {}
         """By all that follows the target in a head."""
 
@@ -143,13 +147,16 @@ class HeadReader:
             raise BadHead
         if text[:1] != "/" and not is_target(target):
             raise BadHead
+        sender = fields.sender
+        if sender is not None and sender.preflight is not None and method == b"OPTIONS":
+            return method, target, fields, (preflight_route({"headers": sender.preflight}), None)
         return method, target, fields, self._find(method, text)
 
     def _read_fields(self, data: bytes, said: bytes) -> Fields:
         line = _line(data)
         if line is None:
             raise BadHead
-        fields = _Collector(line.group(1)).read(said)
+        fields = _Collector(line.group(1), self._origins).read(said)
         if len(said) <= _KEPT_BYTES:
             if len(self._known) >= _KEPT:
                 self._known.clear()
@@ -160,8 +167,11 @@ class HeadReader:
 class _Collector:
     """Receives the headers that llhttp parses."""
 
-    def __init__(self, version: bytes) -> None:
+    def __init__(self, version: bytes, origins: Origins) -> None:
         self._version = version
+        self._origins = origins
+        self._host = b""
+        self._of_page: dict[bytes, bytes] = {}
         self._length: int | None = 0
         self._expects = False
         self._hosts = 0
@@ -192,6 +202,7 @@ class _Collector:
             self._keep_alive(),
             self._headers or NO_HEADERS,
             not PRECONDITIONS.isdisjoint(self._headers),
+            self._origins.sender(self._host, self._of_page) if self._of_page else None,
         )
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -203,10 +214,14 @@ class _Collector:
         elif name in FOR_HANDLERS:
             before = self._headers.get(name)
             self._headers[name] = value if before is None else before + b", " + value
+        elif name in ORIGIN_HEADERS:
+            before = self._of_page.get(name)
+            self._of_page[name] = value.strip(_SPACE) if before is None else before + b", " + value
 
     def _note_host(self, value: bytes) -> None:
         self._hosts += 1
-        if not is_host(value.strip(_SPACE)):
+        self._host = value.strip(_SPACE)
+        if not is_host(self._host):
             raise BadHead
 
     def _note_length(self, value: bytes) -> None:

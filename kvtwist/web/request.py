@@ -58,10 +58,12 @@ class FrontRequest:
     One request on a connection.
 
     :ivar conditional: whether it has a precondition (RFC 9110, 13.1).
+    :ivar error: see `kvtwist.web.dispatch.Request`.
     :ivar endless: whether its handler waits for events that may never come. When the server stops, it is cancelled, and
         ends the response.
     :ivar held: bytes that request memory counts for it.
     :ivar extra: those of them that its handler holds for the rest of its response.
+    :ivar sender: the web page that made a browser send it; None for other clients.
     :ivar unread: whether its body is not read, and may still arrive.
     """
 
@@ -77,14 +79,15 @@ class FrontRequest:
         "chunked",
         "conditional",
         "endless",
+        "error",
         "extra",
         "gone",
         "held",
         "keep_alive",
         "key",
         "method",
-        "overload",
         "route",
+        "sender",
         "sent",
         "started",
         "status",
@@ -105,7 +108,8 @@ class FrontRequest:
         self.version = fields.version
         self.keep_alive = fields.keep_alive
         self.suspended: SuspendedHandler | None = None
-        self.overload: HTTPException | None = None
+        sender = self.sender = fields.sender
+        self.error: HTTPException | None = None if sender is None else sender.refuse(self.method)
         self.gone = self.started = self.chunked = self.unread = self.endless = False
         self.held = self.extra = self.status = self.sent = 0
         self.began = 0.0

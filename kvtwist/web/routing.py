@@ -21,6 +21,7 @@ from werkzeug.exceptions import HTTPException, NotFound
 
 from kvtwist.interfaces import IProfile
 from kvtwist.klein_apps import handler_of
+from kvtwist.web.origins import answer_preflight
 
 
 @frozen(eq=False)
@@ -58,6 +59,13 @@ class _NoProfile:
 
 NO_ROUTE = Route(cast(IProfile, _NoProfile()))
 """The route of requests that are refused before one is found."""
+
+
+def preflight_route(arguments: dict[str, Any]) -> Route:
+    """The route of a request in which a browser asks what a web page may send."""
+    return Route(cast(IProfile, _NoProfile()), arguments=arguments, handler=answer_preflight)
+
+
 _SAMPLE = "a-key-that-is-no-route"
 Found = tuple[Route, str | None]
 """The route of a request, and the key in its path if the route is of the shape `/fixed/<key>`; else None."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_address
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -91,6 +92,15 @@ class HTTPService(Service):
 
     def _listens(self, port: IListeningPort) -> None:
         self._port = port
+        self._site.origins.is_loopback = not self.is_exposed
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether it listens where other machines, or other users, may reach it."""
+        host = None if self._port is None else self._port.getHost()
+        if isinstance(host, (IPv4Address, IPv6Address)):
+            return not ip_address(host.host.partition("%")[0]).is_loopback
+        return False
 
     def addresses(self) -> list[IAddress]:
         """The addresses that it listens on."""

@@ -62,7 +62,7 @@ def test_the_readme_has_every_option_with_its_default() -> None:
     seen = {
         re.findall(r"--([a-z-]+)", names)[0]: default.strip("`") for names, default, _ in rows(README, "| option |")
     }
-    assert sorted(seen) == sorted([name for name, *_ in _PARAMETERS] + ["profile"])
+    assert sorted(seen) == sorted([name for name, *_ in _PARAMETERS] + ["profile", "cors-origin"])
     for name, letter, default, *_ in _PARAMETERS:
         if default is not None:
             assert seen[name] == default

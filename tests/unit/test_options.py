@@ -109,6 +109,9 @@ BAD = [
     ("log-buffer", "1025MiB", "log-buffer"),
     ("profile", "redis", "transactional, history, lsfr, clstr, keys"),
     ("profile", "LSFR", "lsfr"),
+    ("cors-origin", "app.example", "such as https://app.example"),
+    ("cors-origin", "*", "such as https://app.example"),
+    ("cors-origin", "https://app.example/", "such as https://app.example"),
 ]
 
 LETTERS = {"port": "p", "working-dir": "w", "profile": "P"}
@@ -190,6 +193,13 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(parse(KVTWIST_PROFILE="lsfr, keys")["profile"], ["lsfr", "keys"])
         for name in PROFILES:
             self.assertEqual(parse("--profile", name)["profile"], [name])
+
+    def test_origins_may_be_repeated(self) -> None:
+        self.assertEqual(parse()["cors-origin"], [])
+        options = parse("--cors-origin", "https://A.example", "--cors-origin=http://b:1")
+        self.assertEqual(options["cors-origin"], ["https://a.example", "http://b:1"])
+        self.assertEqual(parse(KVTWIST_CORS_ORIGIN="http://a, http://b")["cors-origin"], ["http://a", "http://b"])
+        self.assertEqual(parse("--cors-origin=http://c", KVTWIST_CORS_ORIGIN="http://a")["cors-origin"], ["http://c"])
 
     def test_the_defaults_of_profiles_are_those_of_the_options(self) -> None:
         options, settings = parse(), Settings()

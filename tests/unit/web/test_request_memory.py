@@ -255,7 +255,7 @@ class AccountTests(SynchronousTestCase):
         self.memory = RequestMemory(SHARE_LEFT * 200_000)
         self.memory.take(self.memory.limit - 200_000)
         self.account = Account(self)
-        self.request: Any = SimpleNamespace(route=SimpleNamespace(is_urgent=False), extra=0, overload=None)
+        self.request: Any = SimpleNamespace(route=SimpleNamespace(is_urgent=False), extra=0, error=None)
 
     def taken(self) -> int:
         """What the account has taken; the request is over then."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from kvtwist.web.origins import Origins
 from kvtwist.web.service import HTTPService
 from kvtwist.web.sockets import MAX_PATH, SocketEndpoint, remove_stale, short_path
 from tests.support.engine import TestCase
@@ -102,7 +104,7 @@ class Port:
 
 
 def service(endpoint: Any, host: object = None) -> HTTPService:
-    made = HTTPService(Clock(), endpoint, None)  # type: ignore[arg-type]
+    made = HTTPService(Clock(), endpoint, SimpleNamespace(origins=Origins()))  # type: ignore[arg-type]
     if host is not None:
         made._listens(Port(host))  # type: ignore[arg-type]
     return made
@@ -132,6 +134,15 @@ class AddressTests(SynchronousTestCase):
                 self.assertIn("abc.onion", f"{found.address()} {found.url()}")
             else:
                 self.assertEqual((found.address(), found.url()), (address, url))
+
+    def test_whether_others_can_reach_it(self) -> None:
+        for address, exposed in (("127.0.0.1", False), ("127.8.8.8", False), ("0.0.0.0", True), ("192.0.2.1", True)):
+            found = service("tcp:0", IPv4Address("TCP", address, 1))
+            self.assertEqual((found.is_exposed, found._site.origins.is_loopback), (exposed, not exposed))
+        for address, exposed in (("::1", False), ("::", True), ("fe80::1%eth0", True)):
+            self.assertEqual(service("tcp6:0", IPv6Address("TCP", address, 1)).is_exposed, exposed)
+        self.assertFalse(service("unix:/a", UNIXAddress("/a")).is_exposed)
+        self.assertFalse(service("tcp:0").is_exposed)
 
     def test_before_it_listens(self) -> None:
         self.assertIs(service("tcp:0").address(), None)
