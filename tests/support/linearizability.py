@@ -8,8 +8,9 @@ looked at again. A read happens as soon as it can, which spoils nothing. So the 
 history while few operations overlap; past a limit the search gives up with `TooHard`.
 
 Keys are looked at one by one, since a history is linearizable when it is for each object by itself. An operation
-without a key (`clear`, `commit`) concerns every key: it takes part in each of these searches, and when all of them
-succeed there is one more over the whole history, because it has to happen at the same instant for all.
+without a key (`clear`, `commit`) concerns every key, and a transaction (`txn`) several: it takes part in each of these
+searches, and when all of them succeed there is one more over the whole history, because it has to happen at the same
+instant for all.
 
 What fails is made smaller as long as it still fails, by a rule (`without`) that never makes a good history bad. What is
 left cannot be ordered, whatever else happened.
@@ -23,10 +24,35 @@ from typing import Any, Final, Literal, Protocol
 
 from attrs import evolve, frozen
 
-Name = Literal["get", "put", "delete", "clear", "set", "unset", "commit"]
+Name = Literal["get", "put", "delete", "clear", "set", "unset", "commit", "txn"]
 Cell = Any
 """What a model knows of one key: something hashable."""
 State = tuple[Hashable, ...]
+
+
+@frozen
+class Part:
+    """
+    What a transaction does with one key.
+
+    :ivar seen: the value that it saw, or on condition of which it was asked for; None for no value.
+    :ivar test: whether the key has to have that value, or any other one; None for no condition.
+    :ivar writes: whether it writes `value`; None deletes the key.
+    """
+
+    key: str
+    test: Literal["is", "is not"] | None = None
+    seen: str | None = None
+    writes: bool = False
+    value: str | None = None
+
+    def allows(self, value: str | None) -> bool:
+        """Whether the key may have had a value."""
+        return self.test is None or (self.seen == value) is (self.test == "is")
+
+    def __str__(self) -> str:
+        condition = "" if self.test is None else f" {self.test} {_shown(self.seen)}"
+        return self.key + condition + (f" = {_shown(self.value)}" if self.writes else "")
 
 
 @frozen(eq=False)
@@ -34,12 +60,14 @@ class Operation:
     """
     What a client asked for, and what it heard. Two are never equal.
 
-    :ivar key: None when it concerns every key.
+    :ivar key: None when it concerns every key, and for a transaction.
     :ivar value: what was read or written; None for no value.
     :ivar end: when the answer came. None when none did: then it may have happened at any time after its start, or not
         at all.
     :ivar latest: when an operation without an answer could have happened at the latest; None for no limit.
     :ivar created: whether a `set` was told that its key would be new; None when that is not known.
+    :ivar parts: of a `txn`, one for each of its keys. All conditions hold at the instant at which it writes; one that was
+        refused has only what it saw. Without an answer it happens only if its conditions hold.
     """
 
     client: int
@@ -50,6 +78,7 @@ class Operation:
     end: int | None = None
     latest: int | None = None
     created: bool | None = None
+    parts: tuple[Part, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if self.start > self.last:
@@ -61,15 +90,44 @@ class Operation:
         known = self.latest if self.end is None else self.end
         return math.inf if known is None else known
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys that it concerns; empty when those are all."""
+        if self.parts:
+            return frozenset(part.key for part in self.parts)
+        return frozenset() if self.key is None else frozenset([self.key])
+
+    def on(self, key: str) -> Operation:
+        """What it does with one of its keys."""
+        if len(self.parts) < 2:
+            return self
+        return evolve(self, parts=tuple(part for part in self.parts if part.key == key))
+
+    @property
+    def only_reads(self) -> bool:
+        return self.name == "get" or (self.name == "txn" and not any(part.writes for part in self.parts))
+
+    def changes(self, key: str) -> bool:
+        """Whether it writes or deletes a key when it happens."""
+        if self.parts:
+            return any(part.writes and part.key == key for part in self.parts)
+        return self.name != "get" and self.key in (None, key)
+
     def __str__(self) -> str:
-        value = "nothing" if self.value is None else self.value
+        value = _shown(self.value)
         told = {None: "", True: " (new)", False: " (known)"}[self.created]
         match self.name:
             case "get":
                 return f"get {self.key}: {value}"
             case "put" | "set":
                 return f"{self.name} {self.key} = {value}{told}"
+            case "txn":
+                return f"txn {', '.join(map(str, self.parts))}"
         return self.name if self.key is None else f"{self.name} {self.key}"
+
+
+def _shown(value: str | None) -> str:
+    return "nothing" if value is None else value
 
 
 class Model(Protocol):
@@ -93,7 +151,7 @@ class Model(Protocol):
 
 
 class Registers:
-    """Values under keys: `get`, `put`, `delete`; `clear` deletes all."""
+    """Values under keys: `get`, `put`, `delete`; `clear` deletes all; `txn` compares and sets several."""
 
     initial = None
 
@@ -109,9 +167,8 @@ class Registers:
         """See `Model`."""
         if write.value != get.value:
             return False
-        return get.value is not None or not any(
-            later.name != "get" and later.key in (None, get.key) for later in _between(write, get, history)
-        )
+        assert get.key is not None
+        return get.value is not None or not any(later.changes(get.key) for later in _between(write, get, history))
 
 
 class Staging:
@@ -208,11 +265,17 @@ def check(history: Collection[Operation], model: Model = REGISTERS, limit: int =
 
 def _parts(history: Collection[Operation]) -> list[list[Operation]]:
     """What can be searched by itself, the easy parts first."""
-    keys = sorted({operation.key for operation in history if operation.key is not None})
-    parts = [[operation for operation in history if operation.key in (None, key)] for key in keys]
-    if len(keys) > 1 and any(operation.key is None for operation in history):
+    keys = _keys_of(history)
+    parts = [
+        [operation.on(key) for operation in history if not operation.keys or key in operation.keys] for key in keys
+    ]
+    if len(keys) > 1 and any(len(operation.keys) != 1 for operation in history):
         parts.append(list(history))
     return parts
+
+
+def _keys_of(history: Collection[Operation]) -> list[str]:
+    return sorted(frozenset[str]().union(*(operation.keys for operation in history)))
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
@@ -223,7 +286,7 @@ class _Moment:
     """The end of an operation, and all that is under way then, with it. What ends first is the last in its row."""
 
     ending: Operation
-    gets: tuple[Operation, ...]
+    reads: tuple[Operation, ...]
     writes: tuple[Operation, ...]
 
 
@@ -241,9 +304,9 @@ def _moments(history: Sequence[Operation]) -> list[_Moment]:
         while waiting and waiting[-1].start <= ending.last:
             running.append(waiting.pop())
         running.sort(key=lambda operation: operation.last, reverse=True)
-        gets = tuple(operation for operation in running if operation.name == "get")
-        writes = tuple(operation for operation in running if operation.name != "get")
-        moments.append(_Moment(ending, gets, writes))
+        reads = tuple(operation for operation in running if operation.only_reads)
+        writes = tuple(operation for operation in running if not operation.only_reads)
+        moments.append(_Moment(ending, reads, writes))
         running.remove(ending)
     return moments
 
@@ -251,10 +314,9 @@ def _moments(history: Sequence[Operation]) -> list[_Moment]:
 def _stuck(history: Sequence[Operation], model: Model, limit: int) -> Operation | None:
     """The operation whose end no order reaches; None when one reaches the end of the history."""
     moments = _moments(history)
-    keys = sorted({operation.key for operation in history if operation.key is not None})
-    places = {key: place for place, key in enumerate(keys)}
+    places = {key: place for place, key in enumerate(_keys_of(history))}
     furthest = 0
-    initial: State = (model.initial,) * len(keys)
+    initial: State = (model.initial,) * len(places)
     todo: list[_Situation] = [(0, initial, frozenset())]
     seen: set[_Situation] = set()
     while todo:
@@ -264,9 +326,7 @@ def _stuck(history: Sequence[Operation], model: Model, limit: int) -> Operation 
         moment = moments[number]
         ending = moment.ending
         happened |= {
-            get
-            for get in moment.gets
-            if get not in happened and get.key is not None and model.allows(state[places[get.key]], get)
+            read for read in moment.reads if read not in happened and _after(state, read, places, model) is not None
         }
         if (number, state, happened) in seen:
             continue
@@ -275,11 +335,11 @@ def _stuck(history: Sequence[Operation], model: Model, limit: int) -> Operation 
         seen.add((number, state, happened))
         furthest = max(furthest, number)
         if ending not in happened:
-            writes = [write for write in moment.writes if write not in happened]
-            if ending.key is not None and all(write.key is not None for write in writes):
-                writes = [write for write in writes if write.key == ending.key]  # the others can wait
+            keys = _coupled(ending, [one for one in (*moment.reads, *moment.writes) if one not in happened])
+            writes = [one for one in moment.writes if one not in happened and (not keys or one.keys & keys)]
             # Of those that do the same, the one that ends first can be the first; the next may follow at once.
-            for write in {(write.name, write.key, write.value, write.created): write for write in writes}.values():
+            same = {(one.name, one.key, one.value, one.created, one.parts): one for one in writes}
+            for write in same.values():
                 after = _after(state, write, places, model)
                 if after is not None:
                     todo.append((number, after, happened | {write}))
@@ -288,7 +348,29 @@ def _stuck(history: Sequence[Operation], model: Model, limit: int) -> Operation 
     return moments[furthest].ending
 
 
+def _coupled(ending: Operation, running: Sequence[Operation]) -> frozenset[str]:
+    """The keys that the next to end has to do with, by operations on several keys; all others can wait. Empty: all."""
+    keys = ending.keys
+    if not all(operation.keys for operation in (ending, *running)):
+        return frozenset()
+    while True:
+        more = keys.union(*(operation.keys for operation in running if operation.keys & keys))
+        if more == keys:
+            return keys
+        keys = more
+
+
 def _after(state: State, write: Operation, places: dict[str, int], model: Model) -> State | None:
+    """The state after an operation; None if it cannot have happened in this state."""
+    if write.parts:
+        cells = list(state)
+        for part in write.parts:
+            place = places[part.key]
+            if not part.allows(cells[place]):
+                return None
+            if part.writes:
+                cells[place] = part.value
+        return tuple(cells)
     if write.key is None:
         return tuple(model.after(cell, write) for cell in state)
     place = places[write.key]
@@ -303,17 +385,21 @@ def _after(state: State, write: Operation, places: dict[str, int], model: Model)
 
 def without(history: Sequence[Operation], dropped: Collection[Operation], model: Model) -> list[Operation]:
     """
-    A history without some operations, and without every read that could have shown one of them.
+    A history without some operations, and without every other one that could have seen what one of them wrote.
 
     It is linearizable if the whole one is: in the same order, each read that is left still follows the write that it
     shows. What a `set` was told about the key is forgotten with any write to the key.
     """
-    writes = [operation for operation in dropped if operation.name != "get"]
-    changed = {write.key for write in writes}
     gone = set(dropped)
-    for get in history:
-        if get.name == "get" and any(_may_show(write, get, history, model) for write in writes):
-            gone.add(get)
+    writes = [operation for operation in dropped if not operation.only_reads]
+    changed = {write.key for write in writes}
+    while writes:
+        write = writes.pop()
+        for operation in history:
+            if operation not in gone and _may_show(write, operation, history, model):
+                gone.add(operation)
+                if not operation.only_reads:
+                    writes.append(operation)
     return [
         evolve(operation, created=None) if operation.created is not None and operation.key in changed else operation
         for operation in history
@@ -321,8 +407,28 @@ def without(history: Sequence[Operation], dropped: Collection[Operation], model:
     ]
 
 
-def _may_show(write: Operation, get: Operation, history: Sequence[Operation], model: Model) -> bool:
-    return write.key in (None, get.key) and write.start <= get.last and model.may_show(write, get, history)
+def _may_show(write: Operation, reader: Operation, history: Sequence[Operation], model: Model) -> bool:
+    if write.start > reader.last:
+        return False
+    if reader.name == "get":
+        return _may_be_seen(write, reader, history, model)
+    return any(
+        write.changes(part.key)
+        if part.test == "is not"
+        else _may_be_seen(write, evolve(reader, name="get", key=part.key, value=part.seen, parts=()), history, model)
+        for part in reader.parts
+        if part.test is not None
+    )
+
+
+def _may_be_seen(write: Operation, get: Operation, history: Sequence[Operation], model: Model) -> bool:
+    assert get.key is not None
+    if not write.changes(get.key):
+        return False
+    for part in write.parts:
+        if part.key == get.key:
+            write = evolve(write, name="put", key=part.key, value=part.value, parts=())
+    return model.may_show(write, get, history)
 
 
 def _smallest(history: Sequence[Operation], model: Model, limit: int) -> Violation:

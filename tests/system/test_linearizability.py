@@ -5,9 +5,11 @@ Clients over keep-alive connections ask at random for a few keys, and write down
 when; the checker then looks for an order that explains all of it. When the server is killed, what had no answer by then
 has happened before its death or never will, and the history goes on with the next server on the same directory.
 
-`lsfr` is checked as registers. `transactional` is checked as registers with a queue, `commit` being one operation on
-every key: its spec says what each request does when nothing else goes on, and that is all the checker needs. The
-answers 201 and 200 to `POST /set` are part of it. The queue is short; for long ones see the unit test of commit races.
+`lsfr` is checked as registers. `native` is, too, with transactions that compare and set one or two of them: by
+`If-Match` and `If-None-Match`, and by `POST /v1/txn`. `transactional` is checked as registers with a queue, `commit`
+being one operation on every key: its spec says what each request does when nothing else goes on, and that is all the
+checker needs. The answers 201 and 200 to `POST /set` are part of it. The queue is short; for long ones see the unit
+test of commit races.
 """
 
 from __future__ import annotations
@@ -18,20 +20,36 @@ import json
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import pytest
 from attrs import evolve, frozen
 
-from tests.support.linearizability import REGISTERS, STAGING, Model, Name, Operation, Violation, check
+from tests.support.linearizability import REGISTERS, STAGING, Model, Name, Operation, Part, Violation, check
 from tests.support.server import PATIENCE, Server, running
 from tests.support.wire import Address, head, sized
 
-Outcome = tuple[str | None, bool | None]
-"""The value that was read, if one was; and whether a `set` was told that its key would be new."""
+
+@frozen
+class Heard:
+    """An answer; :ivar tag: the entity tag in it."""
+
+    status: int
+    tag: str | None
+    body: bytes
+
+
+class Speaker(Protocol):
+    """One client of one profile."""
+
+    def say(self, name: Name, key: str, value: str) -> tuple[bytes, Operation]:
+        """The request for an operation on a key with a value, and the operation, which has not started yet."""
+
+    def hear(self, operation: Operation, heard: Heard) -> Operation:
+        """The operation with what the answer says."""
 
 
 @frozen
@@ -40,94 +58,230 @@ class Spoken:
     What is asked of one profile.
 
     :ivar names: what clients ask for, and how often, more or less.
-    :ivar request: the request for an operation on a key with a value.
-    :ivar outcome: what its answer says.
+    :ivar speaker: makes a client of its number, the keys, its dice, and the padding of values.
     """
 
     profile: str
     model: Model
     names: Mapping[Name, int]
-    request: Callable[[Name, str, str], bytes]
-    outcome: Callable[[Name, str, int, bytes], Outcome]
+    speaker: Callable[[int, Sequence[str], random.Random, str], Speaker]
 
     def without(self, *names: Name) -> Spoken:
         """The same, but nobody asks for these."""
         return evolve(self, names={name: weight for name, weight in self.names.items() if name not in names})
 
 
-def _lsfr_request(name: Name, key: str, value: str) -> bytes:
-    match name:
-        case "put":
-            return sized("PUT", f"/kv/{key}", value.encode())
-        case "get":
-            return head("GET", f"/kv/{key}")
-        case "delete":
-            return head("DELETE", f"/kv/{key}")
-    return head("DELETE", "/clear")
+@frozen
+class Lsfr:
+    """A client of `lsfr`."""
+
+    client: int
+    keys: Sequence[str]
+    dice: random.Random
+    padding: str
+
+    def say(self, name: Name, key: str, value: str) -> tuple[bytes, Operation]:
+        match name:
+            case "put":
+                return sized("PUT", f"/kv/{key}", (value + self.padding).encode()), self._asked(name, key, value)
+            case "get" | "delete":
+                return head(name.upper(), f"/kv/{key}"), self._asked(name, key)
+        return head("DELETE", "/clear"), self._asked(name)
+
+    def _asked(self, name: Name, key: str | None = None, value: str | None = None) -> Operation:
+        return Operation(self.client, name, key, value, 0)
+
+    def hear(self, operation: Operation, heard: Heard) -> Operation:
+        if operation.name != "get":
+            assert heard.status == 200, (operation, heard)
+            return operation
+        assert heard.status in (200, 404), (operation, heard)
+        return evolve(operation, value=unpadded(heard.body.decode(), self.padding) if heard.status == 200 else None)
 
 
-def _lsfr_outcome(name: Name, key: str, status: int, body: bytes) -> Outcome:
-    assert status == 200 or (name == "get" and status == 404), (name, key, status, body)
-    return (body.decode() if name == "get" and status == 200 else None), None
+class Transactional(Lsfr):
+    """A client of `transactional`."""
+
+    def say(self, name: Name, key: str, value: str) -> tuple[bytes, Operation]:
+        match name:
+            case "set":
+                body = json.dumps({key: value + self.padding}).encode()
+                return sized("POST", "/set", body), self._asked(name, key, value)
+            case "unset":
+                return sized("DELETE", "/set", json.dumps(key).encode()), self._asked(name, key)
+            case "get":
+                return head("GET", f"/{key}"), self._asked(name, key)
+        return head("POST", "/commit", "Content-Length: 0"), self._asked(name)
+
+    def hear(self, operation: Operation, heard: Heard) -> Operation:
+        allowed: Mapping[Name, set[int]] = {"set": {200, 201}, "unset": {200}, "get": {200, 404}, "commit": {204}}
+        assert heard.status in allowed[operation.name], (operation, heard)
+        if operation.name == "get" and heard.status == 200:
+            assert operation.key is not None
+            return evolve(operation, value=unpadded(json.loads(heard.body)[operation.key], self.padding))
+        return evolve(operation, created=heard.status == 201) if operation.name == "set" else operation
 
 
-def _transactional_request(name: Name, key: str, value: str) -> bytes:
-    match name:
-        case "set":
-            return sized("POST", "/set", json.dumps({key: value}).encode())
-        case "unset":
-            return sized("DELETE", "/set", json.dumps(key).encode())
-        case "get":
-            return head("GET", f"/{key}")
-    return head("POST", "/commit", "Content-Length: 0")
+class Lie(AssertionError):
+    """An answer contradicts itself: there is no need to look at the history."""
 
 
-def _transactional_outcome(name: Name, key: str, status: int, body: bytes) -> Outcome:
-    allowed: Mapping[Name, set[int]] = {"set": {200, 201}, "unset": {200}, "get": {200, 404}, "commit": {204}}
-    assert status in allowed[name], (name, key, status, body)
-    value = json.loads(body)[key] if name == "get" and status == 200 else None
-    return value, status == 201 if name == "set" else None
+Known = tuple[int, str | None]
+"""A revision, which is 0 where there is nothing, and the value that has it."""
 
 
-LSFR: Final = Spoken(
-    "lsfr",
-    REGISTERS,
-    {"get": 10, "put": 8, "delete": 2, "clear": 1},
-    _lsfr_request,
-    _lsfr_outcome,
-)
-TRANSACTIONAL: Final = Spoken(
-    "transactional",
-    STAGING,
-    {"get": 8, "set": 6, "unset": 2, "commit": 4},
-    _transactional_request,
-    _transactional_outcome,
-)
-BOTH: Final = pytest.mark.parametrize("spoken", [LSFR, TRANSACTIONAL], ids=lambda spoken: str(spoken.profile))
+class Native:
+    """
+    A client of `native`. Its writes depend on what it has seen last: one key by `If-Match` or `If-None-Match`, several
+    by a transaction. Each answer says what the server has seen, which the checker compares.
+    """
+
+    def __init__(self, client: int, keys: Sequence[str], dice: random.Random, padding: str) -> None:
+        self._client = client
+        self._keys = keys
+        self._dice = dice
+        self._padding = padding
+        self._known: dict[str, Known] = {}
+
+    def say(self, name: Name, key: str, value: str) -> tuple[bytes, Operation]:
+        keys = [key]
+        if name in ("txn", "unset") and self._dice.random() < 0.7:
+            keys = [
+                key,
+                *self._dice.sample([other for other in self._keys if other != key], min(len(self._keys) - 1, 1)),
+            ]
+        if name in ("get", "clear") or not all(known in self._known for known in keys):
+            return self._read(name, key)
+        if name == "unset" or (name == "txn" and (len(keys) > 1 or self._dice.random() < 0.3)):
+            return self._transact(keys, value, key if name == "unset" else None)
+        method = "DELETE" if name == "delete" else "PUT"
+        condition = None if name == "put" else self._known[key]
+        if method == "DELETE" and condition is not None and condition[0] == 0:
+            condition = None  # there is no header for it, and the answer will be 404
+        written = None if method == "DELETE" else value
+        test = (None, None) if condition is None else ("is", condition[1])
+        part = Part(key, *test, True, written)  # type: ignore[arg-type]
+        headers = []
+        if condition is not None:
+            headers.append("If-None-Match: *" if condition[0] == 0 else f'If-Match: "{condition[0]}"')
+        target = f"/v1/kv/{key}"
+        if method == "PUT":
+            return sized("PUT", target, (value + self._padding).encode(), *headers), self._asked(part)
+        return head("DELETE", target, *headers), self._asked(part)
+
+    def _read(self, name: Name, key: str) -> tuple[bytes, Operation]:
+        return head("GET", f"/v1/kv/{key}"), Operation(self._client, "get", key, None, 0)
+
+    def _asked(self, *parts: Part) -> Operation:
+        return Operation(self._client, "txn", None, None, 0, parts=parts)
+
+    def _transact(self, keys: Sequence[str], value: str, deleted: str | None) -> tuple[bytes, Operation]:
+        conditions, writes, parts = [], [], []
+        for key in keys:
+            revision, seen = self._known[key]
+            conditions.append({"key": key, "revision": revision})
+            written = None if key == deleted else f"{value}{key}"
+            padded = f"{written}{self._padding}"
+            writes.append({"delete": {"key": key}} if written is None else {"put": {"key": key, "value": padded}})
+            parts.append(Part(key, "is", seen, True, written))
+        reads = [{"get": {"key": key}} for key in keys]
+        body = json.dumps({"if": conditions, "then": reads + writes, "else": reads}).encode()
+        return sized("POST", "/v1/txn", body), self._asked(*parts)
+
+    def hear(self, operation: Operation, heard: Heard) -> Operation:
+        if operation.name == "get":
+            assert operation.key is not None
+            assert heard.status in (200, 404), (operation, heard)
+            value = unpadded(heard.body.decode(), self._padding) if heard.status == 200 else None
+            self._known[operation.key] = revision_of(heard), value
+            return evolve(operation, value=value)
+        if heard.body.startswith(b'{"committed"'):
+            return self._hear_transaction(operation, json.loads(heard.body))
+        [part] = operation.parts
+        self._known.pop(part.key, None)
+        match heard.status:
+            case 412:
+                return evolve(operation, parts=(Part(part.key, "is not", part.seen),))
+            case 404:
+                assert part.value is None, (operation, heard)
+                self._known[part.key] = 0, None
+                return evolve(operation, parts=(Part(part.key, "is", None),))
+        assert heard.status in (201, 204), (operation, heard)
+        self._known[part.key] = revision_of(heard), part.value
+        if part.test is not None:
+            if (heard.status == 201) is not (part.seen is None):
+                raise Lie(f"{operation}, and the answer is {heard.status}")
+            return operation
+        was_there = heard.status == 204
+        return evolve(operation, parts=(evolve(part, test="is not" if was_there else "is", seen=None),))
+
+    def _hear_transaction(self, operation: Operation, outcome: Any) -> Operation:
+        seen: dict[str, Known] = {}
+        for part, result in zip(operation.parts, outcome["results"], strict=False):
+            value = None if result is None else unpadded(result["value"], self._padding)
+            seen[part.key] = (0 if result is None else result["revision"]), value
+        if outcome["committed"]:
+            for part in operation.parts:
+                self._known[part.key] = (0 if part.value is None else outcome["revision"]), part.value
+            return evolve(operation, parts=tuple(evolve(part, seen=seen[part.key][1]) for part in operation.parts))
+        if all(seen[part.key][1] == part.seen for part in operation.parts):
+            raise Lie(f"{operation}, and its conditions are said not to hold")
+        self._known.update(seen)
+        return evolve(operation, parts=tuple(Part(key, "is", value) for key, (_, value) in seen.items()))
+
+
+def revision_of(heard: Heard) -> int:
+    """The revision of the record in an answer; 0 if there is none."""
+    return 0 if heard.tag is None else int(heard.tag.strip('"'))
+
+
+def unpadded(value: str, padding: str) -> str:
+    """A value as it is written down."""
+    assert value.endswith(padding)
+    return value.removesuffix(padding)
+
+
+LSFR: Final = Spoken("lsfr", REGISTERS, {"get": 10, "put": 8, "delete": 2, "clear": 1}, Lsfr)
+TRANSACTIONAL: Final = Spoken("transactional", STAGING, {"get": 8, "set": 6, "unset": 2, "commit": 4}, Transactional)
+NATIVE: Final = Spoken("native", REGISTERS, {"get": 8, "put": 2, "delete": 2, "txn": 8, "unset": 2}, Native)
+EACH: Final = pytest.mark.parametrize("spoken", [LSFR, TRANSACTIONAL, NATIVE], ids=lambda spoken: str(spoken.profile))
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
 
-Ask = Callable[[bytes], Awaitable[tuple[int, bytes]]]
+Ask = Callable[[bytes], Awaitable[Heard]]
 
 
 @asynccontextmanager
 async def connected(address: Address) -> AsyncIterator[Ask]:
-    """A connection, as a function that sends a request and returns the status and the body of its answer."""
+    """A connection, as a function that sends a request and returns its answer."""
     reader, writer = await asyncio.open_connection(*address)
 
-    async def ask(request: bytes) -> tuple[int, bytes]:
+    async def ask(request: bytes) -> Heard:
         writer.write(request)
         await writer.drain()
         top = await reader.readuntil(b"\r\n\r\n")
         status, length = int(top.split(maxsplit=2)[1]), re.search(rb"(?i)\r\ncontent-length: *([0-9]+)", top)
-        assert length is not None or status == 204, top
-        return status, b"" if length is None else await reader.readexactly(int(length[1]))
+        assert length is not None or status == 204 or b"Transfer-Encoding: chunked" in top, top
+        tag = re.search(r'\r\nETag: ("[0-9]+")\r\n', top.decode())
+        if length is not None:
+            body = await reader.readexactly(int(length[1]))
+        else:
+            body = b"" if status == 204 else await _chunks(reader)
+        return Heard(status, tag and tag[1], body)
 
     try:
         yield ask
     finally:
         writer.close()
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += (await reader.readexactly(size + 2))[:size]
+    await reader.readexactly(2)
+    return body
 
 
 class Crowd:
@@ -177,9 +331,12 @@ class Crowd:
     async def read(self, address: Address) -> None:
         """Let one client read every key."""
         async with connected(address) as ask:
-            client = next(_numbers)
+            speaker = self._speaker()
             for key in self._keys:
-                assert await self._request(ask, client, "get", key)
+                assert await self._request(ask, speaker, "get", key)
+
+    def _speaker(self) -> Speaker:
+        return self._spoken.speaker(next(_numbers), self._keys, random.Random(self._dice.random()), self._padding)
 
     def violation(self) -> Violation | None:
         """See `check`."""
@@ -191,31 +348,25 @@ class Crowd:
         assert violation is None, f"{violation}"
 
     async def _client(self, address: Address, requests: Iterable[int]) -> None:
-        client, dice = next(_numbers), random.Random(self._dice.random())
+        speaker, dice = self._speaker(), random.Random(self._dice.random())
         names, weights = list(self._spoken.names), list(self._spoken.names.values())
         async with connected(address) as ask:
             for _ in requests:
                 [name] = dice.choices(names, weights)
-                if not await self._request(ask, client, name, dice.choice(self._keys)):
+                if not await self._request(ask, speaker, name, dice.choice(self._keys)):
                     return
 
-    async def _request(self, ask: Ask, client: int, name: Name, key: str) -> bool:
+    async def _request(self, ask: Ask, speaker: Speaker, name: Name, key: str) -> bool:
         """Do it and write it down; False when there was no answer."""
-        spoken = self._spoken
-        value = str(next(_numbers)) if name in ("put", "set") else None
-        request = spoken.request(name, key, f"{value}{self._padding}")
-        operation = Operation(client, name, None if name in ("clear", "commit") else key, value, time.monotonic_ns())
+        request, operation = speaker.say(name, key, str(next(_numbers)))
+        operation = evolve(operation, start=time.monotonic_ns())
         try:
-            status, body = await ask(request)
+            heard = await ask(request)
         except (OSError, EOFError):
             self.history.append(operation)
             return False
         end = time.monotonic_ns()
-        read, created = spoken.outcome(name, key, status, body)
-        if read is not None:
-            assert read.endswith(self._padding)
-            value = read.removesuffix(self._padding)
-        self.history.append(evolve(operation, value=value, end=end, created=created))
+        self.history.append(evolve(speaker.hear(operation, heard), end=end))
         return True
 
 
@@ -230,7 +381,7 @@ async def _in_time(*jobs: Awaitable[Any]) -> list[Any]:
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@EACH
 def test_concurrent_requests_happen_in_some_order(spoken: Spoken, dice: random.Random, tmp_path: Path) -> None:
     with running(tmp_path / "data", "--profile", spoken.profile) as server:
         for clients, keys, requests in ((2, 1, 200), (4, 2, 150), (6, 3, 100), (8, 1, 50)):
@@ -239,7 +390,7 @@ def test_concurrent_requests_happen_in_some_order(spoken: Spoken, dice: random.R
             crowd.check()
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.long)])
 def test_a_history_goes_on_after_a_kill(spoken: Spoken, kills: int, dice: random.Random, tmp_path: Path) -> None:
     """The values are so large, and memory is so small, that every few writes begin a checkpoint."""
@@ -272,7 +423,7 @@ def test_a_checkpoint_changes_nothing(dice: random.Random, tmp_path: Path) -> No
 # --- servers that are wrong -------------------------------------------------------------------------------------------
 
 
-@BOTH
+@EACH
 def test_a_server_that_keeps_nothing_is_caught(spoken: Spoken, dice: random.Random, tmp_path: Path) -> None:
     options = ["--profile", spoken.profile, "--store", "memory"]
     crowd = Crowd(spoken.without("delete", "clear", "unset"), dice, keys=2)
@@ -303,25 +454,31 @@ class Honest:
     async def clear(self) -> None:
         self.data.clear()
 
+    async def answer(self, method: str, target: str, top: str, body: bytes) -> Heard:
+        """The answer to a request; :param top: its head."""
+        key = target.rpartition("/")[2]
+        found: bytes | None = b""
+        match method:
+            case "PUT":
+                await self.put(key, body)
+            case "GET":
+                found = await self.get(key)
+            case _:
+                await (self.clear() if target == "/clear" else self.delete(key))
+        return Heard(404, None, b"") if found is None else Heard(200, None, found)
+
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection."""
         with suppress(EOFError):
             while True:
-                top = await reader.readuntil(b"\r\n\r\n")
-                method, target, *_ = top.decode().split()
-                length = re.search(rb"Content-Length: ([0-9]+)", top)
-                value = await reader.readexactly(int(length[1])) if length else b""
-                key = target.rpartition("/")[2]
-                found: bytes | None = b""
-                match method:
-                    case "PUT":
-                        await self.put(key, value)
-                    case "GET":
-                        found = await self.get(key)
-                    case _:
-                        await (self.clear() if target == "/clear" else self.delete(key))
-                status, body = (404, b"") if found is None else (200, found)
-                writer.write(b"HTTP/1.1 %d -\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
+                top = (await reader.readuntil(b"\r\n\r\n")).decode()
+                method, target, *_ = top.split()
+                length = re.search(r"Content-Length: ([0-9]+)", top)
+                body = await reader.readexactly(int(length[1])) if length else b""
+                heard = await self.answer(method, target, top, body)
+                tag = f"ETag: {heard.tag}\r\n" if heard.tag else ""
+                head = f"HTTP/1.1 {heard.status} -\r\n{tag}Content-Length: {len(heard.body)}\r\n\r\n"
+                writer.write(head.encode() + heard.body)
         writer.close()
 
 
@@ -366,6 +523,84 @@ class Piecemeal(Honest):
             await turns_of_others()
 
 
+class HonestNative(Honest):
+    """One that speaks as much of `native` as the clients do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.revision = 0
+        self.stored: dict[str, Known] = {}
+
+    async def check(self, conditions: Mapping[str, int]) -> bool:
+        """Whether these keys have these revisions."""
+        return all(self.stored.get(key, (0, None))[0] == revision for key, revision in conditions.items())
+
+    async def write(self, values: Mapping[str, str | None]) -> None:
+        self.revision += 1
+        for key, value in values.items():
+            self.stored[key] = (0 if value is None else self.revision), value
+
+    async def answer(self, method: str, target: str, top: str, body: bytes) -> Heard:
+        """See `Honest`."""
+        if method == "POST":
+            return await self._transact(json.loads(body))
+        key = target.rpartition("/")[2]
+        revision, value = self.stored.get(key, (0, None))
+        if value is None and method != "PUT":
+            return Heard(404, None, b"")
+        if method == "GET":
+            assert value is not None
+            return Heard(200, f'"{revision}"', value.encode())
+        wanted = re.search(r'If-(?:None-)?Match: (?:\*|"([0-9]+)")', top)
+        if wanted is not None and not await self.check({key: int(wanted[1] or 0)}):
+            return Heard(412, None, b"")
+        was_there = self.stored.get(key, (0, None))[1] is not None
+        await self.write({key: body.decode() if method == "PUT" else None})
+        tag = f'"{self.revision}"' if method == "PUT" else None
+        return Heard(204 if was_there else 201, tag, b"")
+
+    async def _transact(self, asked: Any) -> Heard:
+        committed = await self.check({condition["key"]: condition["revision"] for condition in asked["if"]})
+        results = []
+        for condition in asked["if"]:
+            revision, value = self.stored.get(condition["key"], (0, None))
+            results.append(None if value is None else {"revision": revision, "value": value})
+        if committed:
+            operations = [operation for step in asked["then"] for operation in step.items()]
+            values = {told["key"]: told.get("value") for name, told in operations if name != "get"}
+            await self.write(values)
+        outcome = {"committed": committed, "revision": self.revision, "results": results}
+        return Heard(200, None, json.dumps(outcome).replace(": ", ":").encode())
+
+
+class Careless(HonestNative):
+    """Lets others write between the condition and the write."""
+
+    async def check(self, conditions: Mapping[str, int]) -> bool:
+        holds = await super().check(conditions)
+        await turns_of_others()
+        return holds
+
+
+class Torn(HonestNative):
+    """Writes one key after the other."""
+
+    async def write(self, values: Mapping[str, str | None]) -> None:
+        self.revision += 1
+        revision = self.revision
+        for key, value in values.items():
+            self.stored[key] = (0 if value is None else revision), value
+            await turns_of_others()
+
+
+class Unconditional(HonestNative):
+    """Ignores every tenth condition."""
+
+    async def check(self, conditions: Mapping[str, int]) -> bool:
+        self.writes += 1
+        return self.writes % 10 == 0 or await super().check(conditions)
+
+
 async def turns_of_others() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
@@ -377,18 +612,29 @@ async def ask_in_memory(server: Honest, crowd: Crowd) -> None:
         await crowd.send(listening.sockets[0].getsockname(), clients=8, requests=50)
 
 
-def test_an_honest_server_is_believed(dice: random.Random) -> None:
+HONEST: Final = [(LSFR, Honest), (NATIVE, HonestNative)]
+WRONG: Final = [
+    *((LSFR, server) for server in (Forgetful, Stale, Hesitant, Piecemeal)),
+    *((NATIVE, server) for server in (Careless, Torn, Unconditional)),
+]
+
+
+@pytest.mark.parametrize(("spoken", "server"), HONEST)
+def test_an_honest_server_is_believed(spoken: Spoken, server: type[Honest], dice: random.Random) -> None:
     for _ in range(5):
-        crowd = Crowd(LSFR, dice, keys=3)
-        asyncio.run(ask_in_memory(Honest(), crowd))
+        crowd = Crowd(spoken, dice, keys=3)
+        asyncio.run(ask_in_memory(server(), crowd))
         crowd.check()
 
 
-@pytest.mark.parametrize("server", [Forgetful, Stale, Hesitant, Piecemeal])
-def test_a_wrong_server_is_caught(server: type[Honest], dice: random.Random) -> None:
+@pytest.mark.parametrize(("spoken", "server"), WRONG)
+def test_a_wrong_server_is_caught(spoken: Spoken, server: type[Honest], dice: random.Random) -> None:
     def is_caught() -> bool:
-        crowd = Crowd(LSFR, dice, keys=3)
-        asyncio.run(ask_in_memory(server(), crowd))
+        crowd = Crowd(spoken, dice, keys=3)
+        try:
+            asyncio.run(ask_in_memory(server(), crowd))
+        except Lie:
+            return True
         return crowd.violation() is not None
 
     assert any(is_caught() for _ in range(50))

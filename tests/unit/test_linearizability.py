@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, Final
@@ -12,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.linearizability import REGISTERS, STAGING, Model, Name, Operation, TooHard, check, without
+from tests.support.linearizability import REGISTERS, STAGING, Model, Name, Operation, Part, TooHard, check, without
 
 MODEST: Final = settings(max_examples=150)
 
@@ -20,10 +21,24 @@ History = list[Operation]
 
 
 def did(what: str, start: int, end: int | None = None, latest: int | None = None) -> Operation:
-    """An operation from a few words: `put a 1`, `get a -` (there was nothing), `clear`, `set a 1 new`."""
+    """
+    An operation from a few words: `put a 1`, `get a -` (there was nothing), `clear`, `set a 1 new`, `txn a=1:2 b!-:- c=3`
+    (if a is 1 and b is anything, a is 2, b is deleted, and c was seen as 3).
+    """
+    if what.startswith("txn "):
+        parts = tuple(map(part_of, what.split()[1:]))
+        return Operation(0, "txn", None, None, start, end, latest, parts=parts)
     name, key, value, told, *_ = [*what.split(), None, None, None]
     created = None if told is None else told == "new"
     return Operation(0, name, key, None if value == "-" else value, start, end, latest, created)  # type: ignore[arg-type]
+
+
+def part_of(word: str) -> Part:
+    found = re.fullmatch(r"(\w)(?:([=!])([^:]+))?(?::(.+))?", word)
+    assert found is not None
+    key, test, seen, value = found.groups()
+    seen, shown = (None if text == "-" else text for text in (seen, value))
+    return Part(key, {"=": "is", "!": "is not"}.get(test), seen, value is not None, shown)  # type: ignore[arg-type]
 
 
 def described(operations: Sequence[Operation]) -> list[str]:
@@ -236,6 +251,73 @@ class SeveralKeysTests(HistoryCase):
         self.reject(*before, did("get a -", 4, 5), did("get b 2", 6, 7))
 
 
+class TransactionTests(HistoryCase):
+    """Comparing and setting of one key, or of several at one instant."""
+
+    def test_one_after_the_other(self) -> None:
+        self.accept(
+            did("txn a=-:1", 0, 1),
+            did("get a 1", 2, 3),
+            did("txn a!2", 4, 5),
+            did("txn a=1:2 b=-:3", 6, 7),
+            did("txn a=2 b=3", 8, 9),
+            did("txn b:-", 10, 11),
+            did("get b -", 12, 13),
+            did("get a 2", 14, 15),
+        )
+
+    def test_a_condition_that_did_not_hold(self) -> None:
+        self.reject(did("put a 1", 0, 1), did("txn a=2:3", 2, 3), because="txn a is 2 = 3")
+        self.reject(did("put a 1", 0, 1), did("txn a!1", 2, 3))
+        self.reject(did("txn a!-:1", 0, 1))
+
+    def test_two_do_not_replace_the_same_value(self) -> None:
+        writes = did("txn a=1:2", 2, 9), did("txn a=1:3", 3, 9)
+        self.reject(did("put a 1", 0, 1), *writes)
+        self.accept(did("put a 1", 0, 1), writes[0], did("txn a!1", 3, 9))
+
+    def test_a_write_is_lost_between_a_read_and_the_write_that_it_allows(self) -> None:
+        self.reject(did("put a 1", 0, 1), did("put a 2", 2, 3), did("txn a=1:3", 4, 5))
+        self.accept(did("put a 1", 0, 1), did("put a 2", 2, 5), did("txn a=1:3", 4, 5))
+
+    def test_it_happens_at_one_instant_for_all_keys(self) -> None:
+        history = did("txn a:1 b:2", 0, 20), did("get a 1", 1, 2), did("get b -", 3, 4)
+        self.reject(*history)
+        self.accept(*history, did("delete b", 0, 20))
+        self.accept(did("txn a:1 b:2", 0, 20), did("get b -", 1, 2), did("get a 1", 3, 4))
+
+    def test_reads_of_several_keys_are_of_one_instant(self) -> None:
+        history = did("put a 1", 0, 9), did("put b 2", 1, 9), did("txn a=1 b=-", 2, 9)
+        self.accept(*history)
+        self.accept(*history, did("txn a=- b=-", 3, 9))
+        self.reject(*history, did("txn a=- b=2", 3, 9))
+
+    def test_a_read_of_several_keys_may_be_between_writes_to_one(self) -> None:
+        """The write to `b` cannot wait until `a` is looked at, although it is of another key."""
+        self.accept(
+            did("put a 1", 0, 5),
+            did("txn a=1:3", 1, 5),
+            did("put b 2", 0, 30),
+            did("txn a=1 b=2", 0, 20),
+        )
+
+    def test_without_an_answer_it_happens_if_it_can(self) -> None:
+        killed = did("txn a=1:2 b:3", 2)
+        self.accept(did("put a 1", 0, 1), killed, did("get a 2", 3, 4), did("get b 3", 5, 6))
+        self.accept(did("put a 1", 0, 1), killed, did("get a 1", 3, 4), did("get b -", 5, 6))
+        self.reject(did("put a 1", 0, 1), killed, did("get a 2", 3, 4), did("get b -", 5, 6))
+        self.reject(did("put a 4", 0, 1), killed, did("get b 3", 5, 6), because="txn a is 1 = 2, b = 3; get b: 3")
+
+    def test_other_keys_are_left_out_of_the_explanation(self) -> None:
+        self.reject(
+            did("txn a:1 b:2", 0, 1),
+            did("txn c:1", 0, 1),
+            did("txn b=2:3", 2, 3),
+            did("get b 2", 4, 5),
+            because="txn b = 2; txn b is 2 = 3; get b: 2",
+        )
+
+
 class StagingTests(HistoryCase):
     """The model of the profile `transactional`."""
 
@@ -337,6 +419,9 @@ class ExplanationTests(SynchronousTestCase):
             (REGISTERS, ["put a 1", "clear", "get a -", "put b 2", "get b 2"], 1, [0, 3, 4]),
             (REGISTERS, ["put a 1", "delete a", "delete a", "get a -"], 1, [0, 2, 3]),
             (REGISTERS, ["put a 1", "put a 2", "get a 1"], 0, [1]),
+            (REGISTERS, ["put a 1", "txn a=1:2", "get a 2", "txn a!1", "get b -"], 0, [4]),
+            (REGISTERS, ["put a 1", "txn b:2", "get a 1", "txn a=1 b=2", "txn b=2:3", "get b 3"], 1, [0, 2]),
+            (REGISTERS, ["put b 1", "txn a:2", "delete b", "get b -", "txn b=-"], 1, [0, 2, 3, 4]),
             (STAGING, ["set a 1", "commit", "unset a", "commit", "set a 2", "get a -"], 2, [0, 1, 3, 4]),
             (STAGING, ["unset a", "commit", "unset a", "commit", "get a -"], 0, [1, 2, 3, 4]),
             (STAGING, ["set a 1", "commit", "commit", "get a 1"], 1, [0, 2, 3]),
@@ -355,7 +440,7 @@ class ExplanationTests(SynchronousTestCase):
 # --- whatever the history ---------------------------------------------------------------------------------------------
 
 WORDS: Final[dict[Model, tuple[Name, ...]]] = {
-    REGISTERS: ("get", "put", "delete", "clear"),
+    REGISTERS: ("get", "put", "delete", "clear", "txn"),
     STAGING: ("get", "set", "unset", "commit"),
 }
 MODELS: Final = st.sampled_from([REGISTERS, STAGING])
@@ -389,6 +474,15 @@ class Map:
                 self.staged = {}
         return None
 
+    def transact(self, parts: Sequence[Part]) -> bool:
+        """Whether the conditions hold; only then it writes."""
+        holds = all(
+            part.test is None or (self.stored.get(part.key) == part.seen) == (part.test == "is") for part in parts
+        )
+        if holds:
+            self.stored.update({part.key: part.value for part in parts if part.writes})
+        return holds
+
 
 def has_an_order(history: Sequence[Operation]) -> bool:
     """The definition itself: every choice of what happened, in every order."""
@@ -407,6 +501,10 @@ def is_explained(order: Sequence[Operation]) -> bool:
             return False
     keys = Map()
     for operation in order:
+        if operation.parts:
+            if not keys.transact(operation.parts):
+                return False
+            continue
         answer = keys.do(operation.name, operation.key, operation.value)
         if operation.name == "get" and operation.end is not None and answer != operation.value:
             return False
@@ -416,6 +514,14 @@ def is_explained(order: Sequence[Operation]) -> bool:
 
 
 Draw = Callable[..., Any]
+PARTS: Final = st.builds(
+    Part,
+    key=st.sampled_from("ab"),
+    test=st.sampled_from([None, "is", "is", "is not"]),  # type: ignore[list-item]
+    seen=st.sampled_from([None, "1", "2"]),
+    writes=st.booleans(),
+    value=st.sampled_from([None, "1", "2"]),
+)
 
 
 @st.composite
@@ -424,13 +530,15 @@ def any_histories(draw: Draw, model: Model, size: int) -> History:
     history = []
     for client in range(draw(st.integers(1, size))):
         name = draw(st.sampled_from(WORDS[model]))
-        key = None if name in ("clear", "commit") else draw(st.sampled_from("ab"))
+        key = None if name in ("clear", "commit", "txn") else draw(st.sampled_from("ab"))
         value = {"get": st.sampled_from([None, "1", "2"]), "put": st.sampled_from("12"), "set": st.sampled_from("12")}
         start = draw(st.integers(0, 8))
         time = draw(st.integers(0, 4))
         end, latest = draw(st.sampled_from([(start + time, None)] * 6 + [(None, None), (None, start + time)]))
         created = draw(st.sampled_from([None, True, False])) if name == "set" and end is not None else None
-        history.append(Operation(client, name, key, draw(value.get(name, st.none())), start, end, latest, created))
+        parts = draw(st.lists(PARTS, min_size=1, max_size=2, unique_by=lambda part: part.key)) if name == "txn" else []
+        shown = draw(value.get(name, st.none()))
+        history.append(Operation(client, name, key, shown, start, end, latest, created, tuple(parts)))
     return history
 
 
@@ -441,13 +549,20 @@ def real_history(dice: Random, model: Model, names: Sequence[Name] = ()) -> Hist
     spread = dice.choice([4, 15, 50])
     for number in range(dice.randint(1, 40)):
         name = dice.choice(names or [*WORDS[model], "get", "get"])
-        key = None if name in ("clear", "commit") else dice.choice("ab")
+        key = None if name in ("clear", "commit", "txn") else dice.choice("ab")
         written = str(number) if name in ("put", "set") else None
         instant = 10 * number
         start, end = instant - dice.randint(0, spread), instant + dice.randint(0, spread)
         fate = dice.choice(["answered"] * 8 + ["done", "done in time", "lost", "lost in time"])
-        answer = None if fate.startswith("lost") else keys.do(name, key, written)
         answered = fate == "answered"
+        parts = asked_of(dice, keys, number) if name == "txn" else []
+        answer = None
+        if parts and not fate.startswith("lost"):
+            refused = not keys.transact(parts)
+            if answered and refused:
+                parts = [Part(part.key, "is", keys.stored.get(part.key)) for part in parts]
+        elif not fate.startswith("lost"):
+            answer = keys.do(name, key, written)
         history.append(
             Operation(
                 client=number,
@@ -458,9 +573,20 @@ def real_history(dice: Random, model: Model, names: Sequence[Name] = ()) -> Hist
                 end=end if answered else None,
                 latest=end if fate.endswith("in time") else None,
                 created=answer if name == "set" and answered else None,  # type: ignore[arg-type]
+                parts=tuple(parts),
             )
         )
     return history
+
+
+def asked_of(dice: Random, keys: Map, number: int) -> list[Part]:
+    """A transaction whose conditions mostly hold."""
+    parts = []
+    for key in dice.choice(["a", "b", "ab"]):
+        stored = keys.stored.get(key)
+        test, seen = dice.choice([(None, None), ("is", stored), ("is", stored), ("is", "other"), ("is not", "other")])
+        parts.append(Part(key, test, seen, dice.random() < 0.7, dice.choice([None, f"{number}{key}"])))  # type: ignore[arg-type]
+    return parts
 
 
 def reads(history: History) -> Iterator[tuple[int, Operation]]:
@@ -471,10 +597,10 @@ def reads(history: History) -> Iterator[tuple[int, Operation]]:
 
 
 def writes_before(later: Operation, history: History) -> Iterator[Operation]:
-    """The writes to an operation's keys that had certainly happened when it began."""
+    """The writes to an operation's key that had certainly happened when it began."""
     for operation in history:
-        shared = operation.key == later.key or None in (operation.key, later.key)
-        if shared and operation.name != "get" and operation.end is not None and operation.end < later.start:
+        shared = later.key is None or operation.changes(later.key)
+        if shared and not operation.only_reads and operation.end is not None and operation.end < later.start:
             yield operation
 
 
