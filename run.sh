@@ -8,8 +8,9 @@ profile=${KVTWIST_PROFILE:-}
 for argument; do
   case $argument in --profile | --profile=* | -P*) profile=given ;; esac
 done
-# Without --profile, serve the two specs that call this script; the first wins if both have a route for a path.
-[[ -n $profile ]] || set -- --profile lsfr --profile transactional "$@"
+# Without --profile, serve the two specs that call this script, and our own API. If several have a route for a path, the
+# first wins.
+[[ -n $profile ]] || set -- --profile lsfr --profile transactional --profile native "$@"
 
 # exec, so that signals reach the server. No cd, so that a relative --working-dir is relative to the caller.
 exec "$here/.venv/bin/twistd" -n --pidfile= kvstore "$@"

@@ -2,8 +2,8 @@
 Finds the profile and the route for a request target.
 
 Paths are matched percent-encoded, as they were sent, so that `%2F` is part of a key and never a separator. If there are
-several profiles, the first that has a route for the path answers, whatever the method; the last one answers paths that
-none has a route for.
+several profiles, the first that has a route for the path answers, whatever the method; the first of all answers paths
+that none has a route for.
 
 Matching by werkzeug takes longer than all the rest of a short request. So its results for the usual shapes of routes,
 `/fixed` and `/fixed/<key>`, are kept in tables; all other paths are matched by werkzeug.
@@ -106,7 +106,6 @@ class Router:
         """The route of a request, as werkzeug matches it."""
         if not method.isupper():  # werkzeug ignores the case of methods, RFC 9110 (9.1) does not
             method = "unknown"
-        profile, adapter = self._adapters[-1]
         for profile, adapter in self._adapters:
             # werkzeug drops all leading slashes but one, but `//key` is not `/key`.
             if not path.startswith("/") or path.startswith("//"):
@@ -120,7 +119,7 @@ class Router:
             handler = handler_of(profile.app, rule.endpoint)
             is_urgent = rule.rule in profile.urgent
             return Route(profile, rule.rule, rule.endpoint, dict(arguments), handler=handler, is_urgent=is_urgent)
-        return Route(profile, error=NotFound())
+        return Route(self.profiles[0], error=NotFound())
 
     def _keep(self, rule: Any) -> None:
         """Keep the routes of a rule in the tables, if it is of a usual shape."""

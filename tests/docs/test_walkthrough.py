@@ -47,7 +47,7 @@ def test_every_profile_is_shown() -> None:
     "title, options, port, section", [*SECTIONS, API], ids=[section[0] for section in [*SECTIONS, API]]
 )
 def test_the_commands_are_answered_as_shown(title: str, options: str, port: str, section: str, tmp_path: Path) -> None:
-    arguments = shlex.split(options) or ["--profile", "lsfr", "--profile", "transactional"]
+    arguments = shlex.split(options) or ["--profile", "lsfr", "--profile", "transactional", "--profile", "native"]
     first = PROFILES[arguments[1]]
     assert int(port) == first.default_port
     with running(tmp_path / "data", *arguments, "--store", first.default_store) as server:

@@ -80,10 +80,17 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
+def bare_profiles() -> list[str]:
+    """The options that `./run.sh` adds if there is no `--profile`."""
+    found = re.search(r'set -- (--profile .*) "\$@"', (EXAMPLES.parent / "run.sh").read_text())
+    assert found is not None
+    return shlex.split(found[1])
+
+
 @contextmanager
 def run_sh(place: Path, arguments: Sequence[str]) -> Iterator[Server]:
     """What `./run.sh` with some arguments starts in a directory, but for the port."""
-    bare = [] if "--profile" in arguments else ["--profile", "lsfr", "--profile", "transactional"]
+    bare = [] if "--profile" in arguments else bare_profiles()
     meant = Options({})
     meant.parseOptions([*bare, *arguments])
     with running(place / meant["working-dir"], *bare, *arguments, "--store", meant["store"]) as server:

@@ -191,7 +191,7 @@ class RouterTests(SynchronousTestCase):
         route = router("lsfr", "transactional").route("GET", "/clear")
         self.assertEqual((route.profile.name, route.error and route.error.code), ("lsfr", 405))
 
-    def test_a_path_that_none_knows_is_the_last_one_s(self) -> None:
+    def test_a_path_that_none_knows_is_the_first_one_s(self) -> None:
         for names in (("lsfr", "transactional"), ("transactional", "lsfr"), ("keys",), ("keys", "clstr", "history")):
             for path in ("/a/b/c", "//", "*", "//kv/a"):
-                self.assertEqual(router(*names).route("GET", path).profile.name, names[-1])
+                self.assertEqual(router(*names).route("GET", path).profile.name, names[0])
