@@ -54,6 +54,7 @@ class BackupCase(EngineCase):
         place = self.path / f"copy-{self.copies}"
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             tar.extractall(place, filter="data")
+            self.assertEqual({member.mode for member in tar.getmembers()}, {0o600})
             last = tar.getmembers()[-1]
         self.assertEqual(archive[last.offset_data + last.size :].strip(b"\0"), b"")
         self.assertEqual(
@@ -86,6 +87,22 @@ class BackupTests(BackupCase):
         self.assertEqual(backup.revision, 32)
         self.assertEqual(self.restored(archive).contents(), before)
         self.end(backup)
+
+    def test_a_large_file_is_read_in_pieces(self) -> None:
+        self.engine.put(b"large", b"v" * 2**20)
+        for _ in range(2):
+            backup = self.begin()
+            pieces: list[bytes] = []
+
+            async def read(backup: Backup = backup, pieces: list[bytes] = pieces) -> None:
+                async for piece in backup.archive():
+                    pieces.append(piece)
+
+            result_of(Deferred.fromCoroutine(read()))
+            self.assertEqual(max(map(len, pieces)), 2**18)
+            self.assertEqual(len(b"".join(pieces)), backup.size)
+            self.end(backup)
+            self.engine.checkpoint()
 
     def test_an_empty_store_has_one_too(self) -> None:
         backup = self.begin()

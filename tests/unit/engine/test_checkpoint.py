@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from kvtwist.engine import Limits, compaction, journal, run_writer
+from kvtwist.engine.checkpoint import Checkpoint
 from kvtwist.engine.checkpointer import RETRY_SECONDS
 from kvtwist.engine.disk_space import DiskSpace
 from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, NoRoom, Operation, Record
@@ -137,6 +138,25 @@ class CheckpointTests(EngineCase):
         figures = self.engine.store.figures()
         self.assertGreater(figures.checkpoints, 2)
         self.assertLess(figures.journal_bytes, 2500)
+
+    def test_it_begins_when_the_disk_is_nearly_full(self) -> None:
+        """When the journal has a third of what is free, and a quarter of the reserve."""
+        commit, disk_space = self.engine.storage.commit, self.engine.storage.disk_space
+        begun: list[None] = []
+        self.patch(self.engine.store.housekeeping._checkpointer, "run", lambda: begun.append(None))
+        for written, free, reserve, begins in (
+            (30, 90, 100, True),
+            (30, 91, 100, False),
+            (24, 0, 100, False),
+            (25, 0, 100, True),
+            (25, 0, 103, True),
+        ):
+            self.patch(commit, "journal_bytes", written)
+            self.patch(disk_space, "free", free)
+            self.patch(disk_space, "size", reserve)
+            commit.on_batch()
+            self.assertEqual(len(begun), begins, (written, free, reserve))
+            begun.clear()
 
     def test_it_begins_after_a_start_that_had_to_replay(self) -> None:
         self.fill(3)
@@ -324,6 +344,83 @@ class FailureTests(EngineCase):
             self.engine.checkpoint()
             self.assertEqual(self.engine.store.figures().failed_checkpoints, number + 1)
         self.assertEqual(len(self.disk.paths), opened)
+
+    def test_one_that_is_tried_again_begins_no_second_segment(self) -> None:
+        rotations: list[None] = []
+        rotate = self.engine.storage.commit.rotate
+
+        def counted() -> Deferred[int]:
+            rotations.append(None)
+            return rotate()
+
+        self.patch(self.engine.storage.commit, "rotate", counted)
+        self.engine.put(b"00", b"1")
+        self.disk.fail("write", errno.ENOSPC, path="pages", times=2)
+        for count, failed in ((1, 1), (1, 2), (1, 2), (2, 2)):
+            self.engine.checkpoint()
+            self.assertEqual((len(rotations), self.engine.store.figures().failed_checkpoints), (count, failed))
+
+    def test_one_that_is_tried_again_writes_nothing_of_a_keyspace_that_was_cleared(self) -> None:
+        written: list[str] = []
+        create = self.disk.create
+
+        def noted(path: str) -> int:
+            written.append(path)
+            return create(path)
+
+        self.engine.put(b"00", b"1")
+        self.disk.fail("write", errno.ENOSPC, path="pages")
+        self.engine.checkpoint()
+        self.engine.do(Clear(DATA))
+        self.patch(self.disk, "create", noted)
+        self.engine.checkpoint()
+        self.assertEqual([path for path in written if "pages" in path], [])
+        self.assertEqual(self.engine.items(), [])
+
+    def test_a_pause_follows_one_that_failed(self) -> None:
+        checkpointer = self.engine.store.housekeeping._checkpointer
+        disk_space = self.engine.storage.disk_space
+        passing = [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+        for reserve, number, pauses in (
+            (1000, errno.EMFILE, passing),
+            (1000, errno.ENOSPC, passing),
+            (1000, errno.EIO, [10.0, 10.0]),
+            (0, errno.EMFILE, [10.0, 10.0]),
+        ):
+            self.patch(disk_space, "size", reserve)
+            self.engine.put(b"00", b"1")
+            for pause in pauses:
+                self.disk.fail("create", number, path="pages")
+                self.engine.checkpoint()
+                self.assertEqual(checkpointer._not_before - self.engine.clock.seconds(), pause)
+                before = self.engine.store.figures().checkpoints
+                checkpointer.begin()
+                self.assertEqual(self.engine.store.figures().checkpoints, before, "it is too early")
+            self.engine.clock.advance(pauses[-1])
+            self.assertEqual(self.engine.store.figures().checkpoints, before + 1)
+        self.flushLoggedErrors()
+
+    def test_a_bug_is_a_failure_too(self) -> None:
+        self.engine.put(b"00", b"1")
+        self.patch(Checkpoint, "run", lambda checkpoint, now_ms: 1 // 0)
+        self.engine.checkpoint()
+        checkpointer = self.engine.store.housekeeping._checkpointer
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((self.engine.store.figures().failed_checkpoints, checkpointer.failing), (1, True))
+        self.assertEqual(checkpointer._not_before, self.engine.clock.seconds() + RETRY_SECONDS)
+
+    def test_one_that_is_cancelled_once_it_is_written_has_succeeded(self) -> None:
+        self.engine.put(b"00", b"1")
+        self.patch(Checkpoint, "clean", lambda checkpoint: Deferred())
+        done = self.engine.store.housekeeping.checkpoint()
+        self.assertNoResult(done)
+        before = self.engine.store.figures().checkpoints
+        self.engine.store.housekeeping._checkpointer.give_up()
+        self.successResultOf(done)
+        self.assertEqual(self.engine.store.figures().checkpoints, before)
+        self.assertEqual(self.engine.store.figures().failed_checkpoints, 0)
+        self.engine.reopen()
+        self.assertEqual(self.engine.get(b"00"), b"1")
 
     def test_one_that_failed_is_tried_again_after_a_pause(self) -> None:
         self.engine.put(b"00", b"1")

@@ -6,11 +6,12 @@ of a batch that fails nothing remains, nor of what was built on it.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred
 
-from kvtwist.engine.commit import GroupCommit, MemoryCommit, Undo
+from kvtwist.engine.commit import CHANGE_COST, GroupCommit, MemoryCommit, Undo
 from kvtwist.engine.frame import Change, Transaction
 from kvtwist.engine.journal import JournalWriter
 from kvtwist.engine.recovery import Recovery, replay
@@ -91,12 +92,33 @@ class BatchTests(CommitCase):
         self.assertEqual(self.on_disk(), [1, 2, 3, 4])
 
     def test_it_counts_what_it_wrote_and_how_long_that_took(self) -> None:
-        self.submit()
-        self.seconds += 2.5
+        sizes: list[int] = []
+        append = self.writer.append
+
+        def measured(transactions: Sequence[Transaction]) -> int:
+            sizes.append(append(transactions))
+            return sizes[-1]
+
+        self.patch(self.writer, "append", measured)
+        for seconds in (2.5, 1.5):
+            self.submit()
+            self.seconds += seconds
+            self.worker.step()
+        self.assertEqual(self.commit.counters.write_seconds, 4.0)
+        self.assertEqual(len(sizes), 2)
+        self.assertEqual(self.commit.journal_bytes, sum(sizes))
+
+    def test_it_counts_the_memory_of_changes_until_they_are_durable(self) -> None:
+        changes = [Change("data", b"123", b"4567"), Change("data", b"12"), Change("data", None)]
+        sizes = [CHANGE_COST + 7, CHANGE_COST + 2, CHANGE_COST]
+        self.assertEqual(self.commit.unsynced, 0)
+        for count in (1, 2, 3):
+            self.commit.submit(Transaction(count, 0, changes[:count]), [], None)
+        self.assertEqual(self.commit.unsynced, sum(sum(sizes[:count]) for count in (1, 2, 3)))
         self.worker.step()
-        counters = self.commit.counters
-        self.assertEqual(counters.write_seconds, 2.5)
-        self.assertGreater(self.commit.journal_bytes, 0)
+        self.assertEqual(self.commit.unsynced, sum(sum(sizes[:count]) for count in (2, 3)))
+        self.worker.step()
+        self.assertEqual(self.commit.unsynced, 0)
 
     def test_a_rotation_waits_for_the_batch_on_its_way_and_counts_anew(self) -> None:
         self.submit()
