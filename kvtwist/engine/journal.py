@@ -212,7 +212,6 @@ class JournalWriter:
         self._end = HEADER_SIZE
         self._size = size
         self._salt = salt
-        self._unsynced_cut = False
         self._measured_at = 0
 
     def _named(self, path: str, salt: bytes, reused: bool) -> tuple[int, int]:

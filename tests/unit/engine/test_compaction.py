@@ -8,7 +8,7 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from kvtwist.engine import compaction, run_writer
-from kvtwist.engine.compaction import compaction_due
+from kvtwist.engine.compaction import compaction_due, is_compact
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.memtable import Entry, Memtable, Tombstone
 from kvtwist.engine.page import Page
@@ -40,6 +40,8 @@ class CompactionDueTests(TestCase):
                 "nothing there": ([], 0),
                 "one run is compact already": ([run(100 * MIB)], 0),
                 "next to nothing": ([run(1), run(3 * MIB)], 2),
+                "little": ([run(MIB), run(3 * MIB)], 2),
+                "a byte more": ([run(MIB), run(3 * MIB + 1)], 0),
                 "little above a large base": ([run(MIB), run(100 * MIB)], 0),
                 "just below the share": ([run(35 * MIB), run(34 * MIB), run(100 * MIB)], 0),
                 "as much as the share": ([run(35 * MIB), run(36 * MIB), run(100 * MIB)], 3),
@@ -63,6 +65,25 @@ class CompactionDueTests(TestCase):
                 "at least two": ([run(MIB), *[run(9 * MIB)] * compaction.MAX_RUNS, base], compaction.MAX_RUNS + 1),
             }
         )
+
+
+class IsCompactTests(TestCase):
+    def test_nothing_is_left_to_do(self) -> None:
+        def of(*refs: PageRef, tombstones: int = 0) -> SortedRun:
+            return SortedRun(list(refs), 1, 1, tombstones)
+
+        sealed, old = PageRef(1, b"", 1, None, b"", 7), PageRef(1, b"", 1, None, b"", "data")
+        expiring = PageRef(1, b"", 1, 1000, b"", 7)
+        for runs, now_ms, expected in (
+            ([], 0, True),
+            ([of(sealed)], 0, True),
+            ([of(sealed, tombstones=1)], 0, False),
+            ([of(sealed), of(sealed)], 0, False),
+            ([of(sealed, old)], 0, False),
+            ([of(sealed, expiring)], 999, True),
+            ([of(sealed, expiring)], 1000, False),
+        ):
+            self.assertEqual(is_compact(runs, now_ms), expected)
 
 
 class WritingTests(TestCase):

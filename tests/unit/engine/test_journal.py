@@ -11,14 +11,17 @@ import os
 import zlib
 from itertools import accumulate, pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest import mock
 
 from kvtwist.engine import frame as frames
 from kvtwist.engine import journal
+from kvtwist.engine.disk_space import PIECES, SPARE
 from kvtwist.engine.frame import Batch, Change, Transaction, encode_frame
 from kvtwist.engine.journal import JournalWriter
 from kvtwist.engine.recovery import Recovery, replay
-from kvtwist.engine.segment import segment_name
+from kvtwist.engine.segment import HEADER_SIZE, segment_name
 from kvtwist.model import NoRoom, StoreDamaged, StoreUnavailable
 from tests.support.engine import FaultyDisk, ForgetfulDisk, TestCase
 
@@ -678,6 +681,206 @@ class WritingTests(JournalCase):
         self.disk.fail("sync", errno.EIO)
         self.assertRaises(StoreUnavailable, writer.close)
         self.assertEqual(self.disk.paths, {})
+
+
+class RoomTests(JournalCase):
+    """What the journal asks of the disk, by the figures of a disk space that a test sets."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(journal, "EXTENT", 1000)
+        self.refills = 0
+        self.measured = 0
+        self.space: Any = SimpleNamespace(
+            size=800,
+            free=10**6,
+            is_whole=True,
+            is_scarce=False,
+            refill=self.refill,
+            measure=self.measure,
+            refuse=lambda size: self.refused.append(size),
+            release_piece=lambda leave: self.left.append(leave),
+        )
+        self.refused: list[int] = []
+        self.left: list[int] = []
+        self.calls: list[str] = []
+        self.patch(self.disk, "before", lambda call, path: self.calls.append(call))
+
+    def refill(self) -> bool:
+        self.refills += 1
+        return self.refills > 1
+
+    def measure(self) -> None:
+        self.measured += 1
+
+    def begun_writer(self, batches: int = 0) -> tuple[JournalWriter, int]:
+        """A writer with so many batches, and the size of a batch."""
+        writer = JournalWriter(self.disk, str(self.path), 1, True, self.space)
+        self.addCleanup(self.disk.abandon)
+        writer.rotate()
+        self.next = 1
+        size = self.write(writer)
+        for _ in range(batches):
+            self.write(writer)
+        return writer, size
+
+    def write(self, writer: JournalWriter) -> int:
+        size = writer.append([transaction(self.next)])
+        self.next += 1
+        return size
+
+    def test_a_write_leaves_room_for_a_checkpoint_of_all_that_is_in_no_page(self) -> None:
+        writer, size = self.begun_writer()
+        segment = HEADER_SIZE + size
+        for unpaged, paged in ((1, 0), (2, 0), (3, 0), (2, 1), (1, 3)):
+            if paged:
+                writer.drop(paged)
+            elif unpaged > 1:
+                writer.rotate()
+                self.write(writer)
+            needed = unpaged * segment + 2 * size - self.space.size // 4
+            self.space.free = needed
+            writer._check_room([transaction(9)])
+            self.space.free = needed - 1
+            self.assertRaises(NoRoom, writer._check_room, [transaction(9)])
+            self.space.free = 10**6
+        self.space.free = 0
+        self.assertRaises(NoRoom, self.write, writer)
+        self.assertEqual((self.left, self.refused), ([len(PIECES)], [size]))
+
+    def test_a_deletion_needs_no_room_beside_its_own(self) -> None:
+        writer, _ = self.begun_writer()
+        self.space.free, self.space.is_whole = 0, False
+        writer.append([Transaction(2, 0, [Change("data", b"k")])])
+        self.assertEqual((self.refills, self.refused), (0, []))
+
+    def test_a_write_waits_for_the_reserve(self) -> None:
+        writer, size = self.begun_writer()
+        self.space.is_whole = False
+        self.assertRaises(NoRoom, self.write, writer)
+        self.assertEqual((self.refills, self.refused), (1, [size]))
+        self.write(writer)
+        self.assertEqual(self.refills, 2)
+
+    def test_the_free_space_is_measured_now_and_then_and_each_time_where_it_is_short(self) -> None:
+        self.space.free = 10**9
+        writer, _ = self.begun_writer()
+        self.assertEqual(self.measured, 1)
+        count = 0
+        while writer._end < HEADER_SIZE + journal.EXTENT:
+            self.assertEqual(self.measured, 1)
+            self.write(writer)
+            count += 1
+        self.assertGreater(count, 2)
+        self.write(writer)
+        self.assertEqual(self.measured, 2)
+        for free, measured in (
+            (4 * writer._end + 2 * self.space.size, 2),
+            (4 * writer._end + 2 * self.space.size - 1, 3),
+        ):
+            self.space.free = free
+            end = writer._end
+            self.write(writer)
+            self.assertEqual(self.measured, measured)
+            self.space.free = 10**9
+            writer._end = end
+        writer.rotate()
+        self.write(writer)
+        self.assertEqual(self.measured, 4, "again in each segment")
+
+    def test_without_a_reserve_nothing_is_measured(self) -> None:
+        self.space.size = self.space.free = 0
+        self.begun_writer(3)
+        self.assertEqual(self.measured, 0)
+
+    def test_a_segment_grows_ahead_by_no_more_than_a_share_of_what_is_free(self) -> None:
+        sizes: list[int] = []
+        extend = self.disk.extend
+
+        def noted(descriptor: int, size: int) -> None:
+            sizes.append(size)
+            extend(descriptor, size)
+
+        self.patch(self.disk, "extend", noted)
+        size = self.begun_writer()[1]
+        self.assertEqual(sizes, [1000])
+        for free, is_scarce, grown in (
+            (16 * 1000 - 1, False, [999]),
+            (16 * 1001, False, [1000]),
+            (16 * size, True, [size]),
+            (16 * size - 1, True, []),
+            (16 * size - 1, False, [size]),
+        ):
+            for path in self.path.iterdir():
+                path.unlink()
+            sizes.clear()
+            self.space.free, self.space.is_scarce, self.space.size = free, is_scarce, 0
+            self.begun_writer()
+            self.assertEqual(sizes, grown, free)
+
+    def test_a_superfluous_segment_is_kept_where_there_is_plenty_of_space(self) -> None:
+        for free, is_kept in ((16 * 1000, True), (16 * 1000 - 1, False)):
+            writer, _ = self.begun_writer()
+            writer.rotate()
+            self.space.free = free
+            before = self.measured
+            writer.drop(1)
+            self.assertEqual((self.path / SPARE).exists(), is_kept)
+            self.assertEqual(self.measured, before + 2)
+            for path in self.path.iterdir():
+                path.unlink()
+
+    def test_no_more_of_it_is_kept_than_is_written_over_soon(self) -> None:
+        self.patch(journal, "SPARE_SIZE", 2000)
+        for batches, free, kept, is_cut in (
+            (1, 10**9, 1000, False),
+            (30, 10**9, 2000, True),
+            (30, 16 * 1500, 1500, True),
+            (30, 16 * 1000, 1000, True),
+        ):
+            self.space.free = 10**9
+            writer, _ = self.begun_writer(batches)
+            writer.rotate()
+            self.space.free = free
+            self.calls.clear()
+            writer.drop(self.next)
+            size = (self.path / SPARE).stat().st_size
+            self.assertEqual((size - HEADER_SIZE if not is_cut else size, "cut" in self.calls), (kept, is_cut))
+            self.patch(journal, "SPARE_SIZE", size)
+            self.calls.clear()
+            writer._trim_spare()
+            self.assertNotIn("cut", self.calls)
+            self.patch(journal, "SPARE_SIZE", 2000)
+            for path in self.path.iterdir():
+                path.unlink()
+
+    def test_a_segment_is_synced_before_the_next_one_only_if_it_may_be_torn(self) -> None:
+        writer, _ = self.begun_writer()
+        disk = self.disk
+        for fails, syncs in (((), 1), (("write",), 2), (("write", "then one that does not"), 1)):
+            if fails:
+                self.patch(disk, "before", lambda call, path: FaultyDisk.before(disk, call, path))
+                disk.fail("write", errno.ENOSPC)
+                self.assertRaises(NoRoom, self.write, writer)
+                self.patch(disk, "before", lambda call, path: self.calls.append(call))
+            if len(fails) != 1:
+                self.write(writer)
+            self.calls.clear()
+            writer.rotate()
+            self.assertEqual(self.calls.count("sync"), syncs, fails)
+            self.write(writer)
+
+    def test_what_is_removed_is_not_removed_again(self) -> None:
+        writer, _ = self.begun_writer()
+        disk = self.disk
+        self.patch(disk, "before", lambda call, path: FaultyDisk.before(disk, call, path))
+        disk.fail("sync_directory", errno.ENOSPC)
+        self.assertRaises(OSError, writer.rotate)
+        self.patch(disk, "before", lambda call, path: self.calls.append(call))
+        self.calls.clear()
+        self.write(writer)
+        self.assertNotIn("remove", self.calls)
+        self.assertNotIn("sync_directory", self.calls)
 
 
 class HalfForgetfulDisk(FaultyDisk):
