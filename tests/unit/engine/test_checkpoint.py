@@ -402,7 +402,7 @@ class FailureTests(EngineCase):
 
     def test_a_bug_is_a_failure_too(self) -> None:
         self.engine.put(b"00", b"1")
-        self.patch(Checkpoint, "run", lambda checkpoint, now_ms: 1 // 0)
+        self.patch(Checkpoint, "run", lambda checkpoint, now_ms, droppable_ms: 1 // 0)
         self.engine.checkpoint()
         checkpointer = self.engine.store.housekeeping._checkpointer
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

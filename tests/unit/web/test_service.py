@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import Any
 
+from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
-from twisted.trial.unittest import TestCase as AsynchronousTestCase
 
 from kvtwist.web.service import DRAIN_SECONDS, CannotServe, HTTPService
 from kvtwist.web.sockets import SocketEndpoint
@@ -104,28 +105,28 @@ class ServiceTests(TestCase):
         self.assertTrue(self.successful(done))
 
 
-class SocketTests(TestCase, AsynchronousTestCase):
+async def mode_of(endpoint: str | SocketEndpoint, path: str) -> tuple[int, bool]:
+    """The mode of the socket, and whether there is a lock file."""
+    _, fronted = probed()
+    service = HTTPService(reactor, endpoint, fronted.site)  # type: ignore[arg-type]
+    service.privilegedStartService()
+    found = stat.S_IMODE(os.stat(path).st_mode), os.path.lexists(f"{path}.lock")
+    await service.stopService()
+    assert not os.path.exists(path)
+    return found
+
+
+@ensureDeferred
+async def test_the_mode_of_a_socket(tmp_path: Path) -> None:
     """On the real reactor: only its owner may open a socket, unless it is told otherwise."""
-
-    async def mode_of(self, endpoint: str | SocketEndpoint, path: str) -> tuple[int, bool]:
-        """The mode of the socket, and whether there is a lock file."""
-        _, fronted = probed()
-        service = HTTPService(reactor, endpoint, fronted.site)  # type: ignore[arg-type]
-        service.privilegedStartService()
-        found = stat.S_IMODE(os.stat(path).st_mode), os.path.lexists(f"{path}.lock")
-        await service.stopService()
-        self.assertFalse(os.path.exists(path))
-        return found
-
-    async def test_its_mode(self) -> None:
-        path = str(self.path / "socket")
-        for endpoint, expected in (
-            (f"unix:{path}", (0o600, False)),
-            (f"unix:{path}:mode=660", (0o660, False)),
-            (f"unix:{path}:lockfile=1", (0o600, True)),
-            (f"haproxy:unix:{path}", (0o600, False)),
-            (SocketEndpoint(reactor, path), (0o600, False)),
-        ):
-            self.assertEqual(await self.mode_of(endpoint, path), expected, endpoint)
-        os.symlink("1", f"{path}.lock")  # as former versions left it
-        self.assertEqual(await self.mode_of(SocketEndpoint(reactor, path), path), (0o600, False))
+    path = str(tmp_path / "socket")
+    for endpoint, expected in (
+        (f"unix:{path}", (0o600, False)),
+        (f"unix:{path}:mode=660", (0o660, False)),
+        (f"unix:{path}:lockfile=1", (0o600, True)),
+        (f"haproxy:unix:{path}", (0o600, False)),
+        (SocketEndpoint(reactor, path), (0o600, False)),
+    ):
+        assert await mode_of(endpoint, path) == expected, endpoint
+    os.symlink("1", f"{path}.lock")  # as former versions left it
+    assert await mode_of(SocketEndpoint(reactor, path), path) == (0o600, False)
