@@ -221,6 +221,14 @@ async def test_what_cannot_be_watched_is_400(http: Client) -> None:
 
 
 @ensureDeferred
+async def test_an_unknown_parameter_is_ignored(http: Client) -> None:
+    for query in ("?unknown=1", "?%zz=1", "?"):
+        async with watching(http, query) as watch:
+            await put(http, "k", query)
+            assert changes(await watch.take(1)) == [("put", "k", query)]
+
+
+@ensureDeferred
 async def test_there_is_a_limit_of_watches(http: Client) -> None:
     watches = [await http.watch() for _ in range(5)]
     collectors = [Collector() for _ in watches]
