@@ -120,7 +120,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return choice
 
 
-_PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object]]] = [
+PARAMETERS: list[tuple[str, str | None, str | None, str, Callable[[str], object]]] = [
     ("port", "p", None, "TCP port. [default: that of the first profile]", port),
     ("interface", None, "127.0.0.1", "Address to listen on.", str),
     ("endpoint", None, None, "Twisted server endpoint string; replaces port and interface.", str),
@@ -156,11 +156,11 @@ class Options(usage.Options):
     longdesc = (
         "A durable key-value server. Every option is also an environment variable: for --max-value, KVTWIST_MAX_VALUE."
     )
-    optParameters = [[name, letter, default, text] for name, letter, default, text, _ in _PARAMETERS]
+    optParameters = [[name, letter, default, text] for name, letter, default, text, _ in PARAMETERS]
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         super().__init__()
-        for name, *_ in _PARAMETERS:
+        for name, *_ in PARAMETERS:
             self[name] = environment.get(_variable(name), self[name])
         if self["working-dir"] is None:
             self["working-dir"] = environment.get("DATA_DIR")
@@ -205,7 +205,7 @@ class Options(usage.Options):
         """Parse the values, and set the defaults that depend on the profile."""
         if self.parent is not None and self.parent.get("logger") == FORMER_LOGGER:
             self.parent["logger"] = None
-        for name, _, _, _, value_of in _PARAMETERS:
+        for name, _, _, _, value_of in PARAMETERS:
             if self[name] is not None:
                 try:
                     self[name] = value_of(self[name])
@@ -230,12 +230,21 @@ class Options(usage.Options):
             self["endpoint"] = f"tcp:{self['port']}:interface={interface}:backlog={BACKLOG}"
 
     def _warn_of_unknown_variables(self) -> None:
-        known = [_variable("profile"), _variable("cors-origin"), *(_variable(name) for name, *_ in _PARAMETERS)]
+        known = [
+            _variable("profile"),
+            _variable("cors-origin"),
+            CLIENT_VARIABLE,
+            *(_variable(name) for name, *_ in PARAMETERS),
+        ]
         for name in sorted(self._environment):
             if name.startswith("KVTWIST_") and name not in known:
                 close = get_close_matches(name, known, 1, 0.85)
                 hint = f"; did you mean {close[0]}?" if close else ""
                 log.warn("unknown environment variable {name}{hint}", name=name, hint=hint)
+
+
+CLIENT_VARIABLE = "KVTWIST_URL"
+"""The server that the `kvtwist` command talks to."""
 
 
 def _variable(option: str) -> str:

@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
+from itertools import chain
 from typing import Any, NoReturn
 
 import click
@@ -16,20 +17,36 @@ from kvtwist.cli import exits
 from kvtwist.cli.backup import backup
 from kvtwist.cli.check import check
 from kvtwist.cli.compact import compact
+from kvtwist.cli.completion import completion
+from kvtwist.cli.delete import delete
 from kvtwist.cli.dump import dump
 from kvtwist.cli.export import export
 from kvtwist.cli.files import Files
+from kvtwist.cli.get import get
 from kvtwist.cli.import_ import import_
+from kvtwist.cli.ls import ls
 from kvtwist.cli.output import discard, warn
+from kvtwist.cli.put import put
 from kvtwist.cli.repair import repair
 from kvtwist.cli.reset_time import reset_time
 from kvtwist.cli.restore import restore
+from kvtwist.cli.serve import serve
 from kvtwist.cli.stats import stats
+from kvtwist.cli.txn import txn
+from kvtwist.cli.watch import watch
 from kvtwist.model import OperatorError, StoreDamaged, StoreInUse
 
 
 class Commands(click.Group):
     """A group whose commands end with the exit codes of `kvtwist.cli.exits`."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by section."""
+        width = max(map(len, self.commands))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                rows = [((command.name or "").ljust(width), command.get_short_help_str()) for command in commands]
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; every expected error becomes a `SystemExit`."""
@@ -72,15 +89,21 @@ def _end(text: str, status: int) -> NoReturn:
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """
-    Maintain the directory of a kvtwist store.
+    Run a key-value server, talk to one, or maintain the directory of a store.
 
-    Only backup works while a server has the store open. Exit codes: 0 success, 1 damage or bad input found, 2 wrong
-    usage, 3 the directory is in use, 4 the command cannot be carried out, 130 interrupted.
+    Of the commands for a directory only backup works while a server has it open. Exit codes: 0 success, 1 damage or bad
+    input found, no such key, or a condition that does not hold, 2 wrong usage, 3 the directory is in use, 4 the command
+    cannot be carried out, 130 interrupted.
     """
     ctx.ensure_object(Files)
 
 
-for command in (check, repair, dump, stats, backup, restore, export, import_, compact, reset_time):
+SECTIONS = {
+    "Server": (serve, completion),
+    "Keys of a server": (get, put, delete, ls, watch, txn),
+    "Directory of a store": (check, repair, dump, stats, backup, restore, export, import_, compact, reset_time),
+}
+for command in chain(*SECTIONS.values()):
     cli.add_command(command)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 from kvtwist.client import _client, lock, txn
-from kvtwist.client._api import Status
+from kvtwist.client._api import Answered, Status
 from kvtwist.client._client import DEFAULT_URL, MAX_EVENT
 from kvtwist.client._thread import blocking, soon
 from kvtwist.client._watch import Watch
@@ -121,6 +121,14 @@ class Client:
     def txn(self) -> Txn:
         """A new transaction, to be built and committed."""
         return Txn(self._client._api.txn)
+
+    def run(self, body: bytes, *, retry: bool = False) -> Answered:
+        """
+        Run a transaction that is in the JSON of the native API; see `txn` for how to build one.
+
+        :param retry: send it again, if need be, although it may have been done already.
+        """
+        return blocking(lambda: self._client._api.txn(body, retry, True))
 
     def watch(self, prefix: str | None = None, *, key: str | None = None, after: int | None = None) -> Changes:
         """The changes of some keys. See `kvtwist.client.Client.watch`."""

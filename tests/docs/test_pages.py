@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kvtwist.cli.main import cli
-from kvtwist.tap import _PARAMETERS, Options
+from kvtwist.tap import PARAMETERS, Options
 from tests.support.server import running
 from tests.support.wire import Connection
 
@@ -62,8 +62,8 @@ def test_the_readme_has_every_option_with_its_default() -> None:
     seen = {
         re.findall(r"--([a-z-]+)", names)[0]: default.strip("`") for names, default, _ in rows(README, "| option |")
     }
-    assert sorted(seen) == sorted([name for name, *_ in _PARAMETERS] + ["profile", "cors-origin"])
-    for name, letter, default, *_ in _PARAMETERS:
+    assert sorted(seen) == sorted([name for name, *_ in PARAMETERS] + ["profile", "cors-origin"])
+    for name, letter, default, *_ in PARAMETERS:
         if default is not None:
             assert seen[name] == default
         assert letter is None or f"`--{name}`, `-{letter}`" in README

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kvtwist.cli import serve
 from kvtwist.profiles import PROFILES
 from kvtwist.tap import Options
 from tests.support.server import PATIENCE, Server, running
@@ -82,9 +83,7 @@ def commands(text: str) -> list[list[str]]:
 
 def bare_profiles() -> list[str]:
     """The options that `./run.sh` adds if there is no `--profile`."""
-    found = re.search(r'set -- (--profile .*) "\$@"', (EXAMPLES.parent / "run.sh").read_text())
-    assert found is not None
-    return shlex.split(found[1])
+    return [part for name in serve.PROFILES for part in ("--profile", name)]
 
 
 @contextmanager
@@ -100,11 +99,13 @@ def run_sh(place: Path, arguments: Sequence[str]) -> Iterator[Server]:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_it_prints_what_it_promises_when_it_is_run_as_it_says(name: str, tmp_path: Path) -> None:
     source = EXAMPLES / f"{name}.py"
-    serve, (python, script, url) = commands(ast.get_docstring(ast.parse(source.read_text()), clean=False) or "")
-    assert serve[0] == "./run.sh"
+    server_command, (python, script, url) = commands(
+        ast.get_docstring(ast.parse(source.read_text()), clean=False) or ""
+    )
+    assert server_command[0] == "./run.sh"
     assert (python, script) == (".venv/bin/python", f"examples/{name}.py")
     assert url == f"http://localhost:{PROFILES[name].default_port}"
-    with run_sh(tmp_path, serve[1:]) as server:
+    with run_sh(tmp_path, server_command[1:]) as server:
         result = subprocess.run(
             [sys.executable, str(source), f"http://localhost:{server.address[1]}"],
             capture_output=True,
