@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 from klein import Response
-from werkzeug.exceptions import BadRequest, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from zope.interface import implementer
 
 from kvtwist import __version__
@@ -114,8 +114,8 @@ class Native:
                 return await self._get_changed(request, name, revision_of("after", after), seconds)
         record = await self._store.get(DATA, name)
         if record is None:
-            raise NotFound("key not found")
-        return self._answer(request, record, {})
+            return KEY_NOT_FOUND
+        return self._answer(request, record, _constant(record.media_type))
 
     async def _get_changed(self, request: Any, name: bytes, after: int | None, seconds: int) -> Response:
         revision, record, has_changed = await self.watches.next_record(request, name, after, seconds)
@@ -126,13 +126,13 @@ class Native:
             return Response(304, headers)
         if not has_changed:
             return Response(304, tagged(headers, record.revision, record.modified_ms))
-        return self._answer(request, record, headers)
+        return self._answer(request, record, {**_constant(record.media_type), **headers})
 
-    def _answer(self, request: Any, record: Record, more: Headers) -> Response:
-        constant = _constant(record.media_type)
-        headers = lifetime({**constant, **more} if more else constant, record, self._store.now_ms)
+    def _answer(self, request: Any, record: Record, headers: Headers) -> Response:
+        if record.expires_ms is not None:
+            headers = lifetime(headers, record, self._store.now_ms)
         whole = answer_record(request, record, headers)
-        if whole.code != 200:
+        if whole.code != 200 or request.getHeader(b"range") is None:
             return whole
         return answer_range(request, record, headers) or whole
 
@@ -140,12 +140,9 @@ class Native:
     async def put(self, request: Any, key: str) -> Response:
         """Give a key a value."""
         name = self._key(key)
-        ttl_text, returned = query(request, "ttl", "return")
-        ttl_ms = None if ttl_text is None else whole_number("ttl", ttl_text, MAX_TTL_SECONDS) * 1000
-        if returned not in (None, "previous"):
-            raise BadRequest("return is previous")
+        ttl_ms, returned = _put_parameters(request) if b"?" in request.uri else (None, None)
         said = request.getHeader(b"content-type")
-        media_type = OCTETS if said is None else checked_type(said.decode("latin-1"))
+        media_type = OCTETS if said is None else _media_type(said)
         value = request.content.read()
         if len(value) > self._settings.max_value:
             raise RequestEntityTooLarge
@@ -171,9 +168,7 @@ class Native:
         name = self._key(key)
         asked = preconditions(request)
         outcome = await transact_if(asked, self._store, DATA, name, [Delete(DATA, name)], exists=True)
-        if not outcome.committed:
-            raise NotFound("key not found")
-        return NO_CONTENT
+        return NO_CONTENT if outcome.committed else KEY_NOT_FOUND
 
     # --- many keys ------------------------------------------------------------------------------------------------
 
@@ -287,7 +282,23 @@ class Native:
         return self._document
 
     def _key(self, key: str) -> bytes:
+        if "%" not in key and key.isascii() and len(key) <= self._settings.max_key:
+            return key.encode()
         return self._reader.key(decoded(key))
+
+
+def _put_parameters(request: Any) -> tuple[int | None, str | None]:
+    """How long the record exists, in milliseconds, and `previous` if what was there is to be returned."""
+    ttl_text, returned = query(request, "ttl", "return")
+    ttl_ms = None if ttl_text is None else whole_number("ttl", ttl_text, MAX_TTL_SECONDS) * 1000
+    if returned not in (None, "previous"):
+        raise BadRequest("return is previous")
+    return ttl_ms, returned
+
+
+@lru_cache(1024)
+def _media_type(header: bytes) -> str:
+    return checked_type(header.decode("latin-1"))
 
 
 @lru_cache(1024)
@@ -333,4 +344,6 @@ def _problem(code: int, message: str, more: bytes = b"") -> bytes:
     return b'{"type":"about:blank","title":%b,"status":%d,"detail":%b%b}' % (quote(title), code, quote(message), more)
 
 
+# A constant, because raising and explaining an exception takes longer than all the rest of the answer.
+KEY_NOT_FOUND = Response(404, MappingProxyType({"Content-Type": PROBLEM}), _problem(404, "key not found"))
 answer_errors(Native.app, PROBLEM, _problem)
