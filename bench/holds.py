@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -66,6 +66,10 @@ class LargeRequests:
         self._ask("PUT /keys, 600,000 keys", "PUT", "/keys", _object({b"%d" % at: b"1" for at in range(600_000)}))
         arrays = b"[" + b"[]," * (self.mebibytes * MIB // 8) + b"1]"
         self._ask(f"PUT /keys/k, {len(arrays) / MIB:.1f} MiB of []", "PUT", "/keys/k", arrays)
+        puts = (b'{"put":{"key":"t%06d","value":"%d"}}' % (number, number) for number in range(self.keys))
+        self._ask(f"POST /v1/txn, {self.keys:,} puts", "POST", "/v1/txn", _transaction(puts))
+        gets = (b'{"get":{"key":"t%06d"}}' % number for number in range(self.keys))
+        self._ask(f"POST /v1/txn, {self.keys:,} gets", "POST", "/v1/txn", _transaction(gets))
         self._stage(self.changes, b"1")
         self._ask(f"POST /commit, {self.changes:,} changes or all that fit", "POST", "/commit")
         self._stage(60, b'"' + b"v" * (self.mebibytes * MIB // 8) + b'"')
@@ -95,6 +99,10 @@ class LargeRequests:
         in_parallel(self.server.port, 8, stage, range(count))
 
 
+def _transaction(operations: Iterable[bytes]) -> bytes:
+    return b'{"then":[' + b",".join(operations) + b"]}"
+
+
 def _object(members: dict[bytes, bytes]) -> bytes:
     return b"{" + b",".join(b'"%b":%b' % member for member in members.items()) + b"}"
 
@@ -105,7 +113,7 @@ def main() -> None:
 
     def measure(checkout: Checkout, place: Path) -> Iterator[Phase]:
         with Server(place) as server:
-            start_kvtwist(server, checkout, "--profile", "keys", "--profile", "transactional")
+            start_kvtwist(server, checkout, "--profile", "keys", "--profile", "transactional", "--profile", "native")
             requests = LargeRequests(server, *((500, 200, 1) if options.quick else (10_000, 100_000, 8)))
             with probing(server.port) as probe:
                 requests.send()

@@ -3,7 +3,8 @@
 How fast is the server beside others that answer HTTP?
 
 Starts each server on one processor and wrk on another. Every answer's status is checked, and before and after each
-measurement the values of a sample of keys.
+measurement the values of a sample of keys. A transaction of several puts counts as several requests, and its time to an
+answer is that of all of them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from bench import command
 from bench.command import Run, say
 from bench.data import VALUE_BYTES, Data
 from bench.figures import Figures, Panel, micro, milli, rounds, table, whole
-from bench.peers import PEERS, Peer, kvtwist
+from bench.peers import PEERS, Peer, Request, kvtwist, transactions
 from bench.servers import Client, Server, WrongAnswer
 from bench.wrk import Replay, wrk
 
@@ -84,30 +85,37 @@ class Measurement:
         server = Server(self._place / f"{name}-{'writes' if writes else 'reads'}", self._cores[0])
         self._servers[name, writes] = self._closing.enter_context(server)
         peer.start(server, None if writes else self._records)
-        requests = (self._request(peer, index, writes) for index in self._draws)
+        groups = self._groups(peer)
+        requests = (self._put(peer, group) if writes else peer.get(self._records.key(*group)) for group in groups)
         self._replays[name, writes] = Replay.write(server.place / "requests", requests)
         if not writes:
             self._check(peer, server, self._draws[:SAMPLE])
         if not self._quick:
             wrk(server.port, self._replays[name, writes], 1, 64, self._cores[1])
 
-    def _request(self, peer: Peer, index: int, writes: bool) -> tuple[str, str, bytes]:
-        key = self._records.key(index)
-        return peer.put(key, self._records.value(index)) if writes else peer.get(key)
+    def _groups(self, peer: Peer) -> list[list[int]]:
+        """The records of each request in the file that wrk repeats."""
+        return [self._draws[at : at + peer.records] for at in range(0, len(self._draws), peer.records)]
+
+    def _put(self, peer: Peer, group: list[int]) -> Request:
+        records = [(self._records.key(index), self._records.value(index)) for index in group]
+        return peer.put(*records[0]) if peer.put_many is None else peer.put_many(records)
 
     def measure(self, name: str, scenario: Scenario, number: int) -> dict[str, float]:
         """:raises WrongAnswer: a request failed, or a value is not what it should be."""
         peer, server = self._peers[name], self._servers[name, scenario.writes]
-        first = number * STEP % len(self._draws)
-        hot = self._request(peer, self._draws[0], False)[1]
+        groups = self._groups(peer)
+        first = number * STEP % len(groups)
+        hot = peer.get(self._records.key(self._draws[0]))[1]
         what = hot if scenario.one_key else self._replays[name, scenario.writes]
         before = server.cpu_seconds()
         figures = wrk(server.port, what, self._seconds, scenario.connections, self._cores[1], first)
-        figures["cpu_seconds"] = (server.cpu_seconds() - before) / figures["requests"]
+        figures["cpu_seconds"] = (server.cpu_seconds() - before) / figures["requests"] / peer.records
+        figures["rate"] *= peer.records
         if not scenario.writes and figures["bytes"] < figures["requests"] * VALUE_BYTES:
             raise WrongAnswer(f"{name}: {figures['bytes']:.0f} bytes cannot hold {figures['requests']:.0f} values")
-        answered = min(int(figures["requests"]) - scenario.connections, len(self._draws))
-        sent = [*self._draws[first + 1 :], *self._draws[: first + 1]][:answered]
+        answered = min(int(figures["requests"]) - scenario.connections, len(groups))
+        sent = [index for group in [*groups[first + 1 :], *groups[: first + 1]][:answered] for index in group]
         self._check(peer, server, sent[:: max(len(sent) // SAMPLE, 1)] if scenario.writes else self._draws[:SAMPLE])
         return figures
 
@@ -122,7 +130,14 @@ class Measurement:
 
 def contenders(run: Run) -> dict[str, Peer]:
     """Those that are chosen and installed."""
-    peers = {name: kvtwist(checkout) for name, checkout in run.checkouts.items()} | PEERS
+    peers = {name: kvtwist(checkout) for name, checkout in run.checkouts.items()}
+    for name, checkout in run.checkouts.items():
+        if not (checkout.root / "kvtwist/profiles/native.py").exists():
+            continue
+        suffix = "" if name == "kvtwist" else f"-{name}"
+        peers[f"native{suffix}"] = kvtwist(checkout, "native")
+        peers[f"txn{suffix}"] = transactions(checkout)
+    peers |= PEERS
     found = {name: peers[name] for name in run.chosen(list(peers))}
     for name, peer in list(found.items()):
         if missing := peer.missing():
@@ -163,7 +178,7 @@ def main() -> None:
             for metric, unit, form in METRICS
             for scenario in SCENARIOS
         ]
-        titles = [name if name in run.checkouts else peer.title for name, peer in peers.items()]
+        titles = [peer.title + (", old" if name.endswith("old") else "") for name, peer in peers.items()]
         panels = [
             Panel(f"{scenario.title}: requests/s", whole, figures.bars({n: (scenario.title, n, "rate") for n in peers}))
             for scenario in SCENARIOS

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bench import ROOT
 from bench.checkout import Checkout
@@ -23,6 +23,8 @@ from kvtwist.model import DATA, TEXT
 
 Request = tuple[str, str, bytes]
 """Method, path, body."""
+AT_ONCE: Final = 10
+"""Records in a request that writes several."""
 _LOADED_AT_ONCE: Final = 500
 
 
@@ -30,6 +32,7 @@ _LOADED_AT_ONCE: Final = 500
 class Peer:
     """
     :ivar start: starts a server; its last parameter is the records to load, None for a server that begins empty.
+    :ivar put_many: writes several records by one request; None if that is not what is measured.
     :ivar found: the part of the answer to `get` that names a value.
     :ivar durable: whether it can answer a write after it is on the disk.
     :ivar needs: programs or Python modules.
@@ -39,18 +42,24 @@ class Peer:
     start: Callable[[Server, Data | None], None]
     get: Callable[[bytes], Request]
     put: Callable[[bytes, bytes], Request]
+    put_many: Callable[[Sequence[tuple[bytes, bytes]]], Request] | None = None
     found: Callable[[bytes], bytes] = lambda value: value
     reads: bool = True
     durable: bool = True
     needs: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> int:
+        """How many records a request writes."""
+        return 1 if self.put_many is None else AT_ONCE
 
     def missing(self) -> list[str]:
         """The needs that are not installed."""
         return [name for name in self.needs if shutil.which(name) is None and find_spec(name) is None]
 
 
-def kvtwist(checkout: Checkout) -> Peer:
-    """The server as run.sh starts it; reads find the records in pages, as in a server that has run for a while."""
+def kvtwist(checkout: Checkout, profile: str = "lsfr") -> Peer:
+    """The server with one profile; reads find the records in pages, as in a server that has run for a while."""
 
     def start(server: Server, records: Data | None) -> None:
         if records is not None:
@@ -59,9 +68,20 @@ def kvtwist(checkout: Checkout) -> Peer:
                 file.writelines(json.dumps(line) + "\n" for line in _export(records))
             load = [checkout.python, "-m", "kvtwist", "import", "--create", "--json", "data", str(lines)]
             subprocess.run(load, cwd=server.place, stdout=subprocess.DEVNULL, check=True, timeout=600)
-        start_kvtwist(server, checkout, "--profile", "lsfr")
+        start_kvtwist(server, checkout, "--profile", profile)
 
-    return Peer("kvtwist", start, *_plain("/kv/%s", "/kv/%s"))
+    path = "/v1/kv/%s" if profile == "native" else "/kv/%s"
+    return Peer(f"kvtwist, {profile}", start, *_plain(path, path))
+
+
+def transactions(checkout: Checkout) -> Peer:
+    """The server that is asked to write several records by `POST /v1/txn`."""
+    return evolve(kvtwist(checkout, "native"), title=f"txn of {AT_ONCE} puts", put_many=_transaction, reads=False)
+
+
+def _transaction(records: Sequence[tuple[bytes, bytes]]) -> Request:
+    puts = [{"put": {"key": key.decode(), "value": value.decode()}} for key, value in records]
+    return "POST", "/v1/txn", json.dumps({"then": puts}).encode()
 
 
 def _export(records: Data) -> Iterator[dict[str, object]]:
@@ -150,7 +170,7 @@ PEERS: Final = {
         _start_etcd,
         lambda key: _etcd_request("/v3/kv/range", ("key", key)),
         lambda key, value: _etcd_request("/v3/kv/put", ("key", key), ("value", value)),
-        b64encode,
+        found=b64encode,
         reads=False,
         needs=("etcd",),
     ),
