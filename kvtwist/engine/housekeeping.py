@@ -158,7 +158,6 @@ class Housekeeping:
     ) -> None:
         self._sweeper = sweeper
         self._expiry = expiry
-        self._keyspaces = keyspaces
         self._cache = cache
         self._disk_state = disk_state
         self._commit = commit

@@ -30,6 +30,12 @@ class LimitsTests(TestCase):
             limits = Limits.within(memory)
             self.assertLessEqual(limits.memory, memory)
             self.assertGreater(limits.memory, 0.99 * memory)
+        self.assertEqual(Limits.within(1000), Limits(pages=500, memtables=200, unsynced=50))
+
+    def test_the_defaults_are_those_of_256_mib(self) -> None:
+        limits, whole = Limits(), Limits.within(256 * 2**20)
+        for name in ("pages", "memtables", "unsynced"):
+            self.assertLess(abs(getattr(limits, name) - getattr(whole, name)), 2**20)
 
 
 class WaitingTests(EngineCase):

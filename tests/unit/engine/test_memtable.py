@@ -5,13 +5,36 @@ from __future__ import annotations
 import gc
 import random
 
-from kvtwist.engine.memtable import ENTRY_COST, Entry, Memtable, Tombstone
+from kvtwist.engine.memtable import ENTRY_COST, Entry, Memtable, Tombstone, alive, traced, value_size
 from kvtwist.model import Record
 from tests.support.engine import TestCase
 
 
 def record(value: bytes, expires_ms: int | None = None, revision: int = 1) -> Record:
     return Record(value, "text/plain", revision, 0, expires_ms)
+
+
+class EntryTests(TestCase):
+    def test_a_trace_has_all_of_a_record_but_a_large_value(self) -> None:
+        for size, is_left_out in ((0, False), (256, False), (257, True), (10_000, True)):
+            whole = record(b"v" * size, 5, revision=7)
+            trace = traced(whole)
+            assert isinstance(trace, Record)
+            self.assertEqual(trace.value, b"" if is_left_out else whole.value)
+            self.assertEqual(value_size(trace), value_size(whole))
+            self.assertEqual((trace.media_type, trace.revision, trace.expires_ms), ("text/plain", 7, 5))
+            self.assertIs(traced(trace), trace)
+        self.assertEqual((traced(None), traced(Tombstone(1))), (None, Tombstone(1)))
+
+    def test_a_record_lives_until_it_expires(self) -> None:
+        for entry, lives in (
+            (None, False),
+            (Tombstone(1), False),
+            (record(b"v"), True),
+            (record(b"v", 10), False),
+            (record(b"v", 11), True),
+        ):
+            self.assertIs(alive(entry, lambda: 10), entry if lives else None)
 
 
 class MemtableTests(TestCase):
