@@ -425,7 +425,8 @@ class Store:
             if isinstance(part, _LOOKUPS):
                 await self._loader.look_up(partial(self._look_up_part, part, reading, scratch), reading.pinned)
                 reading.pinned.pages.clear()
-                scratch.clear()
+                if not isinstance(part, Range):  # it is counted, but once, and `reading` keeps it
+                    scratch[part.keyspace, part.key] = None
         # Entries may have moved to other pages while this waited.
         await self._loader.look_up(partial(self._look_up, pending, reading), reading.pinned)
         while self._commit.latch.held:

@@ -15,6 +15,7 @@ from twisted.internet.task import Clock
 from kvtwist.engine import Limits, Store
 from kvtwist.engine.disk_space import DiskSpace
 from kvtwist.engine.housekeeping import SWEEP_SECONDS
+from kvtwist.engine.store import GATHERING
 from kvtwist.engine.timeline import Timeline
 from kvtwist.model import (
     DATA,
@@ -208,10 +209,66 @@ class OthersTests(StepCase):
         self.assertTrue(self.successResultOf(done).committed)
 
     def test_a_key_that_is_too_long_is_refused_wherever_it_stands(self) -> None:
-        done = self.store.transact([], [*puts(b"new"), put(bytes(2**16), b"")])
-        self.finish()
-        self.failureResultOf(done, StoreError)
+        for at in range(COUNT + 1):
+            operations = puts(b"new")
+            operations.insert(at, put(bytes(2**16), b""))
+            done = self.store.transact([], operations)
+            self.finish()
+            self.failureResultOf(done, StoreError)
         self.assertEqual(self.contents(), OLD)
+
+    def test_it_looks_up_in_steps(self) -> None:
+        pauses: list[None] = []
+        pause = self.store._pause
+
+        def counted() -> Deferred[None]:
+            pauses.append(None)
+            return pause()
+
+        self.patch(self.store, "_pause", counted)
+        for reads, conditions in ((0, 0), (STEP, 0), (STEP - 1, 1), (STEP, 2 * STEP - 1), (0, 8)):
+            pauses.clear()
+            peeks: list[Operation] = [Peek(DATA, b"%d" % number) for number in range(reads)]
+            parts = [Exists(DATA, b"%d" % number) for number in range(conditions)]
+            writes = puts(b"new")
+            self.store.transact(parts, [*peeks, *writes])
+            self.finish()
+            total = (reads + conditions + COUNT) // STEP
+            checked = applied = -(-(reads + COUNT) // STEP)
+            self.assertEqual(len(pauses), checked + 2 * total + applied, (reads, conditions))
+
+    def test_few_that_return_records_are_looked_up_at_a_time(self) -> None:
+        looked: list[None] = []
+
+        async def look_up(pending: object, reading: object) -> None:
+            looked.append(None)
+            await Deferred()
+
+        self.patch(self.store, "_look_up_in_steps", look_up)
+        for returning, most in ((Get, GATHERING), (Peek, 2 * GATHERING)):
+            looked.clear()
+            waiting = [self.store.transact([], [returning(DATA, b"k")] * (STEP + 1)) for _ in range(2 * GATHERING)]
+            self.engine.clock.advance(0)
+            self.engine.clock.advance(0)
+            self.assertEqual(len(looked), most)
+            for done in waiting:
+                self.assertNoResult(done)
+
+    def test_others_are_admitted_while_it_reads_pages(self) -> None:
+        self.engine.close()
+        self.finish()
+        self.restart()
+        reads: list[Operation] = [Get(DATA, b"%d" % number) for number in range(COUNT)]
+        done = self.store.transact([], [*reads, put(b"k", b"v")])
+        for _ in range(5):
+            self.iterate()
+        self.assertEqual(len(self.page_jobs), 1)
+        other = self.store.transact([], [put(b"other", b"v")])
+        self.journal_jobs.finish()
+        self.assertTrue(self.successResultOf(other).committed)
+        self.assertNoResult(done)
+        self.finish()
+        self.assertTrue(self.successResultOf(done).committed)
 
     def test_a_client_that_leaves_does_not_stop_it(self) -> None:
         for iterations in range(16):

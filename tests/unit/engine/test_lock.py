@@ -30,6 +30,17 @@ class LockTests(TestCase):
         self.assertIn(str(os.getpid()), str(caught.exception))
         lock.release()
 
+    def test_its_file_holds_the_number_of_the_process_for_its_owner(self) -> None:
+        path = self.path / "lock"
+        path.write_bytes(b"123456789012345\n")
+        for _ in range(2):
+            lock = DirectoryLock(str(self.path))
+            self.assertEqual(path.read_bytes(), b"%d\n" % os.getpid())
+            lock.release()
+            path.unlink()
+        DirectoryLock(str(self.path)).release()
+        self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+
     def test_a_released_one_can_be_had_again(self) -> None:
         for _ in range(3):
             lock = DirectoryLock(str(self.path))

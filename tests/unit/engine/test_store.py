@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -27,6 +27,7 @@ from kvtwist.model import (
     Peek,
     Range,
     Record,
+    Room,
     StoreUnavailable,
     TooMuchToRead,
     Unchanged,
@@ -152,6 +153,30 @@ class TransactionTests(EngineCase):
         for limit in (1, 1000):
             self.assertEqual(result_of(self.engine.store.scan(DATA, limit=limit)).revision, 3)
 
+    def test_there_is_room_for_as_much_as_the_limit(self) -> None:
+        self.engine.put(b"old", b"12345", keyspace=STAGED)
+        for key, size, fits in (
+            (b"new", 2, True),  # 8 + 5 bytes, and twice 10
+            (b"new", 3, False),
+            (b"old", 20, True),  # it takes the place of the old one
+            (b"old", 21, False),
+        ):
+            limit = 33
+            room = Room(STAGED, key, size, 10, limit)
+            self.assertIs(self.engine.do(Get(DATA, b"k"), conditions=[room]).committed, fits, (key, size))
+
+    def test_a_keyspace_is_unchanged_only_if_nothing_was_taken_back_since(self) -> None:
+        self.engine.put(b"k", b"1")
+        for revision, rollbacks, holds in (
+            (1, None, True),
+            (0, None, False),
+            (1, 0, True),
+            (1, 1, False),
+            (2, 0, True),
+        ):
+            unchanged = UnchangedSince(DATA, revision, rollbacks)
+            self.assertIs(self.engine.do(conditions=[unchanged]).committed, holds, (revision, rollbacks))
+
     def test_conditions_see_what_was_there_before_the_operations(self) -> None:
         self.assertTrue(self.engine.do(put(b"k", b"1"), conditions=[Unchanged(DATA, b"k", 0)]).committed)
         self.assertFalse(self.engine.do(put(b"k", b"2"), conditions=[Unchanged(DATA, b"k", 0)]).committed)
@@ -246,6 +271,11 @@ class ScanTests(EngineCase):
             piece = result_of(self.engine.store.scan(DATA, limit=5, reverse=reverse))
             self.assertEqual(len(piece.items), 5)
             self.assertIsNotNone(piece.resume)
+
+    def test_a_slice_holds_a_thousand_records_unless_it_is_told(self) -> None:
+        self.engine.do(*(put(b"%04d" % number, b"", keyspace=STAGED) for number in range(1001)))
+        found = result_of(self.engine.store.scan(STAGED))
+        self.assertEqual((len(found.items), found.resume), (1000, b"0999\0"))
 
     def test_the_last_slice_says_so(self) -> None:
         self.assertIsNone(result_of(self.engine.store.scan(DATA, limit=len(self.there))).resume)
@@ -365,6 +395,25 @@ class PageMissTests(EngineCase):
             self.assertEqual(len(self.page_jobs) == GATHERING, is_limited)
             found = [self.finished(done).record(0) for done in pending]
             self.assertTrue(all(record is not None for record in found))
+
+    def test_a_record_in_memory_that_is_durable_is_read_without_delay(self) -> None:
+        self.engine.put(b"5", b"new")
+        self.patch(self.engine.store._reads, "get", lambda keyspace, key: self.fail("it takes longer"))
+        record = self.successResultOf(self.engine.store.get(DATA, b"5"))
+        self.assertEqual(record and record.value, b"new")
+
+    def test_only_the_pages_of_one_key_are_kept_while_others_are_read(self) -> None:
+        pinned: list[int] = []
+        look_up = self.engine.store._loader.look_up
+
+        async def counted(look: Callable[[], object], pages: Any) -> object:
+            pinned.append(len(pages.pages))
+            return await look_up(look, pages)
+
+        self.patch(self.engine.store._loader, "look_up", counted)
+        gets = [Get(DATA, b"%d" % number) for number in range(10)]
+        self.finished(self.engine.store.transact([], gets))
+        self.assertEqual(pinned, [0] * 11)
 
     def test_a_get_waits_for_its_page(self) -> None:
         for number in range(10):
@@ -640,6 +689,36 @@ class ResultTests(EngineCase):
         self.assertIsNone(self.engine.get(b"new"))
         self.assertEqual(len(self.engine.do(*gets[:2]).results), 2)
         self.assertEqual(len(self.engine.do(Range(DATA)).results), 1)  # one result may be as large as a slice
+
+    def test_as_much_as_the_limit_is_returned(self) -> None:
+        for sizes, fits in (((50, 50), True), ((50, 51), False), ((100, 0), True), ((99, 1, 1), False)):
+            operations = [Get(DATA, b"%d" % number) for number in range(len(sizes))]
+            for in_pages in (False, True):
+                for number, size in enumerate(sizes):
+                    self.engine.put(b"%d" % number, b"v" * size)
+                if in_pages:
+                    self.engine.checkpoint()
+                done = self.engine.store.transact([], operations)
+                self.engine.pump()
+                self.assertEqual(failure_of(done) is None, fits, sizes)
+
+    def test_what_is_read_twice_counts_once_and_a_condition_takes_nothing(self) -> None:
+        for in_pages in (False, True):
+            self.engine.put(b"a", b"v" * 60)
+            self.engine.put(b"large", b"v" * 1000)
+            if in_pages:
+                self.engine.checkpoint()
+            outcome = self.engine.do(Get(DATA, b"a"), Get(DATA, b"a"), conditions=[Exists(DATA, b"large")])
+            self.assertEqual([record and len(record.value) for record in outcome.results], [60, 60])  # type: ignore[union-attr]
+
+    def test_a_value_that_a_condition_left_out_is_returned(self) -> None:
+        for in_pages in (False, True):
+            self.engine.put(b"large", b"v" * 1000)
+            if in_pages:
+                self.engine.checkpoint()
+            for operations in ([Get(DATA, b"large")], [Peek(DATA, b"large"), Get(DATA, b"large")]):
+                outcome = self.engine.do(*operations, conditions=[Exists(DATA, b"large")])
+                self.assertEqual(outcome.record(len(operations) - 1).value, b"v" * 1000)  # type: ignore[union-attr]
 
     def test_one_record_may_take_any_size(self) -> None:
         self.engine.put(b"a", b"v" * 1000)
