@@ -451,6 +451,26 @@ class JournalTests(DiagnosisCase):
             highest=6,
         )
 
+    def test_an_empty_segment_after_missing_ones(self) -> None:
+        self.segment.write_bytes(self.whole[: self.marks[1]])
+        (self.store / f"journal-{9:020d}.log").write_bytes(self.whole[: self.marks[0]])
+        what = "revision 9 follows on 4, revisions 5 to 8 are missing"
+        self.assert_journal(self.problem(self.store, what, revisions=(5, 8)), revision=4, highest=8)
+
+    def test_a_segment_under_two_names_is_read_once(self) -> None:
+        for name in (f"journal-{1:020d}.log", f"journal-{2:020d}.log"):
+            (self.store / name).write_bytes(self.whole)
+        found, findings = self.diagnosis()
+        self.assertEqual([finding.kind for finding in findings], ["leftover"] * 2)
+        self.assertEqual((found.journal.revision, found.journal.highest), (6, 6))
+
+    def test_a_segment_that_cannot_be_read_hides_no_other(self) -> None:
+        (self.store / f"journal-{1:020d}.log").mkdir()
+        (self.store / f"journal-{2:020d}.log").write_bytes(self.whole)
+        self.segment.write_bytes(self.whole[: self.marks[1]])
+        found, _ = self.diagnosis()
+        self.assertEqual((found.journal.revision, found.journal.highest), (6, 6))
+
     def test_a_segment_that_was_renamed(self) -> None:
         """Its transactions are found under the wrong name."""
         renamed = self.store / f"journal-{1:020d}.log"

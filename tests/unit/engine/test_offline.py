@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 
+from kvtwist.engine import compactor, run_writer
 from kvtwist.engine.inspection.directory import NotAStore
 from kvtwist.engine.limits import Limits
 from kvtwist.engine.offline import opened
@@ -28,6 +29,8 @@ class OfflineTests(TestCase):
             self.assertEqual([key for key, _ in two.scan(DATA)], [b"b"])
             self.assertEqual(two.keyspaces(), [DATA, HISTORY])
             self.assertEqual(two.records(DATA), 1)
+            found = two.get(DATA, b"b")
+            self.assertEqual((found and found.value, two.get(DATA, b"a")), (b"v", None))
         engine = Engine(self.path / "store")
         self.assertEqual(engine.open().transactions, 0)  # it has ended with a checkpoint
         engine.die()
@@ -46,6 +49,8 @@ class OfflineTests(TestCase):
             (self.path / "file").write_bytes(b"")
             with self.assertRaises(NotAStore), opened(str(self.path / place), create=create):
                 pass
+        with self.assertRaises(NotAStore), opened(str(self.path / "missing")):
+            pass
         self.assertEqual([path.name for path in self.path.iterdir()], ["file"])
 
     def test_an_error_within_closes_it_all_the_same(self) -> None:
@@ -94,6 +99,22 @@ class RestoreTests(TestCase):
 
 
 class CompactTests(TestCase):
+    def test_no_page_that_is_gone_stays_in_memory(self) -> None:
+        self.patch(run_writer, "PAGE_SIZE", 100)
+        self.patch(compactor, "compaction_due", lambda runs: [])
+        place = str(self.path / "store")
+        with opened(place, create=True) as store:
+            for _ in range(2):
+                store.write([put(b"%02d" % number, b"v" * 50) for number in range(20)])
+                store.checkpoint()
+                self.assertEqual(len(list(store.scan(DATA))), 20)
+            advanced: list[int] = []
+            store.compact(advanced.append)
+            named = store._storage.manifest.pages()
+            self.assertEqual(set(store._store._cache._pages) - named, set())
+            self.assertEqual((store.pages(), sum(advanced)), (len(named), len(named) - 1), "the last one is the end")
+            self.assertEqual(len(list(store.scan(DATA))), 20)
+
     def test_a_keyspace_that_the_journal_clears_leaves_no_page(self) -> None:
         engine = Engine(self.path / "store")
         engine.open()
