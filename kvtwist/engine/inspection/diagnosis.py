@@ -111,7 +111,7 @@ class Diagnosis:
 
     def _manifest(self) -> Iterator[Finding]:
         listing = self.listing
-        if not listing.manifests:
+        if not listing.manifests and self.manifest_path is None:
             if not listing.segments and listing.pages:
                 what = "there are pages, but neither a manifest nor a journal"
                 yield Finding(kind="problem", file=listing.path, what=what)

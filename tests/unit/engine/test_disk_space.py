@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.engine import Limits, run_writer
 from kvtwist.engine.disk_space import (
@@ -21,41 +20,10 @@ from kvtwist.engine.disk_space import (
 from kvtwist.engine.frame import Change, Transaction
 from kvtwist.engine.housekeeping import MAKE_SPACE_SECONDS
 from kvtwist.engine.journal import JournalWriter
-from kvtwist.engine.operations import all_free_space, frees_space
-from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, NoRoom, Operation, Put
+from kvtwist.model import DATA, Clear, Delete, NoRoom
 from tests.support.engine import Engine, EngineCase, FaultyDisk, SmallDisk, TestCase, failure_of, put
 
 MIB = 2**20
-
-
-class FreesSpaceTests(SynchronousTestCase):
-    def test_what_leaves_no_more_than_there_was(self) -> None:
-        """As each profile deletes, and what is no deletion."""
-        written = Put(DATA, b"k", b"v", "")
-        table: list[tuple[bool, Sequence[Operation]]] = [
-            (True, [Delete(DATA, b"k")]),
-            (True, [Clear(DATA)]),
-            (True, [Delete(DATA, b"k"), Append(HISTORY, b"k", b"", "")]),
-            (True, [Put(STAGED, b"k", b"", "")]),
-            (True, [Clear(STAGED), Delete(DATA, b"k"), written]),
-            (True, [Delete(STAGED, b"k"), written]),
-            (False, [written]),
-            (False, [Put(DATA, b"k", b"", "")]),
-            (False, [Put(STAGED, b"k", b"v", "")]),
-            (False, [written, Append(HISTORY, b"k", b"v", "")]),
-            (False, [Delete(DATA, b"k"), written, written]),
-        ]
-        for expected, operations in table:
-            self.assertEqual(frees_space(operations), expected, operations)
-            transaction = Transaction(1, 0, [change(operation) for operation in operations])
-            self.assertEqual(all_free_space([transaction]), expected, operations)
-            refused = Transaction(2, 0, [change(written)])
-            self.assertFalse(all_free_space([transaction, refused]))
-
-
-def change(operation: Operation) -> Change:
-    key = getattr(operation, "key", getattr(operation, "prefix", None))
-    return Change(operation.keyspace, key, getattr(operation, "value", None))
 
 
 class DiskSpaceTests(TestCase):

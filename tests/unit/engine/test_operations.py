@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from kvtwist.engine.frame import Change
-from kvtwist.engine.operations import change_of, has_valid_key, returns_records, size_of
+from kvtwist.engine.frame import Change, Transaction
+from kvtwist.engine.operations import (
+    all_free_space,
+    change_of,
+    frees_space,
+    has_valid_key,
+    returns_records,
+    size_of,
+)
 from kvtwist.engine.page import MAX_KEY
-from kvtwist.model import DATA, HISTORY, Append, Clear, Delete, Get, Peek, Put, Range, Restore
+from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, Get, Operation, Peek, Put, Range, Restore
 
 STAMP = b"\0\0\0\0\0\0\x03\xe8" + b"\0\0\0\0\0\0\0\x07"
 """Time and revision, of eight bytes each."""
@@ -54,3 +63,35 @@ class OperationTests(SynchronousTestCase):
             (Clear(DATA), Change(DATA, None)),
         ):
             self.assertEqual(change_of(operation, 7, 1000), change)
+
+
+class FreesSpaceTests(SynchronousTestCase):
+    def test_what_leaves_no_more_than_there_was(self) -> None:
+        """As each profile deletes, and what is no deletion."""
+        written = Put(DATA, b"k", b"v", "")
+        table: list[tuple[bool, Sequence[Operation]]] = [
+            (True, [Delete(DATA, b"k")]),
+            (True, [Clear(DATA)]),
+            (True, [Delete(DATA, b"k"), Append(HISTORY, b"k", b"", "")]),
+            (True, [Put(STAGED, b"k", b"", "")]),
+            (True, [Clear(STAGED), Delete(DATA, b"k"), written]),
+            (True, [Delete(STAGED, b"k"), written]),
+            (False, [written]),
+            (False, [Put(DATA, b"k", b"", "")]),
+            (False, [Put(STAGED, b"k", b"v", "")]),
+            (False, [written, Append(HISTORY, b"k", b"v", "")]),
+            (False, [Delete(DATA, b"k"), written, written]),
+            (True, [Delete(DATA, b"k"), written, written, Delete(DATA, b"k")]),
+            (True, []),
+        ]
+        for expected, operations in table:
+            self.assertEqual(frees_space(operations), expected, operations)
+            transaction = Transaction(1, 0, [change(operation) for operation in operations])
+            self.assertEqual(all_free_space([transaction]), expected, operations)
+            refused = Transaction(2, 0, [change(written)])
+            self.assertFalse(all_free_space([transaction, refused]))
+
+
+def change(operation: Operation) -> Change:
+    key = getattr(operation, "key", getattr(operation, "prefix", None))
+    return Change(operation.keyspace, key, getattr(operation, "value", None))
