@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import importlib.abc
 import importlib.util
+import math
 import os
 import random
+import resource
 import signal
 import sys
 import tempfile
@@ -24,17 +26,21 @@ from types import ModuleType
 from typing import Any, Final
 
 import pytest
-from attrs import define
+from attrs import define, frozen
 
 from tests.mutation.mutants import Mutant, mutant, places
-from tests.mutation.table import EQUIVALENT, tests_of
+from tests.mutation.table import EQUIVALENT, ROUNDED, tests_of
 
 LOADED: Final = (
-    *("_hypothesis_pytestplugin", "pytest_timeout", "pytest_twisted", "xdist.plugin"),
-    *("msgspec", "prometheus_client", "twisted.trial.unittest", "twisted.web.http", "werkzeug.routing"),
+    *("_hypothesis_pytestplugin", "anyio.pytest_plugin", "pytest_timeout", "pytest_twisted", "xdist.plugin"),
+    *("anyio._backends._asyncio", "h11", "httptools", "hypothesis.stateful", "msgspec", "prometheus_client", "treq"),
+    *("twisted.application.service", "twisted.internet.posixbase", "twisted.internet.ssl", "twisted.trial.unittest"),
+    *("twisted.web.server", "twisted.web.template", "werkzeug.routing"),
 )
-"""Loaded once for all processes. Not what imports the reactor, since that is no good in a fork: klein, treq."""
+"""Loaded once for all processes. Not klein: it imports the reactor, which two processes cannot share."""
 ARGUMENTS: Final = ("-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout=0")
+MEMORY: Final = 2 << 30
+"""Bytes of address space for a fault, which may be a loop without end that fills a list."""
 
 
 class Changed(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
@@ -62,6 +68,19 @@ class Changed(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return self._code
 
 
+@frozen
+class Limits:
+    """
+    How long a fault may take; one that takes longer is noticed.
+
+    :ivar processor: seconds of processor time, for a loop without end.
+    :ivar wall: seconds, for a wait without end.
+    """
+
+    processor: float
+    wall: float
+
+
 @define
 class Trial:
     """A fault that is being tried."""
@@ -70,14 +89,20 @@ class Trial:
     until: float
 
 
-def start(path: str, code: str, tests: Sequence[str], output: int) -> int:
-    """Run tests in a new process, which ends with status 0 if all pass; returns its number."""
+def start(path: str, code: str, tests: Sequence[str], output: int, seconds: float) -> int:
+    """
+    Run tests in a new process, which ends with status 0 if all pass; returns its number.
+
+    :param seconds: of processor time, after which it is killed.
+    """
     process = os.fork()
     if process:
         return process
     status = 3
     try:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds),) * 2)
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.meta_path.insert(0, Changed(path, code))
@@ -86,15 +111,16 @@ def start(path: str, code: str, tests: Sequence[str], output: int) -> int:
         os._exit(status)
 
 
-def survivors(path: str, found: list[Mutant], tests: Sequence[str], limit: float, processes: int) -> Iterator[Mutant]:
-    """Try all; yields those that no test notices within so many seconds."""
+def survivors(path: str, found: list[Mutant], tests: Sequence[str], limits: Limits, processes: int) -> Iterator[Mutant]:
+    """Try all; yields those that no test notices within the limits."""
     waiting = list(reversed(found))
     running: dict[int, Trial] = {}
     with open(os.devnull, "wb") as output:
         while waiting or running:
             while waiting and len(running) < processes:
                 new = waiting.pop()
-                running[start(path, new.code, tests, output.fileno())] = Trial(new, time.monotonic() + limit)
+                process = start(path, new.code, tests, output.fileno(), limits.processor)
+                running[process] = Trial(new, time.monotonic() + limits.wall)
             for process, trial in list(running.items()):
                 ended, status = os.waitpid(process, os.WNOHANG)
                 if not ended and time.monotonic() > trial.until:
@@ -107,65 +133,68 @@ def survivors(path: str, found: list[Mutant], tests: Sequence[str], limit: float
             time.sleep(0.01)
 
 
-def clean_seconds(path: str, source: str, tests: Sequence[str]) -> float:
-    """How long the tests of the module as it is take; exits when they fail."""
+def limits_of(path: str, source: str, tests: Sequence[str], seconds: float) -> Limits:
+    """For a fault: some seconds, and several times what the tests take without it; exits when they fail."""
     with tempfile.TemporaryFile() as output:
         began = time.monotonic()
-        _, status = os.waitpid(start(path, source, tests, output.fileno()), 0)
+        _, status, used = os.wait4(start(path, source, tests, output.fileno(), 3600), 0)
         if status:
             output.seek(0)
             sys.exit(f"{path}: its own tests fail:\n{output.read().decode()}")
-    return time.monotonic() - began
+    return Limits(seconds + 2 * (used.ru_utime + used.ru_stime), 6 * seconds + 4 * (time.monotonic() - began))
 
 
-def chosen(path: str, source: str, sample: int | None, dice: random.Random) -> list[Mutant]:
-    """So many faults, or all, without those that are known to change nothing."""
-    known = EQUIVALENT.get(path, {})
+def chosen(path: str, source: str, percent: float, dice: random.Random) -> list[Mutant]:
+    """That share of the faults, or all, without those that are known to change nothing."""
+    known, rounded = EQUIVALENT.get(path, {}), ROUNDED.get(path, ())
     where = places(source)
     dice.shuffle(where)
     found: list[Mutant] = []
     for place in where:
-        if len(found) == sample:
+        if len(found) >= len(where) * percent / 100:
             break
         one = mutant(source, place)
-        if one is not None and (one.was, one.now) not in known:
-            found.append(one)
+        if one is None or (one.was, one.now) in known or (one.operator == "NumberReplacer" and one.was in rounded):
+            continue
+        found.append(one)
     return sorted(found, key=lambda one: one.line)
+
+
+def score(tried: int, noticed: int) -> str:
+    """For people."""
+    return f"{noticed} of {tried} noticed, {noticed / max(tried, 1):.1%}"
 
 
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description="How many small faults tests notice.")
     parser.add_argument("modules", nargs="+", metavar="MODULE", help="a file, or a directory with all that is in it")
-    parser.add_argument("--sample", type=int, help="so many faults of each module, chosen by chance (default: all)")
+    parser.add_argument("--percent", type=float, default=100, help="share of each module's faults (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="decides which (default: 0)")
     parser.add_argument(
-        "--limit", type=float, default=20, help="seconds for a fault, and four times what tests take without it"
+        "--limit", type=float, default=5, help="seconds of a processor for a fault, besides twice what the tests take"
     )
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="so many at once (default: one a core)")
     options = parser.parse_args()
     for module in LOADED:
         import_module(module)
-    tried = noticed = 0
     for given in map(Path, options.modules):
+        tried = noticed = 0
         for file in sorted(given.rglob("*.py")) if given.is_dir() else [given]:
             path, source = str(file), file.read_text()
             tests = tests_of(path)
-            found = chosen(path, source, options.sample, random.Random(f"{options.seed} {path}"))
+            found = chosen(path, source, options.percent, random.Random(f"{options.seed} {path}"))
             if not found:
                 continue
-            limit = options.limit + 4 * clean_seconds(path, source, tests)
+            limits = limits_of(path, source, tests, options.limit)
             left = 0
-            for one in survivors(path, found, tests, limit, options.processes):
+            for one in survivors(path, found, tests, limits, options.processes):
                 left += 1
                 print(f"{path}:{one.line}: {one.operator}\n  - {one.was}\n  + {one.now}", flush=True)
             tried, noticed = tried + len(found), noticed + len(found) - left
-            print(f"{path}: {len(found) - left} of {len(found)} noticed, {_share(found, left)}", flush=True)
-    print(f"all: {noticed} of {tried} noticed, {noticed / max(tried, 1):.1%}")
-
-
-def _share(found: list[Mutant], left: int) -> str:
-    return f"{1 - left / len(found):.1%}"
+            print(f"{path}: {score(len(found), len(found) - left)}", flush=True)
+        if given.is_dir():
+            print(f"{given}: {score(tried, noticed)}", flush=True)
 
 
 if __name__ == "__main__":

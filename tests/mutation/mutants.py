@@ -128,11 +128,20 @@ class _Meaning(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self.generic_visit(node)
+        return self._visit_function(node)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return self._visit_function(node)
+
+    def _visit_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
         node.returns = None
+        last = node.body[-1]
+        if isinstance(last, ast.Return) and isinstance(last.value, ast.Constant) and last.value.value is None:
+            node.body[-1] = ast.Pass()  # a function returns None at its end without saying so
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg != "gc"]  # msgspec's: for speed alone
         return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
