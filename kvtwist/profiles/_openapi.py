@@ -172,7 +172,7 @@ _PUT_KEY: Json = {
         },
         "201": {"description": "The key is new", "headers": _headers("ETag"), "links": _LINKS},
         "204": {"description": "The value is replaced", "headers": _headers("ETag"), "links": _LINKS},
-        **_errors(400, 412, 413, 503, 507),
+        **_errors(400, 403, 412, 413, 503, 507),
     },
 }
 _DELETE_KEY: Json = {
@@ -181,7 +181,7 @@ _DELETE_KEY: Json = {
     "parameters": _parameters("Key", *_CONDITIONS),
     "responses": {
         "204": {"description": "The key is deleted", "links": {"create": _to("putKey"), "read": _to("getKey")}},
-        **_errors(400, 404, 412, 503, 507),
+        **_errors(400, 403, 404, 412, 503, 507),
     },
 }
 _LIST_KEYS: Json = {
@@ -210,7 +210,7 @@ _DELETE_KEYS: Json = {
     "parameters": _parameters("Prefix", "All"),
     "responses": {
         "200": _json("How many keys were deleted", _object({"deleted": {"type": "integer", "minimum": 0}})),
-        **_errors(400, 503, 507),
+        **_errors(400, 403, 503, 507),
     },
 }
 _TRANSACT: Json = {
@@ -222,7 +222,7 @@ _TRANSACT: Json = {
             **_json("What was done, whether the conditions held or not", _schema("Outcome")),
             "links": {"read": _to("getKey", "$request.body#/then/0/put/key")},
         },
-        **_errors(400, 413, 503, 507),
+        **_errors(400, 403, 413, 503, 507),
     },
 }
 _WATCH: Json = {
@@ -312,6 +312,7 @@ def _error(description: str, *headers: str, schema: str = "Problem") -> Json:
 
 _ERRORS: Json = {
     "400": _error("The request is wrong; `detail` says where"),
+    "403": _error("A web page of another origin sent it, which `--cors-origin` does not allow"),
     "404": _error("There is no such key"),
     "410": _error("Changes after that revision are not kept any more, or it is in the future", schema="Gone"),
     "412": _error("A precondition does not hold; nothing was written"),

@@ -41,7 +41,8 @@ MAX_RANGES = 16
 """How many ranges a branch may have: each result may take a mebibyte."""
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
-MAX_REVISION = 2**63 - 1
+MAX_REVISION = 10**15 - 1
+"""Of what a request names; no store gets so far."""
 MAX_TTL_SECONDS = 315_360_000
 _TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 MEDIA_TYPE = rf"^{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t!-~]*)?$"

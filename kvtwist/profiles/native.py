@@ -108,10 +108,11 @@ class Native:
         """The value of a key; with `wait`, once it has changed after a revision."""
         name = self._key(key)
         if b"?" in request.uri:
-            wait, after = query(request, "wait", "after")
+            wait, after_text = query(request, "wait", "after")
+            after = revision_of("after", after_text)
             if wait is not None:
                 seconds = whole_number("wait", wait, MAX_WAIT_SECONDS)
-                return await self._get_changed(request, name, revision_of("after", after), seconds)
+                return await self._get_changed(request, name, after, seconds)
         record = await self._store.get(DATA, name)
         if record is None:
             return KEY_NOT_FOUND

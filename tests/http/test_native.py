@@ -129,6 +129,8 @@ async def test_bad_parameters_are_400(http: Client) -> None:
         is_problem(await http("PUT", "/v1/kv/a", b"1", {"Content-Type": media_type}), 400, "media type")
     assert (await http("PUT", "/v1/kv/long", b"1", {"Content-Type": "a/" + "b" * 253})).status == 201
     assert (await http("DELETE", "/v1/kv/long")).status == 204
+    for query in ("after=x", "after=-1", "after=1000000000000000", "wait=1&after=", "wait=0", "wait=61"):
+        assert (await http("GET", f"/v1/kv/a?{query}")).status == 400, query
     for query in ("limit=0", "limit=1001", "limit=x", "reverse=yes", "keys_only=1", "after=%ff"):
         assert (await http("GET", f"/v1/kv?{query}")).status == 400, query
     assert (await page(http))["items"] == []
@@ -388,7 +390,7 @@ async def test_conditions_choose_the_branch(http: Client) -> None:
         (b'{"then":[{"put":{"key":"a","json":1,"value":null}}]}', "got `null`"),
         (b'{"then":[{"put":{"key":"a","value":"","ttl":null}}]}', "got `null`"),
         (b'{"then":[{"range":{"after":null}}]}', "got `null`"),
-        (b'{"if":[{"key":"a","revision":9223372036854775808}]}', "revision"),
+        (b'{"if":[{"key":"a","revision":1000000000000000}]}', "revision"),
         (b'{"if":[{"key":"a","revision":1,"exists":null}]}', "got `null`"),
         (b'{"if":[{"key":"a"}]}', "one of revision and exists"),
         (b'{"if":[{"key":"a","revision":1,"exists":true}]}', "one of revision and exists"),

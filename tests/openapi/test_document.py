@@ -28,6 +28,7 @@ SCHEMAS_ONLY_FOR_READERS: Final = {"Change"}
 Call = tuple[str, ...]
 """Method, target, body, header lines."""
 PUT: Final = ("PUT", "/v1/kv/a", "1")
+ELSEWHERE: Final = "Origin: http://elsewhere.example"
 CAUSES: Final[dict[str, dict[int, list[Call]]]] = {
     "getKey": {
         200: [PUT, ("GET", "/v1/kv/a")],
@@ -43,20 +44,27 @@ CAUSES: Final[dict[str, dict[int, list[Call]]]] = {
         204: [PUT, PUT],
         200: [PUT, ("PUT", "/v1/kv/a?return=previous", "2")],
         400: [("PUT", "/v1/kv/a?ttl=0", "1")],
+        403: [("PUT", "/v1/kv/a", "1", ELSEWHERE)],
         412: [("PUT", "/v1/kv/a", "1", "If-Match: *")],
         413: [("PUT", "/v1/kv/a", "v" * (MAX_VALUE + 1))],
     },
     "deleteKey": {
         204: [PUT, ("DELETE", "/v1/kv/a")],
         400: [("DELETE", "/v1/kv/%ff")],
+        403: [("DELETE", "/v1/kv/a", "", ELSEWHERE)],
         404: [("DELETE", "/v1/kv/a")],
         412: [PUT, ("DELETE", "/v1/kv/a", "", 'If-Match: "0"')],
     },
     "listKeys": {200: [PUT, ("GET", "/v1/kv")], 400: [("GET", "/v1/kv?limit=0")]},
-    "deleteKeys": {200: [("DELETE", "/v1/kv?all=true")], 400: [("DELETE", "/v1/kv")]},
+    "deleteKeys": {
+        200: [("DELETE", "/v1/kv?all=true")],
+        400: [("DELETE", "/v1/kv")],
+        403: [("DELETE", "/v1/kv?all=true", "", ELSEWHERE)],
+    },
     "transact": {
         200: [("POST", "/v1/txn", '{"then":[{"put":{"key":"a","value":"1"}}]}')],
         400: [("POST", "/v1/txn", "[]")],
+        403: [("POST", "/v1/txn", "{}", ELSEWHERE)],
         413: [("POST", "/v1/txn", '{"then":[' + "{}," * 10_000 + "{}]}")],
     },
     "watch": {
