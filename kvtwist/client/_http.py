@@ -35,6 +35,11 @@ from kvtwist.client._deferred import within
 T = TypeVar("T")
 _AHEAD = 64 * 1024
 """How many bytes of a body may wait for its reader."""
+_open: set[Body] = set()
+"""
+All that have not ended. The reactor refers only to connections that it reads from. Without this set, one that pauses
+could become garbage, and its socket be closed without the reactor knowing.
+"""
 
 
 class Unsent(Exception):
@@ -88,6 +93,10 @@ class Body(Protocol):
         self._reader: Deferred[None] | None = None
         self._end: Failure | None = None
 
+    def connectionMade(self) -> None:
+        """Called by the connection."""
+        _open.add(self)
+
     def dataReceived(self, data: bytes) -> None:
         """Called by the connection."""
         self._pieces.append(data)
@@ -99,6 +108,7 @@ class Body(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Called by the connection at the end of the body, and when it is lost before that."""
         self._end = reason
+        _open.discard(self)
         self._wake()
 
     def _wake(self) -> None:

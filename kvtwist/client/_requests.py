@@ -15,7 +15,7 @@ from contextlib import suppress
 import msgspec
 from attrs import frozen
 from twisted.internet.defer import DeferredSemaphore
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.web.iweb import IResponse
 
@@ -96,6 +96,13 @@ class Requests:
         self._turns = DeferredSemaphore(connections)
         self.clock = clock
         self.backoff = backoff
+
+    def soon(self, function: Callable[[], object]) -> None:
+        """Call a function in the reactor's next iteration. Any thread may ask for it, and any finalizer."""
+        if IReactorFromThreads.providedBy(self.clock):
+            self.clock.callFromThread(function)
+        else:
+            self.clock.callLater(0, function)
 
     async def send(self, request: Request, repeatable: bool, writes: bool = False) -> Reply:
         """

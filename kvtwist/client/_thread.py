@@ -50,20 +50,9 @@ def blocking(function: Callable[[], Deferred[T] | Coroutine[Deferred[Any], Any, 
         raise
 
 
-def soon(function: Callable[[], object]) -> None:
-    """Call a function in the reactor's thread, without waiting; at the end of the program, not at all."""
-    if not _ending.is_set():
-        _reactor().callFromThread(function)
-
-
-def _reactor() -> Any:
+def _running() -> Any:
     from twisted.internet import reactor
 
-    return reactor
-
-
-def _running() -> Any:
-    reactor = _reactor()
     if isInIOThread():
         raise RuntimeError("this thread runs the reactor, and must not wait: use kvtwist.client.Client here")
     if _ending.is_set():

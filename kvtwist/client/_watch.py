@@ -130,7 +130,8 @@ class Watch:
         self._drop_stream()
 
     def __del__(self) -> None:
-        self._drop_stream()
+        if self._stream is not None:
+            self._api.requests.soon(self._stream.body.close)
 
     # --- connections ----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from kvtwist.client import _client, lock, txn
 from kvtwist.client._api import Answered, Status
 from kvtwist.client._client import DEFAULT_URL, MAX_EVENT
-from kvtwist.client._thread import blocking, soon
+from kvtwist.client._thread import blocking
 from kvtwist.client._watch import Watch
 from kvtwist.client.changes import Told
 from kvtwist.client.records import Record, Value
@@ -160,9 +160,6 @@ class Changes(Iterator[Told]):
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-
-    def __del__(self) -> None:
-        soon(self._watch.close)
 
     def __next__(self) -> Told:
         told = _next(self._watch.__anext__)

@@ -248,7 +248,7 @@ async def test_a_port_without_a_server() -> None:
 @ensureDeferred
 async def test_a_server_without_the_profile() -> None:
     http = await start("--profile", "lsfr", "--store", "memory")
-    async with Client(http._base) as client:
+    async with Client(http.base) as client:
         calls = [client.get("a"), client.put("a", "1"), client.delete("a"), client.status(), client.txn().commit()]
         for call in calls:
             with pytest.raises(Unexpected, match="is that profile served there"):

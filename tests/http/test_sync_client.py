@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,7 +13,20 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 import kvtwist.client
-from kvtwist.client import Invalid, Json, LockLost, Outcome, PreconditionFailed, Record
+from kvtwist.client import (
+    Delete,
+    Invalid,
+    Json,
+    Listed,
+    LockLost,
+    Outcome,
+    PreconditionFailed,
+    Put,
+    Record,
+    Reset,
+    _http,
+)
+from kvtwist.client._http import Body
 from kvtwist.client.sync import Client
 from kvtwist.testing import MemoryServer
 
@@ -146,21 +158,33 @@ async def test_an_error_while_waiting_cancels_the_call() -> None:
 
 
 @ensureDeferred
+async def test_watches() -> None:
+    def work(client: Client) -> None:
+        revision = client.put("a", "1")
+        with client.watch("a", after=0) as changes:
+            change = next(changes)
+            assert isinstance(change, Put) and (change.key, changes.revision) == ("a", revision)
+            client.delete("a")
+            assert isinstance(next(changes), Delete)
+        assert list(changes) == []
+        with client.follow(key="a") as changes:
+            assert [next(changes), next(changes)] == [Reset(), Listed(revision + 1)]
+
+    await in_thread(work)
+
+
+@ensureDeferred
 async def test_a_watch_that_nobody_has_any_more_is_closed() -> None:
+    def work(client: Client) -> Body:
+        client.put("a", "1")
+        changes = client.watch("a", after=0)
+        next(changes)
+        assert changes._watch._stream is not None
+        return changes._watch._stream.body
+
     async with MemoryServer() as server:
         url = server.listen()
-
-        def work() -> object:
-            client = Client(url)
-            changes = client.follow("a")
-            next(changes)
-            watch = changes._watch
-            with client.watch("a") as other:
-                pass
-            assert list(other) == []
-            return watch
-
-        watch = await deferToThread(work)
-        gc.collect()
-        await deferLater(reactor, 0)
-        assert watch._closed  # type: ignore[attr-defined]
+        body = await deferToThread(lambda: work(Client(url)))
+        while body._end is None:
+            await deferLater(reactor, 0)
+        assert body not in _http._open

@@ -19,11 +19,15 @@ from tests.support.server import PATIENCE
 
 
 class Client:
-    """Asks one server, over connections that stay open."""
+    """
+    Asks one server, over connections that stay open.
+
+    :ivar base: its URL.
+    """
 
     def __init__(self, service: Any, address: Any) -> None:
         self._service = service
-        self._base = f"http://{address.host}:{address.port}"
+        self.base = f"http://{address.host}:{address.port}"
         self._pool = HTTPConnectionPool(reactor)
         self._treq = HTTPClient(Agent(reactor, pool=self._pool))
 
@@ -32,7 +36,7 @@ class Client:
     ) -> Answer:
         """Send a request whose target needs no special care, and receive all of the response."""
         sent = Headers({name: [value] for name, value in (headers or {}).items()})
-        response = await self._treq.request(method, self._base + target, data=body, headers=sent, allow_redirects=False)
+        response = await self._treq.request(method, self.base + target, data=body, headers=sent, allow_redirects=False)
         pairs = tuple(
             (name.decode("ascii").lower(), value.decode("latin-1"))
             for name, values in response.headers.getAllRawHeaders()
@@ -47,7 +51,7 @@ class Client:
         transport of that protocol ends it.
         """
         sent = Headers({name: [value] for name, value in (headers or {}).items()})
-        return await self._treq.request("GET", f"{self._base}/v1/watch{query}", headers=sent, unbuffered=True)
+        return await self._treq.request("GET", f"{self.base}/v1/watch{query}", headers=sent, unbuffered=True)
 
     def active_requests(self) -> int:
         """How many requests the server is answering."""

@@ -325,6 +325,7 @@ class EndTests(WatchCase):
         done = Deferred.fromCoroutine(use())
         self.connection.begin_events(put("a", 11))
         self.successResultOf(done)
+        self.clock.advance(0)
         self.assertTrue(self.connection.is_closed)
 
     def test_closing_wakes_who_waits(self) -> None:
