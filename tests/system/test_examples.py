@@ -68,10 +68,26 @@ EXPECTED = {
         'kvtwist_store_records{keyspace="data"} 6.0',
         "after DELETE /keys: {}",
     ],
+    "config_watcher": [
+        "Put {'colour': 'red'}",
+        "Listed {'colour': 'red'}",
+        "Put {'colour': 'green'}",
+        "Put {'colour': 'green', 'size': '10'}",
+        "Put {'colour': 'green', 'size': '10', 'unit': 'mm'}",
+        "Delete {'size': '10', 'unit': 'mm'}",
+    ],
+    "leader_election": [
+        *["one leads: True"] * 3,
+        "each token is larger than the one before: True",
+    ],
+    "work_queue": ["jobs done: 13 each once: True left: []"],
 }
+CLIENT = {"config_watcher", "leader_election", "work_queue"}
+"""Those that use the client; the others are for the profile of their name."""
 
 
 def test_there_is_one_for_each_profile() -> None:
+    assert EXPECTED.keys() - CLIENT == PROFILES.keys()
     assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted(EXPECTED)
 
 
@@ -104,7 +120,8 @@ def test_it_prints_what_it_promises_when_it_is_run_as_it_says(name: str, tmp_pat
     )
     assert server_command[0] == "./run.sh"
     assert (python, script) == (".venv/bin/python", f"examples/{name}.py")
-    assert url == f"http://localhost:{PROFILES[name].default_port}"
+    profile = PROFILES["native" if name in CLIENT else name]
+    assert url == f"http://localhost:{profile.default_port}"
     with run_sh(tmp_path, server_command[1:]) as server:
         result = subprocess.run(
             [sys.executable, str(source), f"http://localhost:{server.address[1]}"],
