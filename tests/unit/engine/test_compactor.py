@@ -8,14 +8,15 @@ import errno
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
-from kvtwist.engine import Limits, compaction
+from kvtwist.engine import Limits, compaction, compactor
 from kvtwist.engine.compaction import compaction_due
-from kvtwist.engine.compactor import PURGE_SECONDS
+from kvtwist.engine.compactor import PURGE_SECONDS, THIN_SECONDS
 from kvtwist.engine.housekeeping import SWEEP_SECONDS
 from kvtwist.engine.sorted_run import PageRef, SortedRun
-from kvtwist.model import DATA, HISTORY, Clear, Delete, Exists, StoreDamaged, Usage
+from kvtwist.model import DATA, HISTORY, Clear, Delete, Exists, StoreDamaged, StoreError, Usage
 from tests.support.engine import (
     Engine,
     EngineCase,
@@ -235,6 +236,112 @@ class CompactionFailureTests(CompactionCase):
             self.engine.die()
             self.engine.pages = self.page_jobs = SteppedWorker()
             self.engine.open()
+
+
+class DecisionTests(EngineCase):
+    """When a compaction begins; none of them does anything but wait for the test."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.compactor = self.engine.store.housekeeping._compactor  # type: ignore[union-attr]
+        self.begun: list[Deferred[None]] = []
+
+    async def run_one(self) -> None:
+        self.begun.append(Deferred())
+        await self.begun[-1]
+
+    def test_one_runs_at_a_time_and_none_after_a_stop_or_a_failure(self) -> None:
+        self.patch(self.compactor, "_run", self.run_one)
+        self.compactor.begin()
+        self.compactor.begin()
+        self.assertEqual(len(self.begun), 1)
+        now = self.engine.clock.seconds()
+        for not_before, stopped, begins in ((now, False, 1), (now + 0.1, False, 0), (now, True, 0)):
+            self.patch(self.compactor, "_running", None)
+            self.patch(self.compactor, "_not_before", not_before)
+            self.patch(self.compactor, "_stopped", stopped)
+            self.begun.clear()
+            self.compactor.begin()
+            self.assertEqual(len(self.begun), begins, (not_before, stopped))
+
+    def test_a_stop_cancels_the_one_that_runs(self) -> None:
+        self.patch(self.compactor, "_compact_all", self.run_one)
+        self.compactor.begin()
+        self.compactor.stop()
+        self.assertTrue(self.begun[0].called)
+        self.assertIsNone(self.compactor._running)
+        self.assertEqual(self.compactor._not_before, 0.0)
+
+    def test_a_minute_follows_on_thinning_that_failed(self) -> None:
+        self.engine.put(b"k", b"v")
+        self.engine.checkpoint()
+        thin = compactor.thin
+        for error, pause in ((None, 0.0), (OSError(errno.EIO, "no"), PURGE_SECONDS), (StoreError("no"), PURGE_SECONDS)):
+
+            async def thin_or_fail(*arguments: Any, error: Exception | None = error) -> None:
+                if error is not None:
+                    raise error
+                await thin(*arguments)
+
+            self.patch(compactor, "thin", thin_or_fail)
+            self.patch(self.compactor, "_thinned", {})
+            self.patch(self.compactor, "_not_before", 0.0)
+            with capturedLogs() as events:
+                self.successResultOf(Deferred.fromCoroutine(self.compactor.thin_all()))
+            self.assertEqual(self.compactor._not_before, pause and self.engine.clock.seconds() + pause)
+            self.assertEqual(len(events), error is not None)
+
+    def test_what_was_thinned_is_thinned_again_when_something_has_changed(self) -> None:
+        thinned: list[str] = []
+
+        async def thin(state: object, name: str, *rest: object) -> None:
+            thinned.append(name)
+
+        self.patch(compactor, "thin", thin)
+        for change, again in (
+            (lambda: self.engine.put(b"k", b"v", ttl_ms=5000), True),
+            (lambda: None, False),
+            (self.engine.checkpoint, True),
+            (lambda: None, False),
+            (lambda: self.engine.clock.advance(4.9), False),
+            (lambda: self.engine.clock.advance(0.1), True),
+            (lambda: None, True),
+        ):
+            change()
+            thinned.clear()
+            self.successResultOf(Deferred.fromCoroutine(self.compactor.thin_all()))
+            self.assertEqual(thinned, [DATA] if again and self.engine.storage.manifest.pages() else [])
+
+    def test_a_compaction_that_does_not_fit_thins_and_waits(self) -> None:
+        space = self.engine.storage.disk_space
+        run = SortedRun([PageRef(1, b"", 1000, None)], 1, 1000)
+        rewritten: list[str] = []
+        thinned: list[str] = []
+        due = [(DATA, self.engine.store._keyspaces[DATA].tables, [run, run])]
+
+        async def rewrite(name: str, *rest: object) -> bool:
+            rewritten.append(name)
+            due.clear()
+            return True
+
+        async def thin(name: str, tables: object) -> None:
+            thinned.append(name)
+
+        self.patch(self.compactor, "_next_due", lambda failed: None if not due or DATA in failed else due[0])
+        self.patch(self.compactor, "_rewrite", rewrite)
+        self.patch(self.compactor, "_thin", thin)
+        self.patch(space, "measure", lambda: None)
+        for free, size, waits in ((1999, 10, True), (1999, 0, False)):
+            self.patch(space, "free", free)
+            self.patch(space, "size", size)
+            self.patch(self.compactor, "_not_before", 0.0)
+            thinned.clear()
+            self.successResultOf(Deferred.fromCoroutine(self.compactor._compact_all()))
+            self.assertEqual((rewritten, thinned), ([], [DATA] if waits else []))
+            self.assertEqual(self.compactor._not_before, self.engine.clock.seconds() + THIN_SECONDS if waits else 0.0)
+        self.patch(space, "free", 2000)
+        self.successResultOf(Deferred.fromCoroutine(self.compactor._compact_all()))
+        self.assertEqual(rewritten, [DATA])
 
 
 class DamagedPageTests(CompactionCase):
