@@ -14,13 +14,12 @@ from kvtwist.client import Client
 
 
 async def candidate(name: str, url: str, tokens: list[int]) -> None:
-    async with Client(url) as client:
-        async with client.lock("leader", ttl=10, owner=name) as lease:
-            record = await client.get("leader")
-            assert record is not None
-            print("one leads:", record.json()["owner"] == name)
-            lease.check()  # before each step that only a leader may take
-            tokens.append(lease.token)  # what is written elsewhere carries it, so that a former leader is refused
+    async with Client(url) as client, client.lock("leader", ttl=10, owner=name) as lease:
+        record = await client.get("leader")
+        assert record is not None
+        print("one leads:", record.json()["owner"] == name)
+        lease.check()  # before each step that only a leader may take
+        tokens.append(lease.token)  # what is written elsewhere carries it, so that a former leader is refused
 
 
 async def main(url: str) -> None:
