@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 
@@ -18,7 +19,7 @@ from kvtwist.engine.disk_space import PIECES
 from kvtwist.engine.housekeeping import INDEX_COST, MAKE_SPACE_SECONDS, SWEEP_RECORDS, MemoryHousekeeping
 from kvtwist.engine.memtable import ENTRY_COST
 from kvtwist.engine.timeline import Timeline
-from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, Get, NoRoom, Operation, Put
+from kvtwist.model import DATA, HISTORY, STAGED, Append, Clear, Delete, Get, NoRoom, Operation, Put, StoreUnavailable
 from tests.support.engine import Engine, EngineCase, TestCase, failure_of, put, result_of
 
 
@@ -208,6 +209,154 @@ class DiskTests(EngineCase):
             self.assertIs(commit.on_no_space(), expected)
             self.assertEqual(len(made), expected)
             made.clear()
+
+    def test_what_a_tick_begins(self) -> None:
+        begun: list[str] = []
+        housekeeping = self.housekeeping
+        checkpointer: Any = SimpleNamespace(begin=lambda: begun.append("checkpoint"))
+        self.patch(housekeeping, "_checkpointer", checkpointer)
+        self.patch(housekeeping, "_space_made", lambda: begun.append("space"))
+        self.patch(housekeeping._compactor, "begin", lambda: begun.append("compaction"))
+        self.patch(housekeeping, "_look_at_disk_space", lambda: None)
+        self.patch(housekeeping, "_all_in_pages", lambda: self.paged)
+        assigned = self.engine.storage.commit.assigned
+        nothing = {"full": False, "failing": False, "tried": False, "replayed": False, "scarce": False, "paged": False}
+        for case, expected in (
+            ({}, []),
+            ({"full": True}, ["space"]),
+            ({"full": True, "tried": True}, ["space"]),
+            ({"full": True, "failing": True}, ["space"]),
+            ({"full": True, "failing": True, "tried": True}, ["checkpoint"]),
+            ({"failing": True}, ["checkpoint"]),
+            ({"replayed": True}, ["checkpoint"]),
+            ({"scarce": True}, ["checkpoint"]),
+            ({"scarce": True, "paged": True}, []),
+        ):
+            now = {**nothing, **case}
+            self.paged, checkpointer.failing = now["paged"], now["failing"]
+            self.patch(self.space, "full", now["full"])
+            self.patch(self.space, "size", 10)
+            self.patch(self.space, "free", 0 if now["scarce"] else 10**9)
+            self.patch(housekeeping, "_tried_at", assigned if now["tried"] else assigned - 1)
+            self.patch(housekeeping, "_replayed", now["replayed"])
+            for again in (False, True):
+                begun.clear()
+                self.engine.clock.advance(1.0)
+                once = again and "replayed" in case
+                self.assertEqual(begun, [*([] if once else expected), "compaction"], case)
+
+    def test_what_a_write_waits_for_on_a_full_disk(self) -> None:
+        made: Deferred[None] = Deferred()
+        housekeeping = self.housekeeping
+        checkpointer: Any = SimpleNamespace(
+            memtables_are_full=lambda more=0: self.full_memory if more else False, failing=False
+        )
+        self.patch(housekeeping, "_checkpointer", checkpointer)
+        self.patch(housekeeping, "_space_made", lambda: made)
+        self.patch(self.space, "_most", 1)
+        self.patch(self.space, "full", True)
+        assigned = self.engine.storage.commit.assigned
+        remove, write = [Delete(DATA, b"k")], [put(b"k", b"v")]
+        for operations, making, low, memory, tried, waits in (
+            (write, False, False, False, False, False),
+            (write, True, False, False, False, True),
+            (write, False, True, True, False, False),
+            (remove, False, False, False, False, False),
+            (remove, True, False, False, False, False),
+            (remove, True, True, False, False, True),
+            (remove, False, True, False, False, True),
+            (remove, False, True, False, True, False),
+            (remove, False, False, True, False, True),
+            (remove, False, False, True, True, False),
+        ):
+            self.full_memory = memory
+            self.patch(housekeeping, "_making_space", made if making else None)
+            self.patch(self.space, "_pieces", [] if low else list(PIECES))
+            self.patch(housekeeping, "_tried_at", assigned if tried else assigned - 1)
+            expected = made if waits else None
+            self.assertIs(housekeeping.wait_before(operations), expected, (operations, making, low, memory, tried))
+
+    def test_what_a_write_waits_for_where_memory_is_full(self) -> None:
+        runs: Deferred[None] = Deferred()
+        clearing: Deferred[None] = Deferred()
+        begun: list[None] = []
+        housekeeping = self.housekeeping
+        checkpointer: Any = SimpleNamespace(
+            memtables_are_full=lambda more=0: len(begun) < self.full_until,
+            begin=lambda: begun.append(None),
+            run=lambda: runs,
+            wait_before_clear=lambda: self.clearing,
+        )
+        self.patch(housekeeping, "_checkpointer", checkpointer)
+        write, clear = put(b"k", b"v"), Clear(DATA)
+        for operations, full_until, failing, freezes, expected in (
+            ([write], 0, False, False, None),
+            ([write], 1, False, False, None),  # the checkpoint that begins frees it
+            ([write], 2, False, False, runs),
+            ([write], 2, True, False, StoreUnavailable),
+            ([clear], 2, True, False, None),
+            ([clear], 0, False, True, clearing),
+            ([write, clear], 2, False, False, runs),
+            ([write, clear], 0, False, True, clearing),
+        ):
+            begun.clear()
+            self.full_until, checkpointer.failing = full_until, failing
+            self.clearing = clearing if freezes else None
+            if expected is StoreUnavailable:
+                self.assertRaises(StoreUnavailable, housekeeping.wait_before, operations)
+            else:
+                self.assertIs(housekeeping.wait_before(operations), expected, (operations, full_until))
+        self.patch(self.engine.storage.commit, "unsynced", housekeeping._limits.unsynced)
+        waiting = housekeeping.wait_before([write])
+        assert waiting is not None
+        self.assertIsNone(self.successResultOf(waiting), "it is settled, and asks again")
+
+    def test_pages_that_are_gone_leave_the_cache(self) -> None:
+        discarded: list[int] = []
+        self.patch(self.housekeeping._cache, "discard", discarded.append)
+        swept = self.housekeeping._sweeper
+        swept.swept = 5
+        self.engine.clock.advance(0.5)
+        self.housekeeping._after_checkpoint({3, 7})
+        self.assertEqual((sorted(discarded), swept.swept, self.housekeeping._checkpointed), ([3, 7], 0, 0.5))
+
+    def test_a_checkpoint_on_a_full_disk_goes_on_making_room_until_the_store_stops(self) -> None:
+        made: list[None] = []
+        self.patch(self.housekeeping, "_space_made", lambda: made.append(None))
+        for full, stopped, count in ((False, False, 0), (True, False, 1), (True, True, 0)):
+            self.patch(self.space, "full", full)
+            if stopped:
+                self.housekeeping._next.cancel()
+            made.clear()
+            self.housekeeping._after_checkpoint(set())
+            self.assertEqual(len(made), count)
+
+    def test_a_stop_ends_all_that_runs(self) -> None:
+        making: Deferred[None] = Deferred()
+        making.addErrback(lambda failure: failure.trap(CancelledError))
+        stopped: list[str] = []
+        self.patch(self.housekeeping, "_making_space", making)
+        self.patch(self.housekeeping._compactor, "stop", lambda: stopped.append("compactor"))
+        self.patch(self.housekeeping._checkpointer, "stop", lambda: stopped.append("checkpointer"))
+        self.successResultOf(Deferred.fromCoroutine(self.housekeeping.stop()))
+        self.assertEqual((sorted(stopped), making.called), (["checkpointer", "compactor"], True))
+
+    def test_a_stop_tries_a_checkpoint_once(self) -> None:
+        self.engine.put(b"k", b"v")
+        self.engine.disk.fail("create", errno.EIO, path="pages", times=9)  # type: ignore[attr-defined]
+        self.successResultOf(Deferred.fromCoroutine(self.housekeeping.stop()))
+        self.assertEqual(self.engine.store.figures().failed_checkpoints, 1)
+
+    def test_a_stop_goes_on_until_all_is_in_pages(self) -> None:
+        runs: list[None] = []
+        self.patch(self.housekeeping, "_all_in_pages", lambda: len(runs) == 3)
+
+        async def run() -> None:
+            runs.append(None)
+
+        self.patch(self.housekeeping._checkpointer, "run", run)
+        self.successResultOf(Deferred.fromCoroutine(self.housekeeping.stop()))
+        self.assertEqual(len(runs), 3)
 
     def test_attempts_to_make_room_are_one_for_all_that_wait(self) -> None:
         runs: list[Deferred[None]] = []
