@@ -62,9 +62,7 @@ class Watches:
         :raises ChangesGone: that is not possible.
         """
         with self._counted(request):
-            if after is None:
-                after = (await self._store.transact([], [])).revision
-            found = await self._store.changes(watched, Position(after))
+            after, found = await self._begin(watched, after)
             for name, value in HEADERS.items():
                 request.setHeader(name, value)
             if request.method != b"HEAD":
@@ -79,16 +77,15 @@ class Watches:
 
         Returns the store's revision, the record of the key at that revision, and whether it has changed.
         """
-        revision, record = await self._read(key)
+        watched = Watched(DATA, key)
         if after is None:
-            after = revision
+            after, _ = await self._begin(watched, None)
+        revision, record = await self._read(key)
         if record is not None and record.revision > after:
             return revision, record, True
         with self._counted(request):
             try:
-                found = await self._store.changes(Watched(DATA, key), Position(after), seconds)
-                while not found.events and found.position.told:
-                    found = await self._store.changes(Watched(DATA, key), found.position, seconds)
+                found = await self._store.changes(watched, Position(after), seconds)
             except CancelledError:  # the client has left, or the server is stopping
                 found = Changes((), Position(max(revision, after)))
             except ChangesGone:  # the client has seen an older state, or one that was lost
@@ -96,6 +93,16 @@ class Watches:
         if not found.events:
             return found.position.revision, record, False
         return *await self._read(key), True
+
+    async def _begin(self, watched: Watched, after: int | None) -> tuple[int, Changes]:
+        """The revision after which a watch tells, and the changes that there have been since."""
+        if after is not None:
+            return after, await self._store.changes(watched, Position(after))
+        now = (await self._store.transact([], [])).revision
+        try:
+            return now, await self._store.changes(watched, Position(now))
+        except ChangesGone as gone:  # records have expired since the last transaction, and made a new revision now
+            return gone.oldest, await self._store.changes(watched, Position(gone.oldest))
 
     async def _read(self, key: bytes) -> tuple[int, Record | None]:
         outcome = await self._store.transact([], [Get(DATA, key)])

@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from kvtwist.model import DATA
 from kvtwist.profiles import _watch
 from tests.support.answer import JSON, PROBLEM, Answer
 from tests.support.events import Collector, Told
@@ -199,6 +200,27 @@ async def test_where_changes_are_gone_it_is_410(http: Client) -> None:
     assert oldest <= 3
     async with watching(http, f"?after={oldest}"):
         pass
+
+
+@ensureDeferred
+async def test_a_watch_from_now_on_begins_whatever_has_expired(http: Client) -> None:
+    """Records that nobody watched have vanished after the last transaction."""
+    await put(http, "goes", "1", "?ttl=1")
+    store = http.store()
+    while store.usage(DATA).records:
+        await deferLater(reactor, 0.1)
+    async with watching(http) as watch:
+        await put(http, "k", "1")
+        assert changes(await watch.take(1)) == [("put", "k", "1")]
+
+
+@ensureDeferred
+async def test_a_long_poll_from_now_on_waits_whatever_has_expired(http: Client) -> None:
+    await put(http, "goes", "1", "?ttl=1")
+    store = http.store()
+    while store.usage(DATA).records:
+        await deferLater(reactor, 0.1)
+    assert (await http("GET", "/v1/kv/k?wait=1")).status == 304
 
 
 @ensureDeferred

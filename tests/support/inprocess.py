@@ -13,6 +13,8 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH
 
+from kvtwist.interfaces import IStore
+from kvtwist.profiles.native import Native
 from kvtwist.tap import Options, makeService
 from tests.support.answer import Answer, checked
 from tests.support.server import PATIENCE
@@ -52,6 +54,11 @@ class Client:
         """
         sent = Headers({name: [value] for name, value in (headers or {}).items()})
         return await self._treq.request("GET", f"{self.base}/v1/watch{query}", headers=sent, unbuffered=True)
+
+    def store(self) -> IStore:
+        """The server's store."""
+        [native] = [p for p in self._service._http._site.dispatcher.router.profiles if isinstance(p, Native)]
+        return native._store
 
     def active_requests(self) -> int:
         """How many requests the server is answering."""
