@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgent
 
-from kvtwist.client._api import MAX_PAGE, Api, Status
+from kvtwist.client._api import MAX_PAGE, Answered, Api, Status
 from kvtwist.client._deferred import deferred
 from kvtwist.client._http import Sender, WholeBody
 from kvtwist.client._requests import Backoff, Requests
@@ -222,6 +222,15 @@ class Client:
     def txn(self) -> Txn:
         """A new transaction, to be built and committed."""
         return Txn(self._api.txn)
+
+    @deferred
+    async def run(self, body: bytes, *, retry: bool = False) -> Answered:
+        """
+        Run a transaction that is in the JSON of the native API; see `txn` for how to build one.
+
+        :param retry: send it again, if need be, although it may have been done already.
+        """
+        return await self._api.txn(body, retry, True)
 
     # --- changes --------------------------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ class Client:
 
         :param retry: send it again, if need be, although it may have been done already.
         """
-        return blocking(lambda: self._client._api.txn(body, retry, True))
+        return blocking(lambda: self._client.run(body, retry=retry))
 
     def watch(self, prefix: str | None = None, *, key: str | None = None, after: int | None = None) -> Changes:
         """The changes of some keys. See `kvtwist.client.Client.watch`."""

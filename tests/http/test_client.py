@@ -177,6 +177,8 @@ async def test_transactions(client: Client) -> None:
     with pytest.raises(AssertionError):
         outcome.record(1)
     assert (await client.txn().commit()).results == []
+    answered = await client.run(b'{"if": [{"key": "none", "exists": true}], "else": [{"get": {"key": "none"}}]}')
+    assert (answered.committed, [bytes(result) for result in answered.results]) == (False, [b"null"])
 
 
 @ensureDeferred
