@@ -220,9 +220,7 @@ class Watch:
             return
         if not (id.isascii() and id.isdigit()):
             raise Unexpected(f"the id of an event is not a revision: {id[:40]!r}")
-        if int(id) != self.revision:
-            self.revision = int(id)
-            self._given = 0, 0
+        self.revision = int(id)
 
     def _unlisted(self, told: Change) -> Change | None:
         """A change, unless the listing before it shows it already."""

@@ -57,7 +57,13 @@ def test_an_event_is_bounded() -> None:
     fits = b"data: " + b"x" * 94
     assert Parser(100).feed(fits) == []
     assert [event.data for event in Parser(100).feed(fits + b"\n\n" + fits + b"\n\n")] == [b"x" * 94] * 2
-    for stream in (b"x" * 101, b": " + b"x" * 99, b"data: " + b"x" * 101 + b"\n", (b"data: " + b"x" * 20 + b"\n") * 6):
+    for stream in (
+        b"x" * 101,
+        b": " + b"x" * 99,
+        b"data: " + b"x" * 101 + b"\n",
+        (b"data: " + b"x" * 20 + b"\n") * 6,
+        b"data: " + b"x" * 60 + b"\ndata: " + b"x" * 40,
+    ):
         with pytest.raises(EventTooLarge):
             Parser(100).feed(stream)
         parser = Parser(100)
