@@ -27,6 +27,7 @@ from kvtwist.client import (
 from kvtwist.profiles import Settings
 from kvtwist.testing import ManualTime, MemoryServer
 from tests.support.inprocess import start
+from tests.support.server import PATIENCE
 
 KEYS = ["a/b", "a//b", "/a", "a/", "..", ".", "ü %+&=?#", "\0", "+", "%2F", "😀", " ", "x" * 4096]
 
@@ -34,7 +35,9 @@ KEYS = ["a/b", "a//b", "/a", "a/", "..", ".", "ü %+&=?#", "\0", "+", "%2F", "�
 @pytest_twisted.async_yield_fixture(params=["pairs", "tcp"])
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
     async with MemoryServer() as server:
-        client = server.client() if request.param == "pairs" else Client(server.listen())
+        client = (
+            server.client(timeout=PATIENCE) if request.param == "pairs" else Client(server.listen(), timeout=PATIENCE)
+        )
         yield client
         await client.close()
 
@@ -99,8 +102,10 @@ async def test_conditions(client: Client) -> None:
 @ensureDeferred
 async def test_ranges(client: Client) -> None:
     names = [f"p/{number:04}" for number in range(2345)]
-    await gatherResults([client.put(name, name) for name in names])
-    await client.put("q", b"")
+    txn = client.txn().put("q", b"")
+    for name in names:
+        txn.put(name, name)
+    await txn.commit()
     assert await keys(client.range("p/")) == names
     assert await keys(client.range("p/", reverse=True)) == names[::-1]
     assert await keys(client.range("p/", limit=1500)) == names[:1500]

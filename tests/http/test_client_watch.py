@@ -19,6 +19,7 @@ from kvtwist.client import Clear, Client, Delete, Expire, Json, Listed, Put, Res
 from kvtwist.testing import ManualTime, MemoryServer
 from tests.support.inprocess import start
 from tests.support.mirror import following, records_of
+from tests.support.server import PATIENCE
 
 
 @pytest_twisted.async_yield_fixture
@@ -29,7 +30,7 @@ async def server() -> AsyncIterator[MemoryServer]:
 
 @pytest.fixture
 def client(server: MemoryServer) -> Client:
-    return server.client()
+    return server.client(timeout=PATIENCE)
 
 
 async def told(watch: Watch, count: int) -> list[Any]:

@@ -29,6 +29,7 @@ from kvtwist.client import (
 from kvtwist.client._http import Body
 from kvtwist.client.sync import Client
 from kvtwist.testing import MemoryServer
+from tests.support.server import PATIENCE
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ async def in_thread(work: Callable[[Client], T]) -> T:
         url = server.listen()
 
         def run() -> T:
-            with Client(url) as client:
+            with Client(url, timeout=PATIENCE) as client:
                 return work(client)
 
         result: T = await deferToThread(run)

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 
 from kvtwist.client import Backoff, Clear, Client, Uncertain
 from tests.support.mirror import following, records_of
-from tests.support.server import Server
+from tests.support.server import PATIENCE, Server
 
 KILLS = 6
 KEYS = 40
@@ -55,7 +55,7 @@ async def test_a_watch_survives_its_server(tmp_path: Path, limit: str) -> None:
     server = await deferToThread(Server, tmp_path / "data", *options)
     port = server.address[1]
     backoff = Backoff(longest=0.2)
-    client = Client(f"http://127.0.0.1:{port}", tries=10_000, backoff=backoff)
+    client = Client(f"http://127.0.0.1:{port}", timeout=PATIENCE, tries=10_000, backoff=backoff)
     watch = client.follow()
     mirror, done = following(watch, "last")
     writers = [Writer(client, number) for number in range(3)]
