@@ -367,12 +367,43 @@ class DamageTests(JournalCase):
             writer.rotate()
         writer.close()
         contents = {first: self.segment(first).read_bytes() for first in (1, 2, 3)}
+        missing = {
+            1: f"{self.path}: the journal begins with revision 2, 1 is missing",
+            2: f"{self.segment(3)}: follows on revision 1, 2 to 2 are missing",
+            3: f"{self.segment(4)}: follows on revision 2, 3 to 3 are missing",
+        }
         for first in contents:
             self.segment(first).unlink()
             message = self.refusal()
-            self.assertIn(str(self.path), message)
-            self.assertIn("missing", message)
+            self.assertEqual(message, missing[first])
             self.segment(first).write_bytes(contents[first])
+
+    def test_a_journal_that_ends_before_the_pages_is_noticed(self) -> None:
+        self.written(1, 1)
+        self.assertEqual(self.read(after=2), [])
+        self.assertEqual(self.refusal(after=3), f"{self.path}: the journal ends with revision 2, the pages with 3")
+
+    def test_a_segment_with_an_old_name_and_a_later_revision_is_noticed(self) -> None:
+        self.written(1, 1)
+        header, records = self.foreign(2)
+        for count, refused in ((1, False), (2, True)):
+            self.segment(0).write_bytes(header + b"".join(records[:count]))  # revisions 2 and 3
+            self.segment(3).write_bytes(b"")
+            if refused:
+                message = f"{self.segment(0)}: holds revision 3, which does not belong in a file of that name"
+                self.assertEqual(self.refusal(after=2), message)
+            else:
+                self.assertEqual(self.read(after=2), [])
+        self.segment(0).unlink()
+        self.segment(0).mkdir()
+        self.assertEqual(self.read(after=2), [])
+
+    def test_a_segment_under_its_old_name_and_its_new_one_is_one(self) -> None:
+        self.written(1, 1)
+        self.segment(3).write_bytes(b"")
+        os.link(self.segment(1), self.segment(0))
+        self.assertEqual(self.read(), [1, 2])
+        self.assertEqual(self.read(after=1), [2])
 
     def test_a_journal_that_begins_too_late_is_noticed(self) -> None:
         writer = self.writer(next_revision=5)

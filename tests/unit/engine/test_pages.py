@@ -11,7 +11,20 @@ import errno
 import sys
 
 from kvtwist.engine.memtable import Entry, Tombstone
-from kvtwist.engine.page import Page, encode_page, encode_record, expires_of, key_of, tombstone_of, weight_of
+from kvtwist.engine.page import (
+    LANDMARKS,
+    Page,
+    decode_record,
+    encode_page,
+    encode_record,
+    expires_of,
+    is_record,
+    key_of,
+    number_of,
+    revision_of,
+    tombstone_of,
+    weight_of,
+)
 from kvtwist.engine.pages import PageCache, PageDirectory, PageReader
 from kvtwist.engine.sorted_run import PageRef
 from kvtwist.model import Record, StoreDamaged, StoreError, StoreUnavailable
@@ -57,6 +70,70 @@ class PageTests(TestCase):
         self.assertEqual({key: PAGE.get(key) for key in ENTRIES}, ENTRIES)
         for key in (b"\x00", b"aa", b"b", b"b" * 299, b"b" * 301, b"\xff\xff", b"A"):
             self.assertIsNone(PAGE.get(key))
+
+    def test_bytes_of_a_key_in_other_places_are_not_the_key(self) -> None:
+        entries: dict[bytes, Entry] = {
+            b"\x00000": record(b"k2"),
+            b"k1": record(b"k2k3k0"),
+            b"k11": record(b"k12"),
+            b"k2": record(b"k1"),
+            b"k2" * 200: record(b"v" * 400),
+            b"k3": record(b"k2", 99),
+            b"zzzz": Record(b"k4", "a/b", 1, 2),
+        }
+        page = Page(encoded(entries))
+        for key, entry in entries.items():
+            self.assertEqual(page.get(key), entry)
+        for key in (b"k0", b"k12", b"k4", b"\x03a/b", b"k2" * 199, b"k2" * 201, b"a/bz", b"zzzzk"):
+            self.assertIsNone(page.get(key), key)
+
+    def test_keys_are_found_in_pages_of_any_size(self) -> None:
+        for count in (1, 2, LANDMARKS - 1, LANDMARKS, LANDMARKS + 1, 3 * LANDMARKS, 3 * LANDMARKS + 1):
+            for size in (0, 300, 600):  # the last ones have more bytes between landmarks than are searched
+                entries: dict[bytes, Entry] = {b"%03d" % (2 * number): record(bytes(size)) for number in range(count)}
+                page = Page(encoded(entries))
+                for number in range(-1, 2 * count + 1):
+                    key = b"%03d" % number
+                    self.assertEqual(page.get(key), entries.get(key), (count, size, number))
+
+    def test_times_and_revisions_of_any_size_come_back(self) -> None:
+        for large in (0, 1, 2**32 - 1, 2**32, 2**40, 2**47, 2**48 - 1):
+            for media_type in ("text/plain", "x/y"):
+                for expires_ms in (None, large):
+                    entry = Record(b"v", media_type, large, large, expires_ms)
+                    encoded_record = encode_record(b"k", entry)
+                    self.assertEqual(decode_record(encoded_record), entry)
+                    self.assertEqual(Page(encoded({b"k": entry})).get(b"k"), entry)
+                    self.assertEqual((revision_of(encoded_record), expires_of(encoded_record)), (large, expires_ms))
+            self.assertEqual(decode_record(encode_record(b"k", Tombstone(large))), Tombstone(large))
+
+    def test_bytes_with_the_structure_of_a_record_are_one(self) -> None:
+        for key in (b"", b"k", b"k" * 255, b"k" * 256, b"k" * 0xFFFF):
+            for entry in (
+                Tombstone(1),
+                record(b""),
+                record(b"v", 7),
+                Record(b"v", "x/y", 1, 2),
+                Record(b"", "", 1, 2, 3),
+            ):
+                encoded_record = encode_record(key, entry)
+                self.assertTrue(is_record(encoded_record), (key, entry))
+                self.assertEqual(key_of(encoded_record), key)
+                value = len(getattr(entry, "value", b""))
+                self.assertFalse(is_record(encoded_record[: len(encoded_record) - value - 1]), (key[:9], entry))
+                if isinstance(entry, Tombstone):
+                    self.assertFalse(is_record(encoded_record + b"x"))
+        named = encode_record(b"k", Record(b"v", "xy/z", 1, 2))
+        self.assertFalse(is_record(named.replace(b"xy/z", b"x\xff/z")))
+        self.assertFalse(is_record(b""))
+
+    def test_the_number_is_in_the_first_bytes(self) -> None:
+        for number in (0, 1, 2**40):
+            content = encoded(ENTRIES, number=number)
+            self.assertEqual(number_of(content), number)
+            self.assertEqual(number_of(content[:20]), number)
+            self.assertIsNone(number_of(content[:19]))
+            self.assertIsNone(number_of(b"X" + content[1:]))
 
     def test_a_range_is_half_open(self) -> None:
         cases: list[tuple[bytes, bytes | None, list[bytes]]] = [

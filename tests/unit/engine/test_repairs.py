@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from kvtwist.engine import manifest as manifests
 from kvtwist.engine.disk import Disk
 from kvtwist.engine.frame import Batch, Change, Transaction, encode_frame
-from kvtwist.engine.inspection.folding import MAX_REVISION, Report, Wishes
+from kvtwist.engine.inspection.diagnosis import BadPage
+from kvtwist.engine.inspection.folding import MAX_REVISION, Holes, Report, Wishes
 from kvtwist.engine.manifest import Manifest
 from kvtwist.engine.page import Page
 from kvtwist.engine.repair import Repair, Repaired
 from kvtwist.engine.segment import encode_header, segment_name
-from kvtwist.engine.sorted_run import SortedRun
-from kvtwist.model import DATA, STAGED, Clear, StoreError
-from tests.support.engine import Engine
+from kvtwist.engine.sorted_run import PageRef, SortedRun
+from kvtwist.model import DATA, STAGED, Clear, Delete, StoreError
+from tests.support.engine import Engine, FaultyDisk, put
 from tests.unit.engine.test_diagnosis import DiagnosisCase
 
 BASE = {b"%02d" % n: b"old %02d" % n * 5 for n in range(8)}
@@ -70,6 +74,19 @@ class RepairCase(DiagnosisCase):
 
     def report(self, kind: Any, **fields: Any) -> Report:
         return Report(kind=kind, **{"keyspace": DATA, **fields})
+
+
+class HolesTests(SynchronousTestCase):
+    def test_a_lost_page_is_above_the_keys_of_its_range_in_older_runs(self) -> None:
+        def lost(number: int, depth: int, first: bytes, stop: bytes | None) -> BadPage:
+            return BadPage(DATA, depth, PageRef(number, first, 1, None, stop))
+
+        holes = Holes([lost(3, 0, b"x", None), lost(1, 0, b"c", b"f"), lost(2, 2, b"a", b"b")])
+        for key, level, number in (
+            *((b"b", 2, None), (b"c", 2, 1), (b"e", 2, 1), (b"f", 2, None), (b"w", 2, None)),
+            *((b"x", 2, 3), (b"z", 9, 3), (b"d", 1, None), (b"d", 0, None), (b"a", 3, None), (b"a", 4, 2)),
+        ):
+            self.assertEqual(holes.above(key, level), number, (key, level))
 
 
 class PageTests(RepairCase):
@@ -129,6 +146,24 @@ class PageTests(RepairCase):
     def setUp_again(self) -> None:
         self.store = self.path / f"store {time.monotonic_ns()}"
         self.make()
+
+    def test_an_older_version_that_has_expired_is_not_reported(self) -> None:
+        self.store = self.path / "expiring"
+        engine = Engine(self.store)
+        engine.open()
+        engine.do(put(b"a", b"v", ttl_ms=1), put(b"b", b"v", ttl_ms=10**13), Delete(DATA, b"none"))
+        engine.checkpoint()
+        engine.do(put(b"a", b"new"), put(b"b", b"new"))
+        engine.checkpoint()
+        engine.die()
+        [newer, _] = self.manifest.keyspaces[DATA]
+        [ref] = newer.pages
+        self.lose(ref.number)
+        self.repaired(
+            self.report("unreadable", page=ref.number, records=None, first=b"a", stop=b"b\0"),
+            self.report("older", key=b"b", revision=1, size=2, page=ref.number),
+            revision=3,
+        )
 
     def test_records_of_a_damaged_page_are_unsure(self) -> None:
         ref = self.base.pages[3]
@@ -217,6 +252,16 @@ class PageTests(RepairCase):
         repair, _ = self.planned()
         repair.carry_out(Disk())
         self.assertGreater(min(ref.number for run in self.manifest.keyspaces[DATA] for ref in run.pages), 999)
+
+    def test_one_that_fails_leaves_no_page_that_it_has_written(self) -> None:
+        self.lose(self.base.pages[3].number)
+        pages = set(self.store.glob("pages/*"))
+        for call, part in (("rename", "manifest-"), ("sync_directory", "pages"), ("write", "pages/")):
+            disk = FaultyDisk()
+            disk.fail(call, errno.EIO, path=f"{self.store}/{part}", skip=call == "write")
+            self.assertRaises((OSError, StoreError), self.planned()[0].carry_out, disk)
+            self.assertEqual(set(self.store.glob("pages/*")), pages, call)
+        self.planned()[0].carry_out(Disk())
 
 
 class JournalTests(RepairCase):
@@ -314,6 +359,43 @@ class ManifestTests(RepairCase):
             Report(kind="unreadable", keyspace=None, page=ref.number, records=None, first=b"", stop=None),
             basis="pages",
         )
+
+    def test_all_pages_are_read_and_counted_without_a_manifest(self) -> None:
+        size = sum(path.stat().st_size for path in self.store.glob("pages/*"))
+        self.manifest_path.unlink()
+        self.planned()[0].rehearse()
+        self.assertEqual(sum(self.read), 2 * size, "to sort them, and to merge them")
+
+    def test_a_page_that_cannot_be_read_without_a_manifest(self) -> None:
+        self.manifest_path.unlink()
+        ref = self.base.pages[3]
+        file = self.file_of(ref.number)
+        file.unlink()
+        file.mkdir()
+        repair, reports = self.planned()
+        repair.rehearse()
+        self.assertEqual(reports, [Report(kind="unreadable", page=ref.number, records=None, first=b"")])
+
+    def test_what_was_written_after_a_clear_counts_without_a_manifest(self) -> None:
+        engine = Engine(self.store)
+        engine.open()
+        engine.do(Clear(DATA), put(b"after", b"a" * 20), put(b"later", b"b" * 20))
+        engine.checkpoint()
+        [run] = engine.storage.manifest.keyspaces[DATA]
+        engine.die()
+        spoilt = self.file_of(run.pages[0].number)
+        segment = self.store / segment_name(7)
+        salt = b"saltsalt"
+        cleared = b"".join(encode_frame(Batch(6, [Transaction(7, 5, [Change(DATA, None)])]), salt))
+        for path in self.segments():
+            path.unlink()
+        segment.write_bytes(encode_header(salt) + cleared)
+        spoilt.write_bytes(spoilt.read_bytes().replace(b"a" * 20, b"a" * 19 + b"!"))
+        self.manifest_path.unlink()
+        repair, reports = self.planned(salvage=True)
+        repair.carry_out(Disk())
+        self.assertEqual({report.key for report in reports}, {b"after", b"later"})
+        self.assertEqual(self.contents(), {b"after": b"a" * 19 + b"!", b"later": b"b" * 20})
 
     def test_an_older_manifest_from_which_the_journal_goes_on(self) -> None:
         newest = self.store / f"manifest-{5:020d}"
