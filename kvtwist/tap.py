@@ -29,6 +29,7 @@ from kvtwist.engine.disk_space import RESERVE
 from kvtwist.engine.storage import ADMIN_SOCKET, Storage
 from kvtwist.engine.timeline import Timeline
 from kvtwist.engine.worker import ThreadWorker
+from kvtwist.interfaces import IProfile
 from kvtwist.model import OperatorError
 from kvtwist.ops.access import FORMATS, AccessLog
 from kvtwist.ops.clock import run_timers_on_monotonic_time
@@ -39,6 +40,7 @@ from kvtwist.ops.signals import Signals
 from kvtwist.ops.system import ADMIN_CONNECTIONS, connections_within, raise_file_limit, spare_collector
 from kvtwist.profiles import PROFILES, Settings
 from kvtwist.profiles.admin import Admin
+from kvtwist.profiles.console import Console
 from kvtwist.web import Dispatcher, FrontSite, HTTPService
 from kvtwist.web.dispatch import Observer
 from kvtwist.web.limits import WebLimits
@@ -157,6 +159,7 @@ class Options(usage.Options):
         "A durable key-value server. Every option is also an environment variable: for --max-value, KVTWIST_MAX_VALUE."
     )
     optParameters = [[name, letter, default, text] for name, letter, default, text, _ in PARAMETERS]
+    optFlags = [["ui", None, "Serve the console at /ui/, and the native profile that it needs."]]
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         super().__init__()
@@ -166,6 +169,7 @@ class Options(usage.Options):
             self["working-dir"] = environment.get("DATA_DIR")
         self["profile"] = []
         self["cors-origin"] = []
+        self["ui"] = environment.get(_variable("ui"), "")
         self._environment = environment
 
     def opt_profile(self, name: str) -> None:
@@ -211,6 +215,7 @@ class Options(usage.Options):
                     self[name] = value_of(self[name])
                 except ValueError as error:
                     raise usage.UsageError(f"--{name}: {error}") from None
+        self["ui"] = _switch(self["ui"])
         if not self["profile"]:
             for name in self._environment.get(_variable("profile"), DEFAULT_PROFILE).split(","):
                 self.opt_profile(name.strip())
@@ -233,6 +238,7 @@ class Options(usage.Options):
         known = [
             _variable("profile"),
             _variable("cors-origin"),
+            _variable("ui"),
             CLIENT_VARIABLE,
             *(_variable(name) for name, *_ in PARAMETERS),
         ]
@@ -245,6 +251,15 @@ class Options(usage.Options):
 
 CLIENT_VARIABLE = "KVTWIST_URL"
 """The server that the `kvtwist` command talks to."""
+
+
+def _switch(value: object) -> bool:
+    """Whether a flag is given: on the command line, or by its variable."""
+    if value in (1, "1", "true"):
+        return True
+    if value in (0, "0", "false", ""):
+        return False
+    raise usage.UsageError(f"--ui: true or false is expected, not {value!r:.40}")
 
 
 def _variable(option: str) -> str:
@@ -312,6 +327,8 @@ class Server(OrderedServices):
         if self._http.is_exposed:
             log.warn("anyone who can reach {url} can read and change all data", url=self._http.url())
         profiles = ", ".join(self._options["profile"])
+        if self._options["ui"]:
+            log.info("Console on {url}/ui/", url=self._http.url())
         log.info("kvtwist is serving {profiles} on {url}{where}", profiles=profiles, url=self._http.url(), where=where)
 
     def stopService(self) -> Deferred[None]:
@@ -364,6 +381,9 @@ def _server(options: Mapping[str, Any]) -> Server:
     server_log = _log(options)
     metrics = Metrics(store)
     started = reactor.seconds()
+    served = [*options["profile"]]
+    if options["ui"]:
+        served += ["console"] if "native" in served else ["native", "console"]
     settings = Settings(
         max_value=options["max-value"],
         max_key=options["max-key"],
@@ -371,6 +391,8 @@ def _server(options: Mapping[str, Any]) -> Server:
         max_operations=options["max-operations"],
         max_watches=options["max-watches"],
         scrape=metrics.scrape,
+        samples=metrics.samples,
+        profiles=served,
         uptime=lambda: reactor.seconds() - started,
     )
     observers: list[Observer] = [metrics]
@@ -378,7 +400,9 @@ def _server(options: Mapping[str, Any]) -> Server:
     if options["access-log"] != "off":
         access_log = AccessLog(FORMATS[options["access-log"]], reactor)
         observers.append(access_log)
-    profiles = [PROFILES[name](store, settings) for name in options["profile"]]
+    profiles: list[IProfile] = [PROFILES[name](store, settings) for name in served if name in PROFILES]
+    if options["ui"]:
+        profiles.append(Console(store, store, settings, _facts(options)))
     dispatcher = Dispatcher(profiles, reactor, observers)
     request_memory = RequestMemory(options["max-in-flight"])
     dropped_lines = int if server_log is None else server_log.dropped
@@ -408,6 +432,21 @@ def _server(options: Mapping[str, Any]) -> Server:
         parts.append(access_log)
     admin = _admin(options, reactor, storage, Admin(store, store, settings), observers)
     return Server(reactor, options, server_log, parts, admin, HTTPService(reactor, options["endpoint"], site))
+
+
+def _facts(options: Mapping[str, Any]) -> Mapping[str, object]:
+    """What the console says of the server, and shows beside the figures."""
+    names = (
+        "store",
+        "durability",
+        "memory-limit",
+        "max-in-flight",
+        "max-value",
+        "max-key",
+        "max-staged",
+        "max-watches",
+    )
+    return {name.replace("-", "_"): options[name] for name in names}
 
 
 def _log(options: Mapping[str, Any]) -> Log | None:

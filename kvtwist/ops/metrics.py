@@ -83,6 +83,13 @@ class Metrics:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
+    def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        """All metrics as (name, labels, value); when a counter began is left out."""
+        for metric in self._registry.collect():
+            for sample in metric.samples:
+                if not sample.name.endswith("_created"):
+                    yield sample.name, sample.labels, sample.value
+
 
 class _RequestCollector(Collector):
     def __init__(self, series: dict[tuple[str, str, bytes, int], _Series]) -> None:

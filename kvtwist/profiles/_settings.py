@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from attrs import frozen
+
+Sample = tuple[str, Mapping[str, str], float]
 
 
 @frozen
@@ -16,6 +18,8 @@ class Settings:
     :ivar max_operations: how many keys one request may set.
     :ivar max_watches: how many requests may wait for changes.
     :ivar scrape: returns the body of `GET /metrics`.
+    :ivar samples: returns the same metrics as (name, labels, value).
+    :ivar profiles: the names of all profiles that are served, in line.
     :ivar uptime: returns for how long the server has been running, in seconds.
     """
 
@@ -25,4 +29,6 @@ class Settings:
     max_operations: int = 10_000
     max_watches: int = 10_000
     scrape: Callable[[], bytes] = bytes
+    samples: Callable[[], Iterable[Sample]] = tuple
+    profiles: Sequence[str] = ()
     uptime: Callable[[], float] = float

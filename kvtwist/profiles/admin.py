@@ -15,14 +15,13 @@ from typing import Any
 
 from klein import Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from werkzeug.exceptions import NotFound
 from zope.interface import implementer
 
 from kvtwist.interfaces import IBackups, IProfile, IStore
 from kvtwist.model import JSON, StoreUnavailable
 from kvtwist.profiles._app import ProfileApp, answer_errors
+from kvtwist.profiles._backup import answer_backup
 from kvtwist.profiles._reply import json_error, json_reply
-from kvtwist.profiles._scan import send
 from kvtwist.profiles._settings import Settings
 
 
@@ -43,18 +42,7 @@ class Admin:
     @app.route("/backup", methods=["GET"])
     async def backup(self, request: Any) -> Response | None:
         """A copy of the store at one revision, made while the store is used."""
-        backup = await self._backups.backup()
-        if backup is None:
-            raise NotFound("the store is in memory")
-        try:
-            request.setHeader("Content-Type", "application/x-tar")
-            request.setHeader("Content-Length", str(backup.size))
-            request.setHeader("Kvtwist-Revision", str(backup.revision))
-            if request.method != b"HEAD":
-                await send(request, backup.archive())
-        finally:
-            await backup.close()
-        return None
+        return await answer_backup(request, self._backups)
 
     @app.route("/metrics", methods=["GET"])
     def metrics(self, request: Any) -> Response:

@@ -10,6 +10,7 @@
     GET    /v1/watch          changes as server-sent events: ?prefix= or ?key=, ?after=
     GET    /v1/status         version, revision, uptime
     GET    /v1/openapi.json   all of this, for programs; /openapi.json is the same
+    GET    /                  what this is and where to go: HTML for browsers, else JSON
 
 A key is UTF-8 and may hold `/`; a value is any bytes of any media type. Reads and writes of a key heed preconditions.
 Errors are `application/problem+json` (RFC 9457). docs/api.md describes it with examples.
@@ -68,6 +69,7 @@ from kvtwist.profiles._transactions import (
     results,
 )
 from kvtwist.profiles._watch import Watches, revision_of
+from kvtwist.profiles._welcome import answer_welcome
 from kvtwist.validators import Headers, tagged
 
 NDJSON_HEADERS: Headers = MappingProxyType({"Content-Type": NDJSON})
@@ -122,7 +124,7 @@ class Native:
         revision, record, has_changed = await self.watches.next_record(request, name, after, seconds)
         headers: Headers = {"Kvtwist-Revision": str(revision)}
         if record is None and has_changed:
-            return Response(404, {**headers, "Content-Type": PROBLEM}, _problem(404, "key not found"))
+            return Response(404, {**headers, "Content-Type": PROBLEM}, problem(404, "key not found"))
         if record is None:
             return Response(304, headers)
         if not has_changed:
@@ -263,8 +265,7 @@ class Native:
         try:
             await self.watches.answer(request, watched, revision)
         except ChangesGone as error:
-            problem = _problem(410, str(error), b',"oldest":%d' % error.oldest)
-            return Response(410, {"Content-Type": PROBLEM}, problem)
+            return Response(410, {"Content-Type": PROBLEM}, problem(410, str(error), b',"oldest":%d' % error.oldest))
         return None
 
     @app.route("/v1/status", methods=["GET"])
@@ -281,6 +282,11 @@ class Native:
     def describe(self, request: Any) -> Response:
         """The API as an OpenAPI document."""
         return self._document
+
+    @app.route("/", methods=["GET"])
+    def welcome(self, request: Any) -> Response:
+        """What this server is and where to go."""
+        return answer_welcome(request, self._settings.profiles)
 
     def _key(self, key: str) -> bytes:
         if "%" not in key and key.isascii() and len(key) <= self._settings.max_key:
@@ -340,11 +346,12 @@ def flag(name: str, text: str | None) -> bool:
     return text == "true"
 
 
-def _problem(code: int, message: str, more: bytes = b"") -> bytes:
+def problem(code: int, message: str, more: bytes = b"") -> bytes:
+    """The body of an error (RFC 9457); `more` is further members of its JSON."""
     title = HTTPStatus(code).phrase
     return b'{"type":"about:blank","title":%b,"status":%d,"detail":%b%b}' % (quote(title), code, quote(message), more)
 
 
 # A constant, because raising and explaining an exception takes longer than all the rest of the answer.
-KEY_NOT_FOUND = Response(404, MappingProxyType({"Content-Type": PROBLEM}), _problem(404, "key not found"))
-answer_errors(Native.app, PROBLEM, _problem)
+KEY_NOT_FOUND = Response(404, MappingProxyType({"Content-Type": PROBLEM}), problem(404, "key not found"))
+answer_errors(Native.app, PROBLEM, problem)
