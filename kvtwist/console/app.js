@@ -177,6 +177,7 @@ function onFigures() {
   const waiting = figures.raw.staged;
   fill(badge, waiting ? count(waiting) : "");
   badge.hidden = !waiting;
+  treeView.setTotal(figures.raw.keyspaces.data?.records ?? 0);
   if (current === "dashboard") dashboard.draw();
   if (current === "staged" && (waiting !== staged.seen || waiting)) void staged.load();
   staged.seen = waiting;

@@ -3,8 +3,9 @@
 import { fill, h, svg } from "./dom.js";
 import { clock } from "./format.js";
 
-const SPAN_MS = 600_000;
-const [LEFT, RIGHT, TOP, BOTTOM] = [56, 10, 10, 22];
+/** A chart begins with the last two minutes, and grows to ten. */
+const SPANS_MIN = [2, 5, 10];
+const [LEFT, RIGHT, TOP, BOTTOM] = [64, 12, 10, 22];
 /** A gap longer than this breaks a line: the page was hidden. */
 const GAP_MS = 10_000;
 
@@ -45,17 +46,19 @@ export class Chart {
     const end = points.at(-1)?.at ?? Date.now();
     const values = this.series.flatMap(({ name }) => points.map((point) => point[name] ?? 0));
     const most = ceiling(Math.max(this.least, ...values), this.base);
-    this.x = (at) => LEFT + (width - LEFT - RIGHT) * (1 - (end - at) / SPAN_MS);
+    const age = end - (points[0]?.at ?? end);
+    const minutes = SPANS_MIN.find((span) => age < span * 60_000) ?? SPANS_MIN.at(-1);
+    this.x = (at) => LEFT + (width - LEFT - RIGHT) * (1 - (end - at) / (minutes * 60_000));
     this.y = (value) => TOP + (height - TOP - BOTTOM) * (1 - value / most);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    fill(this.svg, this.#grid(most, width, height), this.#marks(height), this.series.map((line) => this.#line(line)));
+    fill(this.svg, this.#grid(most, minutes, width, height), this.#marks(height), this.series.map((line) => this.#line(line)));
     const last = points.at(-1);
     this.series.forEach(({ name }, at) => fill(this.now[at], shown(this.format, last?.[name])));
     const said = this.series.map(({ name, label }) => `${label} ${shown(this.format, last?.[name])}`);
     this.svg.setAttribute("aria-label", `${this.title}: ${said.join(", ")}`);
   }
 
-  #grid(most, width, height) {
+  #grid(most, minutes, width, height) {
     const lines = [0, 0.5, 1].map((share) => {
       const y = Math.round(this.y(most * share)) + 0.5;
       return [
@@ -63,7 +66,7 @@ export class Chart {
         svg("text", { class: "label", x: LEFT - 8, y: y + 4, "text-anchor": "end" }, this.format(most * share)),
       ];
     });
-    const times = [["−10 min", "start", LEFT], ["−5", "middle", (LEFT + width - RIGHT) / 2], ["now", "end", width - RIGHT]];
+    const times = [[`−${minutes} min`, "start", LEFT], [`−${minutes / 2}`, "middle", (LEFT + width - RIGHT) / 2], ["now", "end", width - RIGHT]];
     return [...lines.flat(), ...times.map(([text, anchor, x]) => svg("text", { class: "label", x, y: height - 4, "text-anchor": anchor }, text))];
   }
 

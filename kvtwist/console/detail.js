@@ -201,20 +201,21 @@ export class Detail {
       const { changes, isCut } = await changesOf(key, shown.revision, AbortSignal.timeout(HISTORY_MS));
       const events = this.server.serves("history") && HISTORY_KEY.test(key) ? await (await api(`/${key}/history`)).json() : [];
       if (key !== this.key || place !== this.place) return;
+      if (changes[0]?.revision !== shown.revision) changes.unshift({ kind: "put", ...shown });
       fill(
         place,
         h("ol", { class: "history" }, changes.map((change) => this.#version(change, shown))),
-        isCut && h("p", { class: "note" }, "Earlier changes are not in the journal any more: it begins at the last checkpoint."),
+        isCut && h("p", { class: "note" }, "The server has no earlier changes: they are kept since the last checkpoint, and in memory while somebody watches."),
         events.length > 0 && [h("h3", null, "By the history profile, in the last two minutes"), h("ol", { class: "history" }, events.map(eventRow))],
       );
     } catch (error) {
-      fill(place, h("p", { class: "empty" }, error.name === "TimeoutError" ? "The server keeps no changes of this key." : explain(error)));
+      fill(place, h("p", { class: "empty" }, error.name === "TimeoutError" ? "The server did not tell in time. Try again." : explain(error)));
     }
   }
 
   #version(change, shown) {
     const isNow = change.revision === shown.revision;
-    const text = change.kind === "put" ? preview(change, SHOWN) : "";
+    const text = change.text && change.kind === "put" ? preview(change, SHOWN) : "";
     const again = button(null, "Edit from this", { class: "button quiet", onclick: () => this.edit(valueText(change)) });
     return h(
       "li",

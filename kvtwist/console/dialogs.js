@@ -7,7 +7,8 @@ let numbers = 0;
 /**
  * Show a dialog and return how it ended: the value of the button, or null.
  *
- * `buttons` are [text, value, class]; the last one is the default of Enter in a field. With `check`, a button other than
+ * `buttons` are [text, value, class]: the first one only closes and has the focus, unless a field has `autofocus`; the
+ * last one is the default of Enter in a field. With `check`, a button other than
  * the first closes the dialog only if `check(value)` returns true; it may be asynchronous.
  */
 export function ask({ title, content, buttons, check = () => true, wide = false }) {
@@ -52,7 +53,7 @@ export function ask({ title, content, buttons, check = () => true, wide = false 
     });
     document.body.append(dialog);
     dialog.showModal();
-    dialog.querySelector("[autofocus]")?.focus();
+    (dialog.querySelector("[autofocus]") ?? dialog.querySelector("footer button")).focus();
   });
 }
 

@@ -122,7 +122,7 @@ class Fields {
   /** Say what the server would refuse. */
   #check() {
     let error = null;
-    if (this.isJSON && this.file === null) {
+    if (this.isJSON && this.file === null && this.area.value) {
       try {
         parse(this.area.value);
       } catch (problem) {
@@ -130,7 +130,7 @@ class Fields {
       }
     }
     this.state.classList.toggle("error", error !== null);
-    fill(this.state, error ?? (this.isJSON ? "Valid JSON" : sizeText(new Blob([this.content]).size)));
+    fill(this.state, error ?? (this.isJSON && this.area.value ? "Valid JSON" : sizeText(new Blob([this.content]).size)));
   }
 }
 

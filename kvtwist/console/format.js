@@ -20,11 +20,13 @@ export function bytes(size) {
     size /= 1024;
     unit += 1;
   }
-  return `${unit && size < 100 ? size.toFixed(1) : Math.round(size)} ${UNITS[unit]}`;
+  const shown = unit && size < 100 ? size.toFixed(1).replace(/\.0$/, "") : Math.round(size);
+  return `${shown} ${UNITS[unit]}`;
 }
 
 export function millis(seconds) {
   const ms = seconds * 1000;
+  if (!ms) return "0 ms";
   if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`;
   return `${ms >= 100 ? Math.round(ms) : ms.toFixed(ms >= 10 ? 1 : 2)} ms`;
 }

@@ -1,10 +1,11 @@
 // Finds keys that contain a text or match a pattern. The server lists by prefix only, so pages of keys are looked through
-// here: only those below the part of a pattern before its first star.
+// here: only those below the part of a pattern before its first star. Keys that begin with the text come first.
 
 import { listKeys } from "./api.js";
 import { Leaf } from "./tree.js";
 
 const PAGE = 1000;
+const FIRST = 100;
 /** How many matches are found before the reader has to ask for more. */
 export const ENOUGH = 500;
 
@@ -23,6 +24,7 @@ export class Search {
   isRunning = false;
   error = null;
   #after = null;
+  #known = new Set();
   #abort = new AbortController();
 
   constructor(text, onchange) {
@@ -43,10 +45,11 @@ export class Search {
     this.error = null;
     const enough = this.matches.length + ENOUGH;
     try {
+      if (!this.looked) await this.#beginnings();
       while (!this.isComplete && this.matches.length < enough && !this.#abort.signal.aborted) {
         const page = await listKeys(this.prefix, this.#after, PAGE, this.#abort.signal);
         for (const item of page.items) {
-          if (this.pattern.test(item.key)) this.matches.push(new Leaf(item.key, null, item));
+          if (this.pattern.test(item.key) && !this.#known.has(item.key)) this.matches.push(new Leaf(item.key, null, item));
         }
         this.looked += page.items.length;
         this.#after = page.next;
@@ -57,6 +60,15 @@ export class Search {
       this.error = error;
     }
     this.isRunning = false;
+    this.onchange();
+  }
+
+  /** What is found at once: the first keys that begin with the text. */
+  async #beginnings() {
+    if (this.prefix || this.text.includes("*")) return;
+    const page = await listKeys(this.text, null, FIRST, this.#abort.signal);
+    this.matches = page.items.map((item) => new Leaf(item.key, null, item));
+    this.#known = new Set(page.items.map(({ key }) => key));
     this.onchange();
   }
 

@@ -200,27 +200,22 @@ export class Tree {
 
   /** Load everything again that is open: changes have been missed. */
   async reload() {
-    const wasOpen = [];
-    const visit = (folder) => {
-      for (const child of folder.children) {
-        if (child.isFolder && child.isOpen) {
-          wasOpen.push(child.key);
-          visit(child);
-        }
-      }
-    };
-    visit(this.root);
     const root = new Folder("", null);
     root.isOpen = true;
     await this.load(root);
-    if (root.error) {
+    if (root.error && this.root.isLoaded) {
       this.root.error = root.error;
-      if (!this.root.isLoaded) this.root = root;
     } else {
+      const wasOpen = this.#openKeys(this.root);
       this.root = root;
       for (const key of wasOpen) await this.#reopen(key);
     }
     this.onchange();
+  }
+
+  #openKeys(folder) {
+    const open = folder.children.filter((child) => child.isFolder && child.isOpen);
+    return open.flatMap((child) => [child.key, ...this.#openKeys(child)]);
   }
 
   async #reopen(key) {
@@ -239,7 +234,7 @@ export class Tree {
         rows.push(child);
         if (child.isFolder && child.isOpen) visit(child);
       }
-      if (!folder.isComplete) rows.push({ more: folder, depth: folder.depth + 1 });
+      if (folder.isLoading || folder.error || (folder.isLoaded && !folder.isComplete)) rows.push({ more: folder, depth: folder.depth + 1 });
     };
     visit(this.root);
     return rows;

@@ -1,7 +1,6 @@
 // Draws the tree, or the results of a search in its place, and moves through it with the keyboard.
 
-import { sizeOf } from "./api.js";
-import { explain } from "./api.js";
+import { explain, sizeOf } from "./api.js";
 import { ticking } from "./clock.js";
 import { button, fill, h, icon, inNextFrame } from "./dom.js";
 import { bytes, count, typeName } from "./format.js";
@@ -20,6 +19,8 @@ export class TreeView {
     this.search = null;
     this.selected = null;
     this.active = null;
+    /** How many keys there are, about; null if that is not known. */
+    this.total = null;
     this.changed = inNextFrame(() => this.draw());
     this.input = h("input", {
       type: "search",
@@ -42,7 +43,7 @@ export class TreeView {
       onfocus: () => this.#activate(this.active ?? this.rows[0], false),
     });
     this.foot = h("div", { class: "foot" });
-    this.list = new VirtualList(this.scroller, ROW, (row, index) => this.#row(row, index), (row) => this.#near(row));
+    this.list = new VirtualList(this.scroller, ROW, (row, index) => this.#row(row, index), (rows) => rows.forEach((row) => this.#near(row)));
     this.scroller.addEventListener("scroll", () => this.#measureSoon(), { passive: true });
     this.element = h(
       "section",
@@ -78,6 +79,12 @@ export class TreeView {
     if (leaf && !this.search) this.active = leaf;
     this.draw();
     if (leaf && !this.search) this.list.scrollTo(this.rows.indexOf(leaf));
+  }
+
+  setTotal(total) {
+    if (total === this.total) return;
+    this.total = total;
+    this.#drawFoot();
   }
 
   focusSearch() {
@@ -160,17 +167,15 @@ export class TreeView {
         button("trash", `Delete all keys below ${prefix}`, { class: "button quiet only-icon", onclick: () => this.actions.deletePrefix(prefix) }, false),
       );
     } else {
-      const root = this.tree.root;
-      const text = root.isLoaded ? `${count(this.rows.filter((row) => !row.more).length)} rows` : "";
-      fill(this.foot, h("span", null, root.isComplete && !root.children.length ? "No keys yet" : text));
+      fill(this.foot, h("span", null, this.total === null ? "" : this.total === 1 ? "One key" : `${count(this.total)} keys`));
     }
   }
 
   // --- loading --------------------------------------------------------------------------------------------------------
 
-  #near(row) {
-    if (!row.more || row.more.error) return;
-    this.#load(row.more);
+  /** Load the rest of a folder before the reader gets there. A search goes on only when it is asked to. */
+  #near({ more }) {
+    if (more && more !== this.search && !more.error && !more.isLoading) void this.tree.load(more);
   }
 
   #load(more) {
@@ -263,7 +268,7 @@ export class TreeView {
   #clicked(event) {
     const index = event.target.closest("[data-index]")?.dataset.index;
     if (index === undefined) return;
-    this.#activate(this.rows[Number(index)], false);
+    this.#activate(this.list.rows[Number(index)], false);
     this.#enter();
   }
 

@@ -3,6 +3,7 @@
 import { h, inNextFrame } from "./dom.js";
 
 const MARGIN = 8;
+const AHEAD = 300;
 /** Browsers cannot make an element of any height; no more rows than this are shown. */
 const MOST_ROWS = 500_000;
 
@@ -11,10 +12,10 @@ export class VirtualList {
    * :param scroller: the element that scrolls; it is filled with rows.
    * :param rowHeight: in pixels.
    * :param draw: makes the element of a row and its index.
-   * :param onlast: called when the last row comes near.
+   * :param onrange: called with the rows that are drawn and those that come next.
    */
-  constructor(scroller, rowHeight, draw, onlast = () => {}) {
-    Object.assign(this, { scroller, rowHeight, draw, onlast });
+  constructor(scroller, rowHeight, draw, onrange = () => {}) {
+    Object.assign(this, { scroller, rowHeight, draw, onrange });
     this.rows = [];
     this.shown = new Map();
     /** The index of a row that is kept in the document even out of sight, for aria-activedescendant. */
@@ -24,10 +25,30 @@ export class VirtualList {
     const update = inNextFrame(() => this.#update(false));
     scroller.addEventListener("scroll", update, { passive: true });
     new ResizeObserver(update).observe(scroller);
+    this.#holdWhilePressed();
+  }
+
+  /** A row that is replaced while a button is held on it would never be clicked. */
+  #holdWhilePressed() {
+    this.isHeld = false;
+    const release = () => {
+      setTimeout(() => {
+        this.isHeld = false;
+        if (this.isDue) this.set(this.next);
+      });
+    };
+    this.space.addEventListener("pointerdown", () => {
+      this.isHeld = true;
+      addEventListener("pointerup", release, { once: true });
+      addEventListener("pointercancel", release, { once: true });
+    });
   }
 
   /** Show these rows. */
   set(rows) {
+    this.next = rows;
+    this.isDue = this.isHeld;
+    if (this.isHeld) return;
     this.rows = rows.length > MOST_ROWS ? rows.slice(0, MOST_ROWS) : rows;
     this.space.style.height = `${this.rows.length * this.rowHeight}px`;
     this.#update(true);
@@ -35,7 +56,7 @@ export class VirtualList {
 
   /** Draw the rows in sight again. */
   refresh() {
-    this.#update(true);
+    this.set(this.next ?? []);
   }
 
   /** The rows in sight. */
@@ -83,6 +104,6 @@ export class VirtualList {
       added.append(element);
     }
     this.space.append(added);
-    if (this.rows.length && last >= this.rows.length) this.onlast(this.rows.at(-1));
+    this.onrange(this.rows.slice(first, last + AHEAD));
   }
 }
