@@ -28,6 +28,7 @@ TEST = [
     *("hypothesis>=6.100,<7", "h11>=0.14,<1"),
     *("requests>=2.32,<3", "httpx>=0.28,<1", "aiohttp>=3.11,<4"),  # independent clients
     "schemathesis>=4.32,<5; python_version >= '3.11'",
+    *("playwright>=1.60,<2", "axe-playwright-python>=0.1.8,<0.2"),  # drive Debian's chromium, check accessibility
 ]
 MUTATION = ["cosmic-ray>=8.4,<9", "parso>=0.8,<1"]
 # Wheels exist for these Pythons on x86-64 Linux; elsewhere it would have to be built, with clang.
@@ -54,7 +55,7 @@ setup(
     package_dir={"": "."},
     # twisted/plugins has no __init__.py: it becomes part of Twisted's own package, which all plugins share.
     packages=[*find_packages(include=["kvtwist", "kvtwist.*"]), "twisted.plugins"],
-    package_data={"kvtwist": ["py.typed"]},
+    package_data={"kvtwist": ["py.typed", "console/*"]},
     zip_safe=False,
     install_requires=REQUIRES,
     entry_points={"console_scripts": ["kvtwist = kvtwist.cli.main:main"]},

@@ -49,7 +49,7 @@ const treeView = new TreeView(tree, {
   deletePrefix: guarded(removePrefix),
 });
 const detail = new Detail(server, () => goTo("browse"));
-const browse = h("div", { class: "browse" }, treeView.element, detail.element);
+const browse = h("div", { class: "browse" }, h("h1", { class: "unseen" }, "Keys"), treeView.element, detail.element);
 const changes = new Changes(
   (key) => goTo("browse", key),
   (isPaused) => watch.pause(isPaused),
@@ -204,7 +204,7 @@ document.addEventListener("keydown", (event) => {
   const actions = {
     "/": () => {
       goTo("browse", detail.key ?? undefined);
-      requestAnimationFrame(() => treeView.focusSearch());
+      void route().then(() => treeView.focusSearch());
     },
     "?": showHelp,
     t: toggleTheme,

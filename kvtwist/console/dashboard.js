@@ -68,7 +68,7 @@ export class Dashboard {
           { class: "below" },
           h(
             "div",
-            { class: "card table" },
+            { class: "card table", tabindex: "0", role: "region", "aria-label": "Routes" },
             h("h2", null, "Routes in the last ten seconds"),
             h("table", null, h("thead", null, h("tr", null, heads.map((text, at) => h("th", { scope: "col", class: at > 1 ? "number" : "" }, text)))), this.routes),
           ),

@@ -16,7 +16,7 @@ export class Staged {
     this.limit = LIMIT;
     this.commit = button("staged", "Commit", { class: "button primary", onclick: () => this.#commit() });
     this.summary = h("span", { class: "note", role: "status" });
-    this.body = h("div", { class: "log", tabindex: "0", role: "region", "aria-label": "Staged changes" });
+    this.body = h("div", { class: "log", tabindex: "0", role: "region", "aria-label": "Waiting changes, by key" });
     this.element = h(
       "section",
       { class: "page staged", "aria-labelledby": "staged-title" },

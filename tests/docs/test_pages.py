@@ -62,7 +62,8 @@ def test_the_readme_has_every_option_with_its_default() -> None:
     seen = {
         re.findall(r"--([a-z-]+)", names)[0]: default.strip("`") for names, default, _ in rows(README, "| option |")
     }
-    assert sorted(seen) == sorted([name for name, *_ in PARAMETERS] + ["profile", "cors-origin"])
+    flags = [name for name, *_ in Options.optFlags]
+    assert sorted(seen) == sorted([name for name, *_ in PARAMETERS] + flags + ["profile", "cors-origin"])
     for name, letter, default, *_ in PARAMETERS:
         if default is not None:
             assert seen[name] == default

@@ -145,6 +145,17 @@ class OptionsTests(SynchronousTestCase):
         names = {name for name, *_ in Options.optParameters}
         self.assertEqual(names, {option for option, _, _ in GOOD})
 
+    def test_a_flag_is_given_alone_or_by_a_word_in_the_environment(self) -> None:
+        self.assertIs(parse()["ui"], False)
+        self.assertIs(parse("--ui")["ui"], True)
+        self.assertIs(parse("--ui", KVTWIST_UI="0")["ui"], True)
+        for text, value in (("1", True), ("true", True), ("0", False), ("false", False), ("", False)):
+            self.assertIs(parse(KVTWIST_UI=text)["ui"], value)
+        for text in ("yes", "2", "True"):
+            with self.assertRaises(usage.UsageError) as caught:
+                parse(KVTWIST_UI=text)
+            self.assertEqual(str(caught.exception), f"--ui: true or false is expected, not {text!r}")
+
     def test_the_command_line_wins(self) -> None:
         options = parse(
             "--port=1", "--profile", "keys", KVTWIST_PORT="2", KVTWIST_PROFILE="lsfr", KVTWIST_STORE="memory"
@@ -265,7 +276,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_help_names_every_option_and_the_environment(self) -> None:
         text = str(Options({}))
-        for name in ("--profile", *(f"--{option}" for option, _, _ in GOOD)):
+        for name in ("--profile", "--ui", *(f"--{option}" for option, _, _ in GOOD)):
             self.assertIn(name, text)
         self.assertIn("KVTWIST_MAX_VALUE", text)
 
