@@ -138,7 +138,7 @@ function tile(name, value, note, isBad = false) {
 
 function checkpointText({ lastCheckpoint, checkpointFailures }) {
   if (checkpointFailures) return `${count(checkpointFailures)} failed`;
-  return lastCheckpoint ? `the last ${ago(lastCheckpoint * 1000, serverNow())}` : "none since the start";
+  return lastCheckpoint ? `last ${ago(lastCheckpoint * 1000, serverNow())}` : "none since the start";
 }
 
 /** A link that saves a copy of the store. With a token the page has to fetch it: a link sends no header. */

@@ -88,7 +88,7 @@ export class Detail {
       null,
       button("back", "Back to the keys", { class: "button only-icon quiet back", onclick: () => this.close() }, false),
       h("h2", { class: "path", title: this.key }, parts.map((part) => h("span", null, part)), h("b", null, last)),
-      button("copy", "Copy the key", { class: "button only-icon quiet", onclick: () => copy(this.key) }, false),
+      button("copy", "Copy the key", { class: "button only-icon quiet copy", onclick: () => copy(this.key) }, false),
       h("div", { class: "actions" }, actions),
     );
   }
@@ -117,7 +117,7 @@ export class Detail {
       this.#head(
         button("download", "Download", { class: "button only-icon quiet", onclick: () => this.#download() }, false),
         button("trash", "Delete", { class: "button only-icon quiet", onclick: () => this.remove() }, false),
-        button("pencil", "Edit", { class: "button primary", onclick: () => this.edit() }),
+        button("pencil", "Edit", { class: "button primary", "aria-label": "Edit", onclick: () => this.edit() }),
       ),
       h("dl", { class: "facts" }, facts.map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text)))),
       this.tools,
