@@ -44,7 +44,8 @@ export class TreeView {
     });
     this.foot = h("div", { class: "foot" });
     this.list = new VirtualList(this.scroller, ROW, (row, index) => this.#row(row, index), (rows) => rows.forEach((row) => this.#near(row)));
-    this.scroller.addEventListener("scroll", () => this.#measureSoon(), { passive: true });
+    this.measuring = null;
+    this.scroller.addEventListener("scroll", () => this.#measureLater(), { passive: true });
     this.element = h(
       "section",
       { class: "side", "aria-label": "Keys" },
@@ -70,7 +71,7 @@ export class TreeView {
     this.list.set(this.rows);
     this.scroller.setAttribute("aria-busy", String(Boolean(this.search?.isRunning || this.tree.root.isLoading)));
     this.#drawFoot();
-    this.#measureSoon();
+    if (this.measuring === null) this.#measureLater(); // not later and later while changes come in
   }
 
   select(key) {
@@ -184,9 +185,12 @@ export class TreeView {
   }
 
   /** Once the reader stops scrolling, ask for the sizes of the rows in sight; a listing has none. */
-  #measureSoon() {
+  #measureLater() {
     clearTimeout(this.measuring);
-    this.measuring = setTimeout(() => this.#measure(), PAUSE_MS);
+    this.measuring = setTimeout(() => {
+      this.measuring = null;
+      void this.#measure();
+    }, PAUSE_MS);
   }
 
   async #measure() {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
-from html import escape
 from typing import Any
 
 import msgspec
@@ -39,8 +38,8 @@ pre { margin: 0; padding: 1rem; border: 1px solid var(--line); border-radius: .5
 _HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
 _POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 _LINKS = {"status": "/v1/status", "keys": "/v1/kv", "watch": "/v1/watch"}
-_OPEN = '<a class="go" href="/ui/">Open the console</a>'
-_START = "start the server with <code>--ui</code>"
+_OPEN = '<p><a class="go" href="/ui/">Open the console</a></p>'
+_START = "<p>There is a console, too: start the server with <code>--ui</code>.</p>"
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -57,11 +56,12 @@ _PAGE = """<!doctype html>
 <dt>Serves</dt><dd>{profiles}</dd>
 <dt>Keys</dt><dd><a href="/v1/kv?keys_only=true">/v1/kv</a></dd>
 <dt>Status</dt><dd><a href="/v1/status">/v1/status</a></dd>
-<dt>Console</dt><dd>{console}</dd>
 </dl>
-<pre>curl -X PUT {base}/v1/kv/hello -d world
-curl {base}/v1/kv/hello
-curl -N {base}/v1/watch</pre>
+{console}
+<p>With the address of this page as <code>$URL</code>:</p>
+<pre>curl -X PUT $URL/v1/kv/hello -d world
+curl $URL/v1/kv/hello
+curl -N $URL/v1/watch</pre>
 </main>
 </body>
 </html>
@@ -80,7 +80,6 @@ def answer_welcome(request: Any, profiles: Sequence[str]) -> Response:
         version=__version__,
         profiles=", ".join(name for name in profiles if name != CONSOLE),
         console=_OPEN if has_console else _START,
-        base=escape((request.getHeader(b"host") or b"localhost:4000").decode("latin-1")),
     )
     headers: Headers = {
         "Content-Type": "text/html; charset=utf-8",
