@@ -84,11 +84,10 @@ class Metrics:
         return generate_latest(self._registry)
 
     def samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
-        """All metrics as (name, labels, value); when a counter began is left out."""
+        """All metrics as (name, labels, value)."""
         for metric in self._registry.collect():
             for sample in metric.samples:
-                if not sample.name.endswith("_created"):
-                    yield sample.name, sample.labels, sample.value
+                yield sample.name, sample.labels, sample.value
 
 
 class _RequestCollector(Collector):

@@ -105,7 +105,12 @@ async def test_figures_are_the_metrics_and_what_is_served(http: Client) -> None:
     assert samples[("kvtwist_http_requests_in_flight",)] == 1
     put = [("method", "PUT"), ("profile", "native"), ("route", "/v1/kv/<path:key>"), ("status", "201")]
     assert samples[("kvtwist_http_requests_total", *put)] == 1
-    assert not any(name.endswith("_created") for name, *_ in samples)
+
+
+@serving("--profile", "native", "--profile", "lsfr", "--ui")
+@ensureDeferred
+async def test_native_keeps_its_place_if_it_is_served_anyway(http: Client) -> None:
+    assert (await http("GET", "/ui/api/figures")).json()["profiles"] == ["native", "lsfr", "console"]
 
 
 @ensureDeferred
