@@ -11,7 +11,7 @@ import click
 PROFILES = ("lsfr", "transactional", "native")
 """Served unless the options or the environment say otherwise; the first with a route for a path answers."""
 SECTIONS = {
-    "What is served, and where": (*("profile", "port", "interface", "endpoint", "cors-origin", "admin"),),
+    "What is served, and where": (*("profile", "port", "interface", "endpoint", "cors-origin", "ui", "admin"),),
     "The store": (*("working-dir", "store", "durability", "memory-limit", "clock-step"),),
     "Limits of requests": (
         *("max-value", "max-key", "max-staged", "max-operations", "max-watches", "max-in-flight"),
@@ -68,6 +68,8 @@ def _described() -> dict[str, tuple[str, str]]:
     for name, letter, default, text, *_ in PARAMETERS:
         given = f"-{letter}, --{name}" if letter else f"--{name}"
         found[name] = _named(given, name), text if default is None else f"{text} [default: {default}]"
+    for name, _, text in Options.optFlags:
+        found[name] = f"--{name}", text
     for name in ("profile", "cors-origin"):
         text = getattr(options, f"opt_{name.replace('-', '_')}").__doc__
         found[name] = _named(f"--{name}", name), " ".join(text.split())

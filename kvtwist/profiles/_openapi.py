@@ -60,6 +60,7 @@ def document(settings: Settings) -> Json:
             "/v1/status": _read(_STATUS),
             "/v1/openapi.json": _read(_described("describe")),
             "/openapi.json": _read(_described("describeAtRoot")),
+            "/": _read(_WELCOME),
         },
         "components": {
             "schemas": _schemas(settings),
@@ -244,6 +245,20 @@ _STATUS: Json = {
     "summary": "Version, revision and uptime of the server",
     "parameters": [],
     "responses": {"200": _json("The server can be reached", _schema("Status")), **_errors(400, 503)},
+}
+
+
+_WELCOME: Json = {
+    "operationId": "welcome",
+    "summary": "What this server is and where to go: a page for browsers, JSON for others",
+    "parameters": [],
+    "responses": {
+        "200": {
+            "description": "kvtwist",
+            "content": {JSON: {"schema": {"type": "object"}}, "text/html; charset=utf-8": {"schema": {"type": "string"}}},
+        },
+        **_errors(400, 503),
+    },
 }
 
 

@@ -73,6 +73,7 @@ CAUSES: Final[dict[str, dict[int, list[Call]]]] = {
         410: [PUT, ("GET", "/v1/watch?after=2")],
     },
     "status": {200: [("GET", "/v1/status")], 400: [("GET", "/v1/status", "", "If-Match: *")]},
+    "welcome": {200: [("GET", "/")], 400: [("GET", "/", "", "If-Match: *")]},
     "describe": {200: [("GET", "/v1/openapi.json")], 400: [("GET", "/v1/openapi.json", "", "If-Match: *")]},
     "describeAtRoot": {200: [("GET", "/openapi.json")], 400: [("GET", "/openapi.json", "", "If-Match: *")]},
 }
