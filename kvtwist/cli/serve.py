@@ -68,8 +68,8 @@ def _described() -> dict[str, tuple[str, str]]:
     for name, letter, default, text, *_ in PARAMETERS:
         given = f"-{letter}, --{name}" if letter else f"--{name}"
         found[name] = _named(given, name), text if default is None else f"{text} [default: {default}]"
-    for name, _, text in Options.optFlags:
-        found[name] = f"--{name}", text
+    for flag, _, meaning in Options.optFlags:
+        found[str(flag)] = f"--{flag}", str(meaning)
     for name in ("profile", "cors-origin"):
         text = getattr(options, f"opt_{name.replace('-', '_')}").__doc__
         found[name] = _named(f"--{name}", name), " ".join(text.split())

@@ -255,7 +255,10 @@ _WELCOME: Json = {
     "responses": {
         "200": {
             "description": "kvtwist",
-            "content": {JSON: {"schema": {"type": "object"}}, "text/html; charset=utf-8": {"schema": {"type": "string"}}},
+            "content": {
+                JSON: {"schema": {"type": "object"}},
+                "text/html; charset=utf-8": {"schema": {"type": "string"}},
+            },
         },
         **_errors(400, 503),
     },

@@ -34,10 +34,11 @@ from kvtwist.profiles._conditions import answer_record
 from kvtwist.profiles._items import elements, named
 from kvtwist.profiles._json import quote
 from kvtwist.profiles._listing import answer
+from kvtwist.profiles._openapi import PROBLEM
 from kvtwist.profiles._scan import Items
 from kvtwist.profiles._settings import Settings
-from kvtwist.profiles._transactions import MAX_LIMIT, range_of
-from kvtwist.profiles.native import DEFAULT_LIMIT, PROBLEM, problem
+from kvtwist.profiles._transactions import DEFAULT_LIMIT, MAX_LIMIT, range_of
+from kvtwist.profiles.native import problem
 from kvtwist.validators import Headers
 
 FILES = Path(__file__).parents[1] / "console"

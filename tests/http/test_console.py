@@ -63,16 +63,14 @@ async def test_a_file_that_the_browser_has_is_not_sent_again(http: Client) -> No
     assert (await http("GET", "/ui/app.js", headers={"If-None-Match": tag})).status == 304
 
 
-@pytest.mark.parametrize(
-    "target", ["/ui/none.js", "/ui/console.py", "/ui/..%2F__init__.py", "/ui/%2e%2e", "/ui/api", "/ui/a/b"]
-)
+@pytest.mark.parametrize("target", ["/ui/none.js", "/ui/console.py", "/ui/..%2F__init__.py", "/ui/%2e%2e", "/ui/api"])
 @ensureDeferred
 async def test_nothing_else_is_served(http: Client, target: str) -> None:
     answer = await http("GET", target)
     assert (answer.status, answer.header("content-type")) == (404, PROBLEM)
 
 
-@serving("--profile", "native", "--profile", "lsfr")
+@serving("--profile", "lsfr", "--profile", "native")
 @ensureDeferred
 async def test_without_the_option_there_is_no_console(http: Client) -> None:
     for target in ("/ui/", "/ui/app.js", "/ui/api/figures", "/ui/api/backup"):

@@ -66,7 +66,7 @@ async def test_allowed_pages_may_do_what_others_may(http: Client, case: Case) ->
         answer = await http(method, case.path, case.body(method), {"Origin": APP, "Sec-Fetch-Site": "cross-site"})
         assert (answer.status < 300) is (plain.status < 300)
         assert answer.header("access-control-allow-origin") == APP
-        assert answer.header("vary") == "Origin"
+        assert ("vary", "Origin") in answer.headers
 
 
 @ensureDeferred

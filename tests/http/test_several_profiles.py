@@ -84,7 +84,7 @@ async def test_one_segment_is_a_key_of_transactional(http: Client) -> None:
 
 
 @BARE
-@pytest.mark.parametrize("target", ["/", "/v1/", "/v1/nothing", "/v2/kv/a", "/a/b"])
+@pytest.mark.parametrize("target", ["/v1/", "/v1/nothing", "/v2/kv/a", "/a/b"])
 @ensureDeferred
 async def test_what_none_knows_is_lsfr_s(http: Client, target: str) -> None:
     is_text(await http("GET", target), 404, "not found\n")
