@@ -34,7 +34,7 @@ def compaction_due(runs: Sequence[SortedRun]) -> list[SortedRun]:
     if len(runs) - 1 <= MAX_RUNS:
         return []
     count, size = 1, sizes[0]
-    while count < 2 or sizes[count] <= size:  # the base is larger than all that is above it
+    while count < len(runs) - 1 and (sizes[count] <= size or count < 2):
         size += sizes[count]
         count += 1
     return list(runs[:count])
