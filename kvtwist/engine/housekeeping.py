@@ -11,7 +11,6 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from kvtwist.engine.changes import ChangeFeed
 from kvtwist.engine.checkpointer import CheckpointCounters, Checkpointer
 from kvtwist.engine.commit import GroupCommit, MemoryCommit
 from kvtwist.engine.compactor import PURGE_SECONDS, Compactor
@@ -80,14 +79,12 @@ class MemoryHousekeeping:
         self,
         sweeper: Sweeper,
         expiry: Expiry,
-        feed: ChangeFeed,
         keyspaces: dict[str, Keyspace],
         clock: IReactorTime,
         limits: Limits,
     ) -> None:
         self._sweeper = sweeper
         self._expiry = expiry
-        self._feed = feed
         self._keyspaces = keyspaces
         self._clock = clock
         self._limits = limits
@@ -114,7 +111,7 @@ class MemoryHousekeeping:
 
         :raises NoRoom: there is no memory for it.
         """
-        held = self._feed.recent.size + sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values())
+        held = sum(keyspace.tables.active.cost for keyspace in self._keyspaces.values())
         more = sum(self._growth(operation) for operation in operations)
         limit = self._limits.memory
         if not any(isinstance(operation, (Put, Append)) and operation.value for operation in operations):

@@ -42,5 +42,5 @@ class Limits:
 
     @property
     def memory(self) -> int:
-        """The sum in bytes, which is the limit of a store in memory."""
-        return self.pages + 2 * (self.memtables + self.unsynced) + self.changes
+        """The limit of a store in memory, in bytes; the changes that it keeps come on top."""
+        return self.pages + 2 * (self.memtables + self.unsynced)

@@ -150,9 +150,7 @@ class Store:
         self._replayed = Recent(self.limits.changes)
         if self._storage is None:
             sweeper = self._watched(self._commit)
-            self.housekeeping = MemoryHousekeeping(
-                sweeper, self._expiry, self._feed, self._keyspaces, self._clock, self.limits
-            )
+            self.housekeeping = MemoryHousekeeping(sweeper, self._expiry, self._keyspaces, self._clock, self.limits)
         else:
             storage = self._storage
             self._commit = commit = self._recover(storage, recovery)

@@ -26,7 +26,6 @@ from tests.support.wire import head
         "If-Modified-Since: yesterday",
         "Range: bytes=0-0",
         "Authorization: Basic !!!",
-        "Origin: null",
         "X-HTTP-Method-Override: DELETE",
         "X-Forwarded-Host: example.org",
         "Content-Encoding: identity",

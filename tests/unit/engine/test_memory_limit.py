@@ -28,13 +28,13 @@ class LimitsTests(TestCase):
     def test_shares_are_those_of_the_whole(self) -> None:
         for memory in (1000, 32 * 2**20, 256 * 2**20):
             limits = Limits.within(memory)
-            self.assertLessEqual(limits.memory, memory)
-            self.assertGreater(limits.memory, 0.99 * memory)
-        self.assertEqual(Limits.within(1000), Limits(pages=500, memtables=200, unsynced=50))
+            self.assertLessEqual(limits.memory + limits.changes, memory)
+            self.assertGreater(limits.memory + limits.changes, 0.99 * memory)
+        self.assertEqual(Limits.within(1000), Limits(pages=469, memtables=200, unsynced=50, changes=31))
 
     def test_the_defaults_are_those_of_256_mib(self) -> None:
         limits, whole = Limits(), Limits.within(256 * 2**20)
-        for name in ("pages", "memtables", "unsynced"):
+        for name in ("pages", "memtables", "unsynced", "changes"):
             self.assertLess(abs(getattr(limits, name) - getattr(whole, name)), 2**20)
 
 
