@@ -99,7 +99,7 @@ async def test_through_any_number_of_cuts_all_is_told_once(server: MemoryServer,
         txn = client.txn()
         for key in chance.sample(range(30), chance.randrange(1, 6)):
             if chance.random() < 0.7:
-                txn.put(f"{key}", chance.randbytes(chance.choice((1, 5000, 100_000))))
+                txn.put(f"{key}", chance.randbytes(chance.choice((1, 5000, 30_000))))
             else:
                 txn.delete(f"{key}")
         await txn.commit(retry=True)

@@ -49,8 +49,8 @@ def name_of(called: ast.expr) -> str:
 
 
 def is_assertion(name: str) -> bool:
-    """Whether to call that is to assert something."""
-    return name.startswith("assert") or name in ASSERTING or name in RAISED
+    """Whether to call that is to assert something; playwright's `expect` has methods such as `to_have_text`."""
+    return name.startswith(("assert", "to_be_", "to_contain_", "to_have_")) or name in ASSERTING or name in RAISED
 
 
 def test_every_test_asserts_something_or_calls_what_does() -> None:
