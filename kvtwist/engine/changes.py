@@ -13,10 +13,9 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from itertools import islice, takewhile
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 
@@ -77,6 +76,7 @@ class ChangeFeed:
         self._queues: dict[float, OrderedDict[Waiting, None]] = {}
         """The watches that wait, by how long they do: the first one of each queue has waited longest."""
         self._next_look: IDelayedCall | None = None
+        self._stopped = False
         if backlog is None:
             self._keep()  # always: there is no journal to read
 
@@ -106,10 +106,15 @@ class ChangeFeed:
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
+        self._stopped = True
+        waiting_ones = [waiting for waiting, _ in self._woken]
         for watchers in self._waiting.values():
-            for waiting in watchers.take_all():
-                self._end_wait(waiting)
-                waiting.told.errback(StoreUnavailable("the server is stopping"))
+            waiting_ones += watchers.take_all()
+        self._woken = []
+        self._queues.clear()
+        for waiting in waiting_ones:
+            if not waiting.told.called:
+                waiting.told.errback(_stopping())
 
     # --- asking ---------------------------------------------------------------------------------------------------
 
@@ -189,9 +194,11 @@ class ChangeFeed:
 
     def _wait(self, watched: Watched, revision: int, seconds: float) -> Deferred[Changes]:
         """The next changes, of which there are none yet."""
+        if self._stopped:
+            return fail(_stopping())
         self._watch(watched.keyspace)
-        waiting = Waiting(watched, revision, seconds, self._clock.seconds() + seconds, Deferred(lambda _: leave()))
-        leave = partial(self._leave, waiting)
+        until = self._clock.seconds() + seconds
+        waiting = Waiting(watched, revision, seconds, until, Deferred(lambda _: self._leave(waiting)))
         self._waiting.setdefault(watched.keyspace, Watchers()).add(waiting)
         self._queues.setdefault(seconds, OrderedDict())[waiting] = None
         if self._next_look is None:
@@ -199,14 +206,16 @@ class ChangeFeed:
         return waiting.told
 
     def _leave(self, waiting: Waiting) -> None:
+        self._watch(waiting.watched.keyspace)
         self._waiting[waiting.watched.keyspace].discard(waiting)
         self._end_wait(waiting)
 
     def _end_wait(self, waiting: Waiting) -> None:
-        queue = self._queues[waiting.seconds]
-        queue.pop(waiting, None)
-        if not queue:
-            del self._queues[waiting.seconds]
+        queue = self._queues.get(waiting.seconds)
+        if queue is not None:  # else it was woken before
+            queue.pop(waiting, None)
+            if not queue:
+                del self._queues[waiting.seconds]
 
     def _look_for_late(self) -> None:
         """Tell watches that have waited for long that there is nothing to tell, some at a time."""
@@ -219,7 +228,7 @@ class ChangeFeed:
         # Of later transactions it is not known yet whom they concern.
         seen = self._unmatched[0].revision - 1 if self._unmatched else self._commit.durable
         for waiting in late[:_WAKE]:
-            if not waiting.told.called:
+            if not waiting.told.called:  # one of these may have made another one leave
                 self._leave(waiting)
                 waiting.told.callback(Changes((), Position(max(seen, waiting.after))))
 
@@ -258,6 +267,7 @@ class ChangeFeed:
             self._unmatched.popleft()
 
     def _wake(self, waiting: Waiting, revision: int) -> None:
+        self._end_wait(waiting)  # or it might be told that nothing has changed before its turn comes
         if not self._woken:
             self._clock.callLater(0, self._wake_some)
         self._woken.append((waiting, max(revision, waiting.after)))
@@ -275,7 +285,6 @@ class ChangeFeed:
             self._clock.callLater(0, self._wake_some)
 
     def _tell(self, waiting: Waiting, position: Position) -> None:
-        self._end_wait(waiting)
         watched = waiting.watched
         found = self._kept_after(watched, position) if position.revision >= self.gone.get(watched.keyspace, 0) else None
         if found is not None and found.events:
@@ -284,6 +293,10 @@ class ChangeFeed:
         else:
             left = max(waiting.until - self._clock.seconds(), LATE_SECONDS)
             self.after(watched, found.position if found is not None else position, left).chainDeferred(waiting.told)
+
+
+def _stopping() -> StoreUnavailable:
+    return StoreUnavailable("the server is stopping")
 
 
 def _first(queue: OrderedDict[Waiting, None], now: float) -> list[Waiting]:

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 
 from kvtwist.engine.changes import ChangeFeed
 from kvtwist.engine.keyspace import Keyspace, Tables
+from kvtwist.engine.memtable import Tombstone
 from kvtwist.engine.operations import Expire
 from kvtwist.engine.page_loader import PageLoader
 from kvtwist.engine.sorted_run import PageRef
@@ -135,7 +136,7 @@ class Expiry:
     async def _remove_all(self, name: str, tables: Tables, keys: Iterable[bytes]) -> None:
         operations: list[Operation] = []
         for key in keys:
-            if isinstance(tables.in_memtables(key), (Record, type(None))):
+            if not isinstance(tables.in_memtables(key), Tombstone):
                 operations.append(Expire(name, key))
             if len(operations) == _AT_ONCE:
                 await self._remove(operations)

@@ -149,12 +149,12 @@ class Store:
         self._recovery = recovery = Recovery()
         self._replayed = Recent(self.limits.changes)
         if self._storage is None:
-            sweeper = self._watched(self._commit)
+            sweeper = self._new_sweeper(self._commit)
             self.housekeeping = MemoryHousekeeping(sweeper, self._expiry, self._keyspaces, self._clock, self.limits)
         else:
             storage = self._storage
             self._commit = commit = self._recover(storage, recovery)
-            sweeper = self._watched(commit, Backlog(storage.disk, storage.path, storage.read_worker))
+            sweeper = self._new_sweeper(commit, Backlog(storage.disk, storage.path, storage.read_worker))
             self._feed.gone.update(storage.manifest.gone)
             self._disk_state = DiskState(storage, self._keyspaces, self._feed.gone)
             self.housekeeping = Housekeeping(
@@ -172,7 +172,8 @@ class Store:
         self._admission = Admission(self._commit, self.housekeeping, self._clock)
         return recovery
 
-    def _watched(self, commit: GroupCommit | MemoryCommit, backlog: Backlog | None = None) -> Sweeper:
+    def _new_sweeper(self, commit: GroupCommit | MemoryCommit, backlog: Backlog | None = None) -> Sweeper:
+        """Make all that removes what has expired, and tells of changes."""
         timeline, clock = self._timeline, self._clock
         limit = self.limits.changes
         self._feed = feed = ChangeFeed(commit, clock, timeline.now_ms, backlog, self._replayed, limit)

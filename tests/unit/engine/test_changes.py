@@ -155,6 +155,42 @@ class WaitingTests(WatchCase):
         result_of(done)
         self.assertEqual(self.answer(self.ask(Watched(DATA, b"k"))), [(PUT, b"k", 1)])
 
+    def test_a_wait_that_ends_does_not_pass_a_change_that_it_is_woken_for(self) -> None:
+        asked = self.engine.store.changes(Watched(DATA, b"k"), Position(0), 1.0)
+        self.engine.clock.rightNow += 2.0
+        done = self.engine.store.transact([], [put(b"k", b"1")])  # it is told in the next iteration
+        self.engine.store._feed._look_for_late()
+        self.assertEqual(self.answer(asked), [(PUT, b"k", 1)])
+        result_of(done)
+
+    def test_one_that_leaves_when_it_was_woken_is_forgotten(self) -> None:
+        asked = self.ask()
+        done = self.engine.store.transact([], [put(b"k", b"1")])
+        asked.cancel()
+        self.assertIsInstance(failure_of(asked), CancelledError)
+        self.engine.pump()
+        result_of(done)
+        self.assertFalse(self.engine.store._feed._queues)
+
+    def test_a_stop_ends_those_who_were_woken_and_those_who_come_late(self) -> None:
+        asked = self.ask()
+        late = self.engine.store.changes(ALL, Position(0), 1.0)
+        done = self.engine.store.transact([], [put(b"k", b"1")])
+        result_of(self.engine.close())
+        result_of(done)
+        self.assertIsInstance(failure_of(asked), StoreUnavailable)
+        self.assertIsInstance(failure_of(late), StoreUnavailable)
+        again = self.engine.store._feed.after(ALL, Position(1), 1.0)
+        self.assertIsInstance(failure_of(again), StoreUnavailable)
+
+    def test_it_counts_as_watched_for_a_minute_after_a_long_wait(self) -> None:
+        asked = self.ask()
+        self.engine.clock.pump([1.0] * 200)
+        asked.cancel()
+        failure_of(asked)
+        self.engine.clock.advance(WATCHED_SECONDS - 1)
+        self.assertTrue(self.engine.store._feed.is_watched(DATA))
+
     def test_many_are_woken_some_at_a_time(self) -> None:
         self.patch(changes, "_WAKE", 3)
         asked = [self.ask() for _ in range(8)]
