@@ -328,7 +328,7 @@ class Server(OrderedServices):
             log.warn("anyone who can reach {url} can read and change all data", url=self._http.url())
         profiles = ", ".join(self._options["profile"])
         if self._options["ui"]:
-            log.info("Console on {url}/ui/", url=self._http.url())
+            where += ", with a console at /ui/"
         log.info("kvtwist is serving {profiles} on {url}{where}", profiles=profiles, url=self._http.url(), where=where)
 
     def stopService(self) -> Deferred[None]:

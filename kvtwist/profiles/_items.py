@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from functools import lru_cache
 
-from kvtwist.model import Record
+from kvtwist.interfaces import IStore
+from kvtwist.model import Range, Record
 from kvtwist.profiles._json import quote
 from kvtwist.profiles._listing import Element
 from kvtwist.profiles._reply import Text, as_json_or_base64
@@ -60,6 +62,24 @@ def lines(items: Items, keys_only: bool) -> Iterator[Element]:
     """The JSON objects of a slice, whose records are removed, each in a line."""
     for before, text, after in elements(items, keys_only):
         yield before, on_one_line(text), after + b"\n"
+
+
+async def page_of(store: IStore, asked: Range) -> tuple[int, Items, bytes]:
+    """
+    A page of a listing: the revision that it shows, its records, and the JSON of `next`, the last key that it names if
+    there may be more.
+    """
+    revision: int | None = None
+    start, stop = asked.start, asked.stop
+    while True:
+        found = await store.scan(asked.keyspace, start, stop, asked.limit, asked.reverse)
+        revision = found.revision if revision is None else revision
+        last = [name for name, _ in named(deque(found.items))][-1:]
+        if found.resume is None:
+            return revision, deque(found.items), b"null"
+        if last:
+            return revision, deque(found.items), quote(last[0])
+        start, stop = (start, found.resume) if asked.reverse else (found.resume, stop)
 
 
 def after_prefix(prefix: bytes) -> bytes | None:

@@ -144,10 +144,13 @@ class Watches:
         text = bytearray()
         for event in found.events:
             for piece in self._pieces(event):
-                text += piece
-                if len(text) > LARGE:
+                if len(piece) <= LARGE:
+                    text += piece
+                if text and max(len(text), len(piece)) > LARGE:
                     yield bytes(text)
                     text.clear()
+                if len(piece) > LARGE:  # it may be the object that the store holds
+                    yield piece
         if text:
             yield bytes(text)
         if size > LARGE:

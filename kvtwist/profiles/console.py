@@ -12,8 +12,7 @@ nothing from elsewhere, run no script but its own, and cannot make HTML of text 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +21,7 @@ from zlib import crc32
 
 import msgspec
 from klein import Response
+from msgspec.structs import replace
 from werkzeug.exceptions import NotFound
 from zope.interface import implementer
 
@@ -31,11 +31,9 @@ from kvtwist.model import STAGED, Record
 from kvtwist.profiles._app import ProfileApp, answer_errors, query, whole_number
 from kvtwist.profiles._backup import answer_backup
 from kvtwist.profiles._conditions import answer_record
-from kvtwist.profiles._items import elements, named
-from kvtwist.profiles._json import quote
-from kvtwist.profiles._listing import answer
+from kvtwist.profiles._items import elements, page_of
+from kvtwist.profiles._listing import answer, only
 from kvtwist.profiles._openapi import PROBLEM
-from kvtwist.profiles._scan import Items
 from kvtwist.profiles._settings import Settings
 from kvtwist.profiles._transactions import DEFAULT_LIMIT, MAX_LIMIT, range_of
 from kvtwist.profiles.native import problem
@@ -123,17 +121,10 @@ class Console:
         """A page of the staged changes, as in a listing. The media type of a deletion says that it is one."""
         after, limit_text = query(request, "after", "limit")
         limit = DEFAULT_LIMIT if limit_text is None else whole_number("limit", limit_text, MAX_LIMIT)
-        asked = range_of("", after, None, limit, reverse=False)
-        start: bytes | None = asked.start
-        items: Items = deque()
-        while start is not None and not items:
-            found = await self._store.scan(STAGED, start, asked.stop, limit)
-            items, start = deque(found.items), found.resume
-        last = [name for name, _ in named(deque(items))][-1:]
-        following = quote(last[0]) if last and start is not None else b"null"
-        usage = self._store.usage(STAGED)
-        frame = b'{"changes":%d,"items":[' % usage.records, b",", b'],"next":%b}' % following
-        return await answer(request, frame, _only(items), partial(elements, keys_only=False))
+        asked = replace(range_of("", after, None, limit, reverse=False), keyspace=STAGED)
+        _, items, following = await page_of(self._store, asked)
+        frame = b'{"changes":%d,"items":[' % self._store.usage(STAGED).records, b",", b'],"next":%b}' % following
+        return await answer(request, frame, only(items), partial(elements, keys_only=False))
 
     @app.route("/ui/api/backup", methods=["GET"])
     async def backup(self, request: Any) -> Response | None:
@@ -148,10 +139,6 @@ def _file(path: Path) -> Record:
 
 def _file_headers(file: Record) -> Headers:
     return {**SAFE, "Content-Type": file.media_type}
-
-
-async def _only(items: Items) -> AsyncIterator[Items]:
-    yield items
 
 
 answer_errors(Console.app, PROBLEM, problem)

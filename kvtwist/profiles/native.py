@@ -19,7 +19,6 @@ Errors are `application/problem+json` (RFC 9457). docs/api.md describes it with 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
 from functools import lru_cache, partial
 from http import HTTPStatus
 from types import MappingProxyType
@@ -43,7 +42,6 @@ from kvtwist.model import (
     Outcome,
     Peek,
     Put,
-    Range,
     Record,
     Slice,
     Watched,
@@ -51,9 +49,9 @@ from kvtwist.model import (
 from kvtwist.profiles._app import ProfileApp, answer_errors, decoded, query, whole_number
 from kvtwist.profiles._byte_range import answer_range
 from kvtwist.profiles._conditions import answer_record, preconditions, transact_if
-from kvtwist.profiles._items import elements, lines, named
+from kvtwist.profiles._items import elements, lines, page_of
 from kvtwist.profiles._json import NotJSON, quote, read_value
-from kvtwist.profiles._listing import Frame, answer
+from kvtwist.profiles._listing import Frame, answer, only
 from kvtwist.profiles._openapi import NDJSON, PROBLEM, document
 from kvtwist.profiles._reply import NO_CONTENT, NO_HEADERS, json_reply, lifetime
 from kvtwist.profiles._scan import Items, scan
@@ -96,9 +94,9 @@ class Native:
         self._settings = settings
         self._parsing = Permits(settings.max_operations)
         """For operations being parsed and done: they take many times the size of their text."""
-        self.watches = Watches(store, settings.max_watches)
         self._ranging = Permits(RANGING)
         """For transactions with ranges, whose results are not counted before they are there."""
+        self._watches = Watches(store, settings.max_watches)
         self._document = json_reply(200, msgspec.json.encode(document(settings)))
         # A transaction may hold as much text as one value makes, in base64 or escaped, and its keys.
         self.max_body = 2 * settings.max_value + 6 * settings.max_key + 64 * 1024
@@ -121,7 +119,7 @@ class Native:
         return self._answer(request, record, _constant(record.media_type))
 
     async def _get_changed(self, request: Any, name: bytes, after: int | None, seconds: int) -> Response:
-        revision, record, has_changed = await self.watches.next_record(request, name, after, seconds)
+        revision, record, has_changed = await self._watches.next_record(request, name, after, seconds)
         headers: Headers = {"Kvtwist-Revision": str(revision)}
         if record is None and has_changed:
             return Response(404, {**headers, "Content-Type": PROBLEM}, problem(404, "key not found"))
@@ -190,20 +188,9 @@ class Native:
                 raise BadRequest("a stream of lines has no limit")
             records = scan(self._store, DATA, asked.start, asked.stop, asked.reverse)
             return await answer(request, LINES, records, partial(lines, keys_only=is_short), NDJSON_HEADERS)
-        revision, items, following = await self._page(asked)
-        opening = b'{"revision":%d,"items":[' % revision
-        frame = opening, b",", b'],"next":' + (b"null" if following is None else quote(following)) + b"}"
-        return await answer(request, frame, _only(items), partial(elements, keys_only=is_short))
-
-    async def _page(self, asked: Range) -> tuple[int, Items, str | None]:
-        """The revision of a page, its records, and the last key if there may be more."""
-        revision = None
-        async for found in _slices(self._store, asked):
-            revision = found.revision if revision is None else revision
-            last = [name for name, _ in named(deque(found.items))][-1:]
-            if last or found.resume is None:
-                return revision, deque(found.items), last[0] if last and found.resume is not None else None
-        raise AssertionError("a scan has an end")
+        revision, items, following = await page_of(self._store, asked)
+        frame = b'{"revision":%d,"items":[' % revision, b",", b'],"next":%b}' % following
+        return await answer(request, frame, only(items), partial(elements, keys_only=is_short))
 
     @app.route("/v1/kv", methods=["DELETE"], query=["prefix", "all"])
     async def delete_many(self, request: Any) -> Response:
@@ -244,7 +231,7 @@ class Native:
         steps = then.steps if outcome.committed else otherwise.steps
         committed = b"true" if outcome.committed else b"false"
         frame = b'{"committed":%b,"revision":%d,"results":[' % (committed, outcome.revision), b",", b"]}"
-        return await answer(request, frame, _only(items), lambda items: results(outcome, steps))
+        return await answer(request, frame, only(items), lambda items: results(outcome, steps))
 
     # --- changes --------------------------------------------------------------------------------------------------
 
@@ -263,7 +250,7 @@ class Native:
             revision_of("after", after) if not last_id else revision_of("Last-Event-ID", last_id.decode("latin-1"))
         )
         try:
-            await self.watches.answer(request, watched, revision)
+            await self._watches.answer(request, watched, revision)
         except ChangesGone as error:
             return Response(410, {"Content-Type": PROBLEM}, problem(410, str(error), b',"oldest":%d' % error.oldest))
         return None
@@ -323,20 +310,6 @@ def _records(outcome: Outcome) -> Items:
         elif result is not None:
             found.append((b"", result))
     return found
-
-
-async def _only(items: Items) -> AsyncIterator[Items]:
-    yield items
-
-
-async def _slices(store: IStore, asked: Range) -> AsyncIterator[Slice]:
-    start, stop = asked.start, asked.stop
-    while True:
-        found = await store.scan(DATA, start, stop, asked.limit, asked.reverse)
-        yield found
-        if found.resume is None:
-            return
-        start, stop = (start, found.resume) if asked.reverse else (found.resume, stop)
 
 
 def flag(name: str, text: str | None) -> bool:
