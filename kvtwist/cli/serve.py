@@ -11,8 +11,8 @@ import click
 PROFILES = ("lsfr", "transactional", "native")
 """Served unless the options or the environment say otherwise; the first with a route for a path answers."""
 SECTIONS = {
-    "What is served, and where": (*("profile", "port", "interface", "endpoint", "cors-origin", "ui", "admin"),),
-    "The store": (*("working-dir", "store", "durability", "memory-limit", "clock-step"),),
+    "What is served, and where": ("profile", "port", "interface", "endpoint", "cors-origin", "ui", "admin"),
+    "The store": ("working-dir", "store", "durability", "memory-limit", "clock-step"),
     "Limits of requests": (
         *("max-value", "max-key", "max-staged", "max-operations", "max-watches", "max-in-flight"),
         *("max-head", "max-target", "max-connections", "head-timeout", "body-timeout", "idle-timeout"),

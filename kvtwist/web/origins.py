@@ -75,7 +75,7 @@ class Origins:
         """
         origin = headers.get(b"origin", b"").lower()
         if origin in self.allowed:
-            return Sender(True, _lines(origin), _preflight(origin, headers))
+            return Sender(True, _lines(origin), _preflight(headers))
         site = headers.get(b"sec-fetch-site", b"").lower()
         is_own = site in (b"same-origin", b"none") if site else not origin or _is_of(origin, host)
         return Sender(is_own and not (self.is_loopback and not _is_loopback_name(host)))
@@ -93,7 +93,7 @@ def _lines(origin: bytes) -> bytes:
     )
 
 
-def _preflight(origin: bytes, headers: Mapping[bytes, bytes]) -> Headers | None:
+def _preflight(headers: Mapping[bytes, bytes]) -> Headers | None:
     if b"access-control-request-method" not in headers:
         return None
     asked = headers.get(b"access-control-request-headers", b"")

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from attrs import Factory, frozen
-from klein import Klein
+from klein import Klein, Response
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException, NotFound
 
 from kvtwist.interfaces import IProfile
@@ -55,6 +57,13 @@ class _NoProfile:
     name = "none"
     app = Klein()
     max_body = 0
+
+
+@_NoProfile.app.handle_errors(HTTPException)
+def _answer_error(self: object, request: IRequest, failure: Failure) -> Any:
+    error = failure.value
+    assert isinstance(error, HTTPException)
+    return Response(error.code or 500)
 
 
 NO_ROUTE = Route(cast(IProfile, _NoProfile()))

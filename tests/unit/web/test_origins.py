@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from kvtwist.web.origins import Origins, Sender, is_origin
+from tests.support.fronts import Fronted
 
 APP = b"https://app.example"
 
@@ -117,3 +118,22 @@ class OriginsTests(SynchronousTestCase):
             self.assertTrue(is_origin(text))
         for text in ("*", "null", "app.example", "https://app.example/", "https://a@b", "ftp://a", "https://", "ä"):
             self.assertFalse(is_origin(text), text)
+
+
+class PreflightTests(SynchronousTestCase):
+    """The answer needs no profile; nothing may be logged as a failure."""
+
+    def ask(self, memory: int, *lines: bytes) -> bytes:
+        fronted = Fronted(max_in_flight=memory)
+        fronted.site.origins.allowed = [APP]
+        head = [b"OPTIONS /kv/a HTTP/1.1", b"Host: a", b"Origin: " + APP, b"Access-Control-Request-Method: PUT", *lines]
+        return fronted.ask(b"\r\n".join([*head, b"", b""])).received
+
+    def test_it_is_answered(self) -> None:
+        self.assertTrue(self.ask(2**20).startswith(b"HTTP/1.1 204 "))
+
+    def test_a_body_is_not_read(self) -> None:
+        self.assertTrue(self.ask(2**20, b"Content-Length: 9").startswith(b"HTTP/1.1 204 "))
+
+    def test_without_memory_it_is_503(self) -> None:
+        self.assertTrue(self.ask(1).startswith(b"HTTP/1.1 503 "))
