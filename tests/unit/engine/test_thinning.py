@@ -8,8 +8,8 @@ import random
 from twisted.internet.defer import Deferred
 
 from kvtwist.engine import Limits, compactor, run_writer
-from kvtwist.engine.thinning import thin
-from kvtwist.model import DATA, Clear, Delete, Operation, StoreUnavailable
+from kvtwist.engine.thinning import _Keys, thin
+from kvtwist.model import DATA, Clear, Delete, Operation, StoreUnavailable, Usage
 from tests.support.engine import Engine, EngineCase, FaultyDisk, SteppedWorker, failure_of, put, result_of
 from tests.support.tools import kvtwist
 
@@ -112,6 +112,44 @@ class ThinningTests(ThinningCase):
         self.assertEqual(self.engine.store.usage(DATA), usage)
         self.engine.checkpoint()
         self.assertEqual(self.engine.store.usage(DATA), usage)
+
+    def test_what_has_expired_is_no_part_of_it(self) -> None:
+        for number in range(20):
+            self.engine.put(b"%02d" % number, bytes(30), ttl_ms=1000 if number % 2 else 60_000)
+        self.engine.checkpoint()
+        for seconds, records in ((0.999, 20), (0.001, 10)):
+            self.engine.clock.rightNow += seconds  # without a sweep
+            result_of(self.thin())
+            usage = self.engine.store.usage(DATA)
+            self.assertEqual(usage, Usage(records, 32 * records))
+
+    def test_an_expired_record_hides_older_ones_still(self) -> None:
+        self.engine.put(b"k", b"old")
+        self.engine.put(b"other", bytes(90))
+        self.engine.checkpoint()
+        self.engine.put(b"k", b"new", ttl_ms=1000)
+        self.engine.checkpoint()
+        self.engine.clock.rightNow += 1
+        for _ in range(2):
+            result_of(self.thin())
+            self.assertIsNone(self.engine.get(b"k"))
+            self.assertEqual([key for key, _ in self.engine.items()], [b"other"])
+        newer, base = self.engine.store._keyspaces[DATA].tables.runs
+        self.assertEqual((newer.tombstones, base.tombstones), (1, 0))
+        self.engine.die()
+        self.assertEqual(kvtwist("check", self.engine.path).exit_code, 0)
+        self.engine.open()
+
+    def test_keys_are_passed_in_order(self) -> None:
+        for first, stop, expected in (
+            *((b"", b"b", False), (b"", b"b\0", True), (b"a", b"c", True), (b"c", b"d", False), (b"c", None, True)),
+            *((b"d", b"d\0", True), (b"e", None, False)),
+        ):
+            self.assertIs(_Keys(iter([b"b", b"d"])).are_between(first, stop), expected, (first, stop))
+        keys = _Keys(iter([b"b", b"d"]))
+        self.assertEqual(
+            [keys.have(key) for key in (b"a", b"b", b"c", b"d", b"e", b"e")], [False, True] * 2 + [False] * 2
+        )
 
     def test_it_takes_little_room_at_a_time(self) -> None:
         for number in range(60):

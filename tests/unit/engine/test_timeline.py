@@ -27,6 +27,11 @@ class TimelineTests(TestCase):
         self.wall += 3600
         self.assertEqual(self.timeline.now_ms(), 1_800_003_600_000)
 
+    def test_it_follows_a_clock_that_is_a_little_ahead(self) -> None:
+        for seconds in (0.5, 0.002, 1.0):
+            self.wall += seconds
+            self.assertEqual(self.timeline.now_ms(), int(self.wall * 1000))
+
     def test_it_goes_on_at_its_pace_when_the_clock_is_set_back(self) -> None:
         before = self.timeline.now_ms()
         self.wall -= 3600
@@ -114,6 +119,15 @@ class TimelineTests(TestCase):
         self.timeline.not_before(1_500_000_000_000)
         self.assertEqual(self.levels(0), [])
         self.assertEqual(self.timeline.now_ms(), 1_800_000_000_000)
+
+    def test_a_start_with_a_clock_that_is_a_minute_behind_is_not_logged(self) -> None:
+        for ahead_ms, levels in ((59_999, []), (60_001, ["warn"])):
+            self.setUp()
+            self.timeline.not_before(1_800_000_000_000 + ahead_ms)
+            self.assertEqual(self.levels(0), levels)
+        self.setUp()
+        self.timeline._last = self.wall + 60
+        self.assertEqual(self.levels(0), [])
 
     def test_a_start_with_a_clock_that_is_behind_is_logged(self) -> None:
         self.timeline.not_before(1_900_000_000_000)
