@@ -118,7 +118,7 @@ class FrontConnection(TwistedProtocol):
         self._account = Account(site)
         self._paused = False
         """Whether the transport was told not to read."""
-        self._lingers = False
+        self._lingers: bool
         """Whether a closing connection waits for its client to finish sending."""
 
     # --- its life -------------------------------------------------------------------------------------------------

@@ -83,10 +83,10 @@ class Limits:
 
 @define
 class Trial:
-    """A fault that is being tried."""
+    """A fault that is being tried, and how many seconds it still has."""
 
     mutant: Mutant
-    until: float
+    seconds: float
 
 
 def start(path: str, code: str, tests: Sequence[str], output: int, seconds: float) -> int:
@@ -115,15 +115,19 @@ def survivors(path: str, found: list[Mutant], tests: Sequence[str], limits: Limi
     """Try all; yields those that no test notices within the limits."""
     waiting = list(reversed(found))
     running: dict[int, Trial] = {}
+    before = time.monotonic()
     with open(os.devnull, "wb") as output:
         while waiting or running:
             while waiting and len(running) < processes:
                 new = waiting.pop()
                 process = start(path, new.code, tests, output.fileno(), limits.processor)
-                running[process] = Trial(new, time.monotonic() + limits.wall)
+                running[process] = Trial(new, limits.wall)
+            now = time.monotonic()
+            passed, before = min(now - before, 1.0), now  # longer, if all this was stopped for a while
             for process, trial in list(running.items()):
                 ended, status = os.waitpid(process, os.WNOHANG)
-                if not ended and time.monotonic() > trial.until:
+                trial.seconds -= passed
+                if not ended and trial.seconds < 0:
                     os.killpg(process, signal.SIGKILL)
                     ended, status = os.waitpid(process, 0)
                 if ended:

@@ -65,7 +65,7 @@ _TESTS: Final = {
     "web": """
         account: request_memory refused phases time_limits
         chunks: chunks reader refused requests
-        connection: connection refused phases request_memory time_limits site interfaces pipelines requests
+        connection: connection refused phases request_memory time_limits site interfaces pipelines requests polled
         deadlines: time_limits refused phases
         dispatch: phases request_memory refused requests time_limits
         front: site interfaces refused connection phases request_memory time_limits http/several_profiles pipelines polled
@@ -238,6 +238,10 @@ EQUIVALENT: Final[dict[str, dict[tuple[str, str], str]]] = {
     },
     "kvtwist/web/connection.py": {
         (_FAST, _FAST.replace("<=", "<")): _SHORTCUT,
+        (
+            "transport.registerProducer(self, True)",
+            "transport.registerProducer(self, False)",
+        ): "the front pauses and resumes it itself",
         ("self._paused = False", "pass"): "the transport is told once more to read",
         ("self.deadline = NEVER", "pass"): "a connection that is gone is aborted once more",
     },

@@ -282,6 +282,7 @@ class AccountTests(SynchronousTestCase):
 
     def test_what_a_handler_holds_is_large(self) -> None:
         self.account.admit(self.request, 0)
+        self.account.hold(self.request, 0)
         self.assertRaises(ServiceUnavailable, self.account.hold, self.request, 1)
         self.assertEqual((self.request.held, self.taken()), (REQUEST_COST, REQUEST_COST))
 
