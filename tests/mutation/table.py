@@ -41,16 +41,16 @@ _TESTS: Final = {
         memtable: memtable memory_store record_cache expiry large_transactions store faults
         offline: offline cli/dump_stats_compact cli/messages cli/bad_input cli/export_import
         operations: operations memory_store commit large_transactions store disk_space
-        page: pages record_cache store inspection cli/messages page_property
+        page: pages record_cache inspection diagnosis cli/messages store page_property
         page_loader: record_cache service store limits
-        pages: pages record_cache threads cli/check thinning cli/swapped_files
+        pages: pages record_cache diagnosis threads thinning
         reading: reading expiry large_transactions store
         reads: service record_cache backup threads expiry store
         recent: changes changes_property
         record_cache: record_cache reading store
-        recovery: journal backup service cli/check cli/bad_input cli/swapped_files cli/damage
+        recovery: journal backup service diagnosis cli/check cli/bad_input cli/swapped_files
         repair: repairs cli/repair cli/messages faults cli/damage
-        run_writer: steps expiry faults threads thinning compactor compaction checkpoint
+        run_writer: run_writer steps compaction expiry faults thinning compactor checkpoint
         segment: journal service backup
         service: service
         sorted_run: sorted_run record_cache reading expiry threads store
