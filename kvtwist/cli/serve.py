@@ -10,6 +10,7 @@ import click
 
 PROFILES = ("lsfr", "transactional", "native")
 """Served unless the options or the environment say otherwise; the first with a route for a path answers."""
+_DEFAULT = f"[default: {', '.join(PROFILES)}]"
 SECTIONS = {
     "What is served, and where": ("profile", "port", "interface", "endpoint", "cors-origin", "ui", "admin"),
     "The store": ("working-dir", "store", "durability", "memory-limit", "clock-step"),
@@ -61,7 +62,7 @@ def serve(options: tuple[str, ...]) -> NoReturn:
 
 def _described() -> dict[str, tuple[str, str]]:
     """Of each option: how it is given, and what it means."""
-    from kvtwist.tap import PARAMETERS, Options
+    from kvtwist.tap import DEFAULT_PROFILE, PARAMETERS, Options
 
     options = Options({})
     found: dict[str, tuple[str, str]] = {}
@@ -71,8 +72,8 @@ def _described() -> dict[str, tuple[str, str]]:
     for flag, _, meaning in Options.optFlags:
         found[str(flag)] = f"--{flag}", str(meaning)
     for name in ("profile", "cors-origin"):
-        text = getattr(options, f"opt_{name.replace('-', '_')}").__doc__
-        found[name] = _named(f"--{name}", name), " ".join(text.split())
+        text = " ".join(getattr(options, f"opt_{name.replace('-', '_')}").__doc__.split())
+        found[name] = _named(f"--{name}", name), text.replace(f"[default: {DEFAULT_PROFILE}]", _DEFAULT)
     return found
 
 

@@ -59,19 +59,24 @@ async def test_the_program_that_blocks(capsys: Any) -> None:
     assert capsys.readouterr().out.splitlines() == ["hello", "['greeting']", "True"]
 
 
-def test_the_fixtures_work_in_a_suite_that_imports_them(tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text(block("testing.fixtures"))
-    (tmp_path / "test_it.py").write_text(block("kvtwist_client.put"))
-    (tmp_path / "test_other.py").write_text("def test_nothing():\n    pass\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        cwd=tmp_path,
+def run_pytest(place: Path) -> subprocess.CompletedProcess[str]:
+    """Run the tests in a directory."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(place)],
+        cwd=place,
         env=clean_environment({}),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
+
+
+def test_the_fixtures_work_in_a_suite_that_imports_them(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(block("testing.fixtures"))
+    (tmp_path / "test_it.py").write_text(block("kvtwist_client.put"))
+    (tmp_path / "test_other.py").write_text("def test_nothing():\n    pass\n")
+    done = run_pytest(tmp_path)
     assert done.returncode == 0 and "2 passed" in done.stdout, done
 
 
@@ -79,15 +84,7 @@ def test_a_suite_that_does_not_import_them_does_not_load_them(tmp_path: Path) ->
     (tmp_path / "test_it.py").write_text(
         "import sys\n\ndef test_it():\n    assert not [name for name in sys.modules if name.startswith('kvtwist')]\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        cwd=tmp_path,
-        env=clean_environment({}),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = run_pytest(tmp_path)
     assert done.returncode == 0, done
 
 

@@ -248,6 +248,7 @@ def test_the_help_of_serve_has_every_option_once(kvtwist: Shell) -> None:
     names = [name for section in SECTIONS.values() for name in section]
     assert sorted(names) == sorted([name for name, *_ in PARAMETERS] + ["profile", "cors-origin", "ui"])
     text = said(kvtwist("serve", "--help"))
+    assert "lsfr, transactional, native" in " ".join(text.split())
     for title in SECTIONS:
         assert f"\n{title}:\n" in text
     for name in names:
